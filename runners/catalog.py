@@ -1,0 +1,58 @@
+"""The models served. Adding a model of a known family is one entry here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    id: str
+    name: str
+    params: str
+    family: str
+    """The module of `runners/` that holds all that is special about the family."""
+    repository: str | None = None
+    """On the Hugging Face hub; None where the trained data is a system package."""
+    weights_gib: float = 0.0
+    """Size of the weights in bfloat16, GiB."""
+    options: frozenset[str] = frozenset()
+    """The fields of `messages.Options` that the family understands."""
+
+
+CATALOG: dict[str, Entry] = {
+    entry.id: entry
+    for entry in (
+        Entry(
+            "got_ocr",
+            "GOT-OCR 2.0",
+            "580M",
+            "got_ocr",
+            "stepfun-ai/GOT-OCR-2.0-hf",
+            1.2,
+            frozenset({"box", "color", "formatted"}),
+        ),
+        Entry("qwen_vl_2b", "Qwen2-VL 2B", "2B", "qwen_vl", "Qwen/Qwen2-VL-2B-Instruct", 4.2),
+        Entry("qwen_vl_7b", "Qwen2-VL 7B", "7B", "qwen_vl", "Qwen/Qwen2-VL-7B-Instruct", 15.5),
+        Entry("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "qwen_vl", "Qwen/Qwen3-VL-2B-Instruct", 4.0),
+        Entry("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "qwen_vl", "Qwen/Qwen3-VL-4B-Instruct", 8.3),
+        Entry("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "qwen_vl", "Qwen/Qwen3-VL-8B-Instruct", 16.4),
+        Entry(
+            "dots_ocr",
+            "dots.ocr",
+            "1.7B",
+            "dots_ocr",
+            "rednote-hilab/dots.ocr",
+            5.7,
+            frozenset({"mode"}),
+        ),
+        Entry(
+            "tesseract",
+            "Tesseract (embedded reader)",
+            "8M",
+            "tesseract",
+            options=frozenset({"mode"}),
+        ),
+    )
+}
+
+GUIDE_DEFAULT = "qwen3_vl_2b"
+EMBEDDED = "tesseract"

@@ -1,0 +1,134 @@
+"""What crosses the wall between the gateway and a runner: plain data, no tensors, no pictures.
+
+A runner answers every call with a value: an `Answer`, or the `Failure` that a `Refusal` carries.
+An exception that crosses the wall is a fault of ours or a dead process.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the upright image; x1 and y1 lie outside."""
+
+FinishReason = Literal["stop", "length", "repetition", "deadline"]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Options(Message):
+    """What only some families understand; `model_fields_set` says which were asked for."""
+
+    box: Box | None = Field(None, description="Read this region only: x0,y0,x1,y1 in pixels")
+    color: Literal["red", "green", "blue"] | None = Field(
+        None, description="Read only what a frame of this colour encloses"
+    )
+    formatted: bool = Field(False, description="Keep the structure: Markdown, LaTeX")
+    mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
+
+
+class Request(Message):
+    """One page and what is asked of it."""
+
+    task: Literal["ocr", "chat"]
+    image: bytes = Field(repr=False)
+    """Encoded, as it was uploaded: JPEG, PNG, BMP, TIFF or WebP."""
+    time_limit: float
+    """Seconds from the runner's receipt; what is not done by then fails as `DEADLINE`."""
+    language: str | None = None
+    """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
+    prompt: str = ""
+    temperature: float = 0.0
+    """0 is greedy."""
+    max_tokens: int = 2048
+    options: Options = Options()
+
+
+class Usage(Message):
+    prompt_tokens: int
+    """All that was prefilled, the visual tokens included."""
+    visual_tokens: int
+    completion_tokens: int
+
+
+class Line(Message):
+    text: str
+    box: Box
+    confidence: Annotated[float, Field(ge=0, le=1)]
+
+
+class Block(Message):
+    category: str
+    box: Box
+    text: str
+
+
+class Answer(Message):
+    text: str
+    image_size: tuple[int, int]
+    """Width, height of the upright image."""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    lines: list[Line] | None = None
+    blocks: list[Block] | None = None
+    prompt_used: bool | None = None
+    """False where the model can only read, so that a question could not be put to it."""
+    truncated: bool | None = None
+    """True where a structured answer broke off and only its whole elements were kept."""
+    warning: str | None = None
+
+
+class Piece(Message):
+    """Text of an answer that is still being made; whole characters only."""
+
+    text: str
+
+
+class Why(StrEnum):
+    BAD_IMAGE = "bad_image"
+    BAD_PARAMETER = "bad_parameter"
+    TOO_LARGE = "too_large"
+    UNKNOWN_MODEL = "unknown_model"
+    NOT_LOADED = "not_loaded"
+    QUEUE_FULL = "queue_full"
+    UNAVAILABLE = "unavailable"
+    """The weights or the device are not there, or the runner is not."""
+    OUT_OF_MEMORY = "out_of_memory"
+    DEADLINE = "deadline"
+    FAULT = "fault"
+
+
+class Failure(Message):
+    why: Why
+    detail: str
+    """One sentence for the person who reads it: no path, no library's message."""
+    retry_after: int | None = None
+    """Seconds after which another try makes sense."""
+
+
+class Refusal(Exception):
+    """Raised on either side of the wall where a request cannot be answered."""
+
+    def __init__(self, why: Why, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.failure = Failure(why=why, detail=detail, retry_after=retry_after)
+
+
+class Status(Message):
+    """One runner as it is now."""
+
+    state: Literal["unloaded", "loading", "loaded", "unavailable"]
+    reason: str | None = None
+    """Why it is unavailable, in one sentence."""
+    device: str | None = None
+    dtype: str | None = None
+    memory_bytes: int | None = None
+    """What the loaded model holds, its KV cache included."""
+    rows: int = 0
+    """Requests being worked on."""
+    queued: int = 0
+    idle_seconds: float = 0.0
+    """Since the last request ended."""
