@@ -1,0 +1,88 @@
+"""Bytes of a stranger to an upright RGB image. Both sides of the wall use it."""
+
+import io
+import warnings
+
+from PIL import Image, ImageOps
+
+from runners.messages import Refusal, Why
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_EXIF_ORIENTATION = 0x0112
+_SIDEWAYS = {5, 6, 7, 8}
+
+
+def inspect(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Width and height of the upright image, from its header alone.
+
+    Raises `Refusal`: BAD_IMAGE for what is no image of the five formats, TOO_LARGE for one of
+    more than `max_pixels`. A broken body is found by `decode` only.
+    """
+    with _open(data) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise Refusal(
+                Why.TOO_LARGE,
+                f"The image has {width} x {height} pixels; at most {max_pixels} are read.",
+            )
+        try:
+            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+        except Exception:  # broken EXIF is no reason to refuse a page
+            sideways = False
+        return (height, width) if sideways else (width, height)
+
+
+def decode(data: bytes) -> Image.Image:
+    """The first frame: EXIF orientation applied, RGB, 8 bits, transparency on white.
+
+    Raises `Refusal` (BAD_IMAGE) for a broken or truncated image. Blocks: call it in a thread.
+    """
+    try:
+        with _open(data) as image:
+            image.load()
+            return _rgb(_upright(image))
+    except Refusal:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken data
+        raise Refusal(
+            Why.BAD_IMAGE, "The image is broken or truncated: it could not be decoded."
+        ) from error
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise Refusal(Why.BAD_IMAGE, "The file is empty.")
+    try:
+        with warnings.catch_warnings():
+            # The bound on pixels is ours, and checked before decoding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise Refusal(Why.TOO_LARGE, "The image has far too many pixels.") from error
+    except Exception as error:
+        raise Refusal(
+            Why.BAD_IMAGE, "The file is not an image: send JPEG, PNG, BMP, TIFF or WebP."
+        ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF: the pixels as they are
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
+        # Pillow clips 16 bits to 8 when it converts; scale instead.
+        image = image.convert("I").point(lambda value: value / 257).convert("L")
+    elif image.mode == "F":
+        low, high = image.getextrema()
+        scale = 255 / (high - low) if high > low else 0
+        image = image.point(lambda value: (value - low) * scale).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image)
+        image = page
+    return image.convert("RGB")
