@@ -1,0 +1,58 @@
+"""What is measured of a runner, in Prometheus' types, on BentoML's /metrics.
+
+Import it when the model is loaded, not before: a BentoML worker sets the folder that its processes
+share their metrics in after it has imported the service, and prometheus_client reads it once.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_STEP_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_PREFILL_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+def _gauge(name: str, what: str, *labels: str) -> Gauge:
+    return Gauge(f"chatvlm_{name}", what, ["model", *labels], multiprocess_mode="livesum")
+
+
+def _counter(name: str, what: str, *labels: str) -> Counter:
+    return Counter(f"chatvlm_{name}", what, ["model", *labels])
+
+
+def _histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
+    return Histogram(f"chatvlm_{name}", what, ["model"], buckets=buckets)
+
+
+_ROWS = _gauge("rows_in_flight", "Rows that are being decoded")
+_WAITING = _gauge("rows_waiting", "Rows that wait for their prefill")
+_KV_BYTES = _gauge("kv_bytes", "Bytes that the KV cache holds")
+_REUSE = _gauge("reuse", "Kept vision features and prompt prefixes, as the model counts", "what")
+_STEP = _histogram("step_seconds", "One decode step of all rows", _STEP_BUCKETS)
+_PREFILL = _histogram("prefill_seconds", "One prompt", _PREFILL_BUCKETS)
+_FIRST_TOKEN = _histogram(
+    "first_token_seconds", "From a row's submission to its first token", _PREFILL_BUCKETS
+)
+_TOKENS = _counter("tokens", "Tokens made")
+_ENDED = _counter("rows_ended", "Rows by how they ended", "reason")
+_EVICTED = _counter("rows_evicted", "Rows failed in flight because memory ran out")
+
+
+class Metrics:
+    """The metrics of one model."""
+
+    def __init__(self, model: str) -> None:
+        self.rows = _ROWS.labels(model)
+        self.waiting = _WAITING.labels(model)
+        self.kv_bytes = _KV_BYTES.labels(model)
+        self.step_seconds = _STEP.labels(model)
+        self.prefill_seconds = _PREFILL.labels(model)
+        self.first_token_seconds = _FIRST_TOKEN.labels(model)
+        self.tokens = _TOKENS.labels(model)
+        self.evicted = _EVICTED.labels(model)
+        self._model = model
+
+    def ended(self, reason: str) -> None:
+        _ENDED.labels(self._model, reason).inc()
+
+    def reuse(self, stats: dict[str, int]) -> None:
+        for what, value in stats.items():
+            _REUSE.labels(self._model, what).set(value)

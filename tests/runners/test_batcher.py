@@ -1,0 +1,371 @@
+import time
+from concurrent.futures import CancelledError
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runners.batcher import Batcher, Finished, Row
+from runners.kv import RowCache
+from runners.messages import Refusal, Why
+from runners.metrics import Metrics
+from runners.sampling import Sampling
+from runners.vlm import Encoded
+from tests.text_vlm import TextVlm, prompt
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def vlm() -> TextVlm:
+    torch.set_num_threads(1)
+    return TextVlm()
+
+
+def make_batcher(vlm: TextVlm, **changes) -> Batcher:
+    arguments = {"kv_budget": GIB, "step_target": 60.0, "cache": RowCache(2, 16), **changes}
+    return Batcher(vlm, Metrics("test"), **arguments)
+
+
+def make_row(
+    text: bytes | Encoded = b"page", new: int = 20, seconds: float = 600, **changes
+) -> Row:
+    encoded = text if isinstance(text, Encoded) else prompt(text)
+    return Row(encoded, new, time.monotonic() + seconds, **changes)
+
+
+def run(batcher: Batcher) -> None:
+    while batcher.step():
+        pass
+
+
+def refusal(row: Row) -> Why:
+    error = row.future.exception(timeout=0)
+    assert isinstance(error, Refusal)
+    return error.failure.why
+
+
+requests = st.lists(
+    st.fixed_dictionaries(
+        {
+            "prompt": st.binary(min_size=1, max_size=40),
+            "new": st.integers(1, 40),
+            "arrives": st.integers(0, 25),
+            "cancelled": st.one_of(st.none(), st.none(), st.integers(0, 40)),
+        }
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    requests=requests,
+    row_chunk=st.integers(1, 3),
+    column_chunk=st.integers(1, 24),
+    kv_budget=st.sampled_from([0, 100_000, GIB]),
+)
+def test_every_answer_is_what_generate_gives_alone(
+    vlm, requests, row_chunk, column_chunk, kv_budget
+):
+    batcher = make_batcher(vlm, cache=RowCache(row_chunk, column_chunk), kv_budget=kv_budget)
+    rows = [make_row(request["prompt"], request["new"]) for request in requests]
+    step, busy = 0, True
+    while busy or step <= 25:
+        for row, request in zip(rows, requests, strict=True):
+            if request["arrives"] == step:
+                batcher.submit(row)
+            if request["cancelled"] == step:
+                row.future.cancel()
+        busy = batcher.step()
+        step += 1
+    for row, request in zip(rows, requests, strict=True):
+        if row.future.cancelled():
+            assert request["cancelled"] is not None
+        else:
+            tokens = vlm.generate(row.encoded, row.max_new_tokens)
+            assert row.future.result(timeout=0).tokens == tokens
+    assert batcher.in_flight == batcher.kv_bytes == 0
+
+
+def test_threads_that_submit_at_once_all_get_what_generate_gives(vlm):
+    batcher = make_batcher(vlm)
+    batcher.start()
+    rows = [make_row(bytes(range(20, 30 + number))) for number in range(12)]
+    for row in rows:
+        batcher.submit(row)
+    answers = [row.future.result(timeout=60).tokens for row in rows]
+    batcher.close()
+    assert answers == [vlm.generate(row.encoded, 20) for row in rows]
+
+
+def test_a_row_ends_by_its_stop_token_or_by_its_length(vlm):
+    texts = [bytes([number]) * 3 for number in range(20, 120)]
+    batcher, rows = make_batcher(vlm), [make_row(text) for text in texts]
+    for row in rows:
+        batcher.submit(row)
+    run(batcher)
+    results = [row.future.result(timeout=0) for row in rows]
+    assert {result.reason for result in results} == {"stop", "length"}
+    assert all((len(result.tokens) == 20) == (result.reason == "length") for result in results)
+
+
+def test_tokens_are_handed_over_as_they_are_made(vlm):
+    seen: list[int] = []
+    row, batcher = make_row(on_token=seen.append), make_batcher(vlm)
+    batcher.submit(row)
+    batcher.step()
+    assert len(seen) == 2  # the prefill's, and one step's
+    run(batcher)
+    assert seen == row.future.result(timeout=0).tokens
+
+
+def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
+    class Stuck(TextVlm):
+        def decode(self, tokens, positions, mask, cache):
+            super().decode(tokens, positions, mask, cache)
+            return torch.nn.functional.one_hot(positions % 3, 256).float()
+
+    row, batcher = make_row(b"abcd", new=2000), make_batcher(Stuck())
+    batcher.submit(row)
+    run(batcher)
+    first = vlm.generate(row.encoded, 1)
+    assert row.future.result(timeout=0) == Finished([*first, 1, 2, 0], "repetition")
+
+
+def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
+    def drawn(neighbours: int) -> list[int]:
+        batcher = make_batcher(vlm)
+        sampling = Sampling(1.0, torch.Generator().manual_seed(5))
+        row = make_row(new=15, sampling=sampling)
+        for number in range(neighbours):
+            batcher.submit(make_row(bytes([number + 1]), new=5 + number))
+        batcher.submit(row)
+        run(batcher)
+        return row.future.result(timeout=0).tokens
+
+    assert drawn(0) == drawn(3)
+    assert drawn(0) != vlm.generate(prompt(b"page"), 15)
+
+
+def test_rows_are_admitted_first_come_first_served_one_prefill_a_step(vlm):
+    batcher, rows = make_batcher(vlm), [make_row(new=30) for _ in range(4)]
+    for row in rows:
+        batcher.submit(row)
+    for admitted in range(1, 5):
+        batcher.step()
+        assert [bool(row.tokens) for row in rows] == [True] * admitted + [False] * (4 - admitted)
+
+
+def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
+    batcher = make_batcher(vlm, kv_budget=0)
+    first, second = make_row(new=5), make_row(new=5)
+    batcher.submit(first)
+    batcher.submit(second)
+    while not first.future.done():
+        batcher.step()
+        assert batcher.in_flight <= 1
+    run(batcher)
+    assert first.future.result(timeout=0) == second.future.result(timeout=0)
+
+
+def test_the_cache_never_holds_more_than_its_budget(vlm):
+    cache = RowCache(1, 8)
+    cache.join(vlm.prefill(prompt(b"1")).layers)
+    per_token = cache.bytes_per_token
+    cache.release()
+    budget = 3 * 48 * per_token
+    batcher = make_batcher(vlm, kv_budget=budget, cache=cache)
+    rows = [make_row(bytes(range(50, 60 + 2 * number)), new=10 + number) for number in range(10)]
+    for row in rows:
+        batcher.submit(row)
+    most = 0
+    while batcher.step():
+        most = max(most, batcher.in_flight)
+        assert batcher.kv_bytes <= budget
+    assert most >= 3
+    assert all(row.future.done() for row in rows)
+
+
+def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch):
+    batcher = make_batcher(vlm, step_target=0.0)
+    monkeypatch.setattr("runners.batcher.SLOWDOWN", 0)
+    rows = [make_row(new=5) for _ in range(3)]
+    for row in rows:
+        batcher.submit(row)
+    while batcher.step():
+        assert batcher.in_flight <= 1
+    assert all(row.future.result(timeout=0) for row in rows)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_a_cancelled_row_is_gone_after_the_next_step(vlm, steps):
+    batcher = make_batcher(vlm, kv_budget=0 if steps == 0 else GIB)
+    other, row = make_row(), make_row(b"other")
+    batcher.submit(other)
+    batcher.submit(row)
+    batcher.step()
+    for _ in range(steps):
+        batcher.step()
+    assert row.future.cancel()
+    batcher.step()
+    assert batcher.in_flight == 1
+    run(batcher)
+    assert other.future.result(timeout=0).tokens == vlm.generate(other.encoded, 20)
+    with pytest.raises(CancelledError):
+        row.future.result(timeout=0)
+
+
+def test_a_deadline_refuses_a_row_that_waits_and_ends_one_in_flight(vlm):
+    batcher = make_batcher(vlm, kv_budget=0)
+    running, waiting = make_row(new=500), make_row(seconds=0)
+    batcher.submit(running)
+    batcher.step()
+    batcher.submit(waiting)
+    batcher.step()
+    assert refusal(waiting) is Why.DEADLINE
+    running.deadline = 0
+    batcher.step()
+    result = running.future.result(timeout=0)
+    assert result.reason == "deadline"
+    assert result.tokens == vlm.generate(running.encoded, len(result.tokens))
+
+
+class Failing(TextVlm):
+    """Raises what is put into `prefills` and `decodes`, once each, with half the work done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefills: list[Exception] = []
+        self.decodes: list[Exception] = []
+
+    def prefill(self, encoded):
+        prefilled = super().prefill(encoded)
+        if self.prefills:
+            raise self.prefills.pop()
+        return prefilled
+
+    def decode(self, tokens, positions, mask, cache):
+        if self.decodes:
+            keys = torch.full((len(tokens), 2, 1, 8), torch.nan)
+            cache.update(keys, keys, 0)
+            raise self.decodes.pop()
+        return super().decode(tokens, positions, mask, cache)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+]
+
+
+def rows_in_flight(batcher: Batcher) -> list[Row]:
+    rows = [make_row(bytes([65 + number]) * 5) for number in range(3)]
+    for row in rows:
+        batcher.submit(row)
+    for _ in rows:
+        batcher.step()
+    assert batcher.in_flight == 3
+    return rows
+
+
+def assert_as_alone(vlm: TextVlm, rows: list[Row]) -> None:
+    for row in rows:
+        assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, 20)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_memory_that_runs_out_in_a_prefill_costs_that_row_alone(vlm, error):
+    failing = Failing()
+    batcher = make_batcher(failing)
+    rows = rows_in_flight(batcher)
+    failing.prefills.append(error)
+    unlucky, later = make_row(b"large"), make_row(b"small")
+    batcher.submit(unlucky)
+    batcher.submit(later)
+    run(batcher)
+    assert refusal(unlucky) is Why.OUT_OF_MEMORY
+    assert_as_alone(vlm, [*rows, later])
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_memory_that_runs_out_in_a_step_costs_the_youngest_row_and_a_place(vlm, error):
+    failing = Failing()
+    batcher = make_batcher(failing)
+    rows = rows_in_flight(batcher)
+    failing.decodes.append(error)
+    later = make_row(b"later")
+    batcher.step()
+    batcher.submit(later)
+    assert refusal(rows[2]) is Why.OUT_OF_MEMORY
+    while batcher.step():
+        assert batcher.in_flight <= 2
+    assert_as_alone(vlm, [*rows[:2], later])
+
+
+def test_an_idle_batcher_forgets_that_memory_ran_out(vlm):
+    failing = Failing()
+    batcher = make_batcher(failing)
+    rows_in_flight(batcher)
+    failing.decodes += [torch.OutOfMemoryError()] * 2
+    run(batcher)
+    rows_in_flight(batcher)
+
+
+def test_an_error_in_a_prefill_costs_that_row_alone(vlm):
+    failing = Failing()
+    batcher = make_batcher(failing)
+    rows = rows_in_flight(batcher)
+    failing.prefills.append(ValueError("a fault"))
+    unlucky = make_row(b"large")
+    batcher.submit(unlucky)
+    run(batcher)
+    assert isinstance(unlucky.future.exception(timeout=0), ValueError)
+    assert_as_alone(vlm, rows)
+
+
+def test_an_error_in_a_step_costs_the_rows_in_flight_and_not_the_next(vlm):
+    failing = Failing()
+    batcher = make_batcher(failing)
+    rows = rows_in_flight(batcher)
+    failing.decodes.append(ValueError("a fault"))
+    later = make_row(b"later")
+    batcher.step()
+    assert all(isinstance(row.future.exception(timeout=0), ValueError) for row in rows)
+    batcher.submit(later)
+    run(batcher)
+    assert_as_alone(vlm, [later])
+
+
+def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
+    batcher = make_batcher(vlm, kv_budget=0)
+    rows = [make_row(new=10_000) for _ in range(3)]
+    batcher.start()
+    for row in rows:
+        batcher.submit(row)
+    batcher.close()
+    late = make_row()
+    batcher.submit(late)
+    assert [refusal(row) for row in [*rows, late]] == [Why.UNAVAILABLE] * 4
+    assert batcher.kv_bytes == 0
+
+
+def test_a_thread_that_dies_takes_no_row_with_it_in_silence(vlm):
+    class Broken(Metrics):
+        def reuse(self, stats):
+            raise SystemError("a fault in the batcher itself")
+
+    batcher = Batcher(vlm, Broken("test"), GIB, 60.0)
+    batcher.start()
+    rows = [make_row(new=10_000) for _ in range(2)]
+    for row in rows:
+        batcher.submit(row)
+    for row in rows:
+        assert row.future.exception(timeout=60) is not None
