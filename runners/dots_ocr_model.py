@@ -219,7 +219,7 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
                 f"The prompt has {count} image tokens, the pictures have {len(features)}."
             )
         embeddings = self.get_input_embeddings()(input_ids)
-        return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
+        return embeddings.masked_scatter(places[..., None], features.to(embeddings))
 
 
 def register() -> None:

@@ -30,11 +30,11 @@ class Element(BaseModel):
     text: str | None = None
 
 
-def read_layout(answer: str, seen: Size, page: Size) -> Layout:
+def read_layout(answer: str, scale: tuple[float, float], page: Size) -> Layout:
     """Every whole element of the answer.
 
-    seen: the image as it was resized for the model. page: the upright original, whose pixels
-    the blocks' boxes are in.
+    scale: how many pixels of the upright page, across and down, one of the image is that the
+    model saw. page: where the blocks' boxes are clipped.
     """
     elements = _whole_elements(answer)
     truncated = bool(answer.strip()) and _count(answer) != len(elements)
@@ -43,7 +43,7 @@ def read_layout(answer: str, seen: Size, page: Size) -> Layout:
     blocks = [
         Block(
             category=element.category,
-            box=_scaled(element.bbox, seen, page),
+            box=_scaled(element.bbox, scale, page),
             text=(element.text or "").strip(),
         )
         for element in elements
@@ -96,9 +96,9 @@ def _looks_like_json(answer: str) -> bool:
     return answer.lstrip(" \n\t[")[:1] in ("", "{")
 
 
-def _scaled(bbox: tuple[float, float, float, float], seen: Size, page: Size) -> Box:
+def _scaled(bbox: tuple[float, float, float, float], scale: tuple[float, float], page: Size) -> Box:
     def pixel(value: float, axis: int) -> int:
-        return round(min(max(value / seen[axis], 0.0), 1.0) * page[axis])
+        return round(min(max(value * scale[axis], 0.0), page[axis]))
 
     x0, y0, x1, y1 = bbox
     left, right = sorted((pixel(x0, 0), pixel(x1, 0)))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from runners.layout import read_layout, to_markdown
 from runners.messages import Block
 
-SEEN, PAGE = (280, 560), (1000, 1400)
+PAGE = (1000, 1400)
+SCALE = (1000 / 280, 1400 / 560)
 ELEMENTS = [
     {"bbox": [28, 28, 252, 56], "category": "Title", "text": "Report {draft}"},
     {"bbox": [28, 84, 252, 140], "category": "Text", "text": 'A "quoted" line\nand [one] more.'},
@@ -26,7 +27,7 @@ def block(category: str, text: str) -> Block:
 
 
 def test_a_whole_answer_becomes_blocks_in_its_own_order_and_their_markdown() -> None:
-    layout = read_layout(json.dumps(ELEMENTS), SEEN, PAGE)
+    layout = read_layout(json.dumps(ELEMENTS), SCALE, PAGE)
     assert [b.category for b in layout.blocks] == [e["category"] for e in ELEMENTS]
     assert layout.blocks[3].text == r"\frac{a}{b}"
     assert layout.text == (
@@ -42,9 +43,9 @@ def test_a_whole_answer_becomes_blocks_in_its_own_order_and_their_markdown() -> 
 def test_an_answer_that_broke_off_keeps_every_whole_element(length: int) -> None:
     answer = json.dumps(ELEMENTS)
     ends = [answer.index(json.dumps(e)) + len(json.dumps(e)) for e in ELEMENTS]
-    layout = read_layout(answer[:length], SEEN, PAGE)
+    layout = read_layout(answer[:length], SCALE, PAGE)
     whole = sum(end <= length for end in ends)
-    assert layout.blocks == read_layout(answer, SEEN, PAGE).blocks[:whole]
+    assert layout.blocks == read_layout(answer, SCALE, PAGE).blocks[:whole]
     assert layout.text == to_markdown(layout.blocks)
     assert layout.truncated == (length > 0)
 
@@ -62,43 +63,43 @@ def test_an_answer_that_broke_off_keeps_every_whole_element(length: int) -> None
 )
 def test_a_broken_element_costs_itself_only(broken: str) -> None:
     first, last = map(json.dumps, ELEMENTS[:2])
-    layout = read_layout(f"[{first}, {broken}, {last}]", SEEN, PAGE)
+    layout = read_layout(f"[{first}, {broken}, {last}]", SCALE, PAGE)
     assert [b.category for b in layout.blocks] == ["Title", "Text"]
     assert layout.truncated
 
 
 def test_line_breaks_inside_strings_are_read() -> None:
     answer = '[{"bbox": [0, 0, 9, 9], "category": "Text", "text": "one\ntwo"}]'
-    layout = read_layout(answer, SEEN, PAGE)
+    layout = read_layout(answer, SCALE, PAGE)
     assert layout.text == "one\ntwo"
     assert not layout.truncated
 
 
 def test_a_single_object_is_a_page_of_one_block() -> None:
-    layout = read_layout(json.dumps(ELEMENTS[0]), SEEN, PAGE)
+    layout = read_layout(json.dumps(ELEMENTS[0]), SCALE, PAGE)
     assert len(layout.blocks) == 1
     assert not layout.truncated
 
 
 @pytest.mark.parametrize("answer", ["[]", "", "  \n"])
 def test_an_empty_page_has_no_blocks_and_no_text(answer: str) -> None:
-    layout = read_layout(answer, SEEN, PAGE)
+    layout = read_layout(answer, SCALE, PAGE)
     assert (layout.text, layout.blocks, layout.truncated) == ("", [], False)
 
 
 @pytest.mark.parametrize("answer", ["Plain words.", "[1] Smith, 2020.", "42", "a {b} c"])
 def test_an_answer_that_is_no_json_is_given_as_it_is(answer: str) -> None:
-    layout = read_layout(answer, SEEN, PAGE)
+    layout = read_layout(answer, SCALE, PAGE)
     assert (layout.text, layout.blocks, layout.truncated) == (answer, [], True)
 
 
 @given(st.text() | st.text(alphabet='{}[]",:1e-\\ abox', max_size=60))
 def test_whatever_the_model_writes_is_read_without_an_error(answer: str) -> None:
-    read_layout(answer, SEEN, PAGE)
+    read_layout(answer, SCALE, PAGE)
 
 
 def test_nesting_without_end_is_read_without_an_error() -> None:
-    layout = read_layout('{"a":' * 3000, SEEN, PAGE)
+    layout = read_layout('{"a":' * 3000, SCALE, PAGE)
     assert layout.truncated
     assert layout.text == ""
 
@@ -117,7 +118,7 @@ def test_boxes_are_whole_pixels_of_the_page_and_inside_it(
     bbox: list[float], box: tuple[int, int, int, int]
 ) -> None:
     answer = json.dumps([{"bbox": bbox, "category": "Text", "text": "x"}])
-    assert read_layout(answer, SEEN, PAGE).blocks[0].box == box
+    assert read_layout(answer, SCALE, PAGE).blocks[0].box == box
 
 
 @pytest.mark.parametrize(
