@@ -3,12 +3,43 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from runners.catalog import CATALOG
+
 MIB = 2**20
+
+
+def _split(value: Any) -> Any:
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _by_model(value: Any) -> Any:
+    """`got_ocr=0,qwen3_vl_8b=1` to a dict; a part without `=` is left for pydantic to refuse."""
+    if not isinstance(value, str):
+        return value
+    return dict(tuple(map(str.strip, f"{part}=".split("=")[:2])) for part in _split(value))
+
+
+def _known(model: str) -> str:
+    if model not in CATALOG:
+        raise ValueError(f"unknown model '{model}'; known: {', '.join(CATALOG)}")
+    return model
+
+
+ModelId = Annotated[str, AfterValidator(_known)]
+Gpus = Annotated[
+    tuple[NonNegativeInt, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value.split("+") if isinstance(value, str) else value),
+]
 
 
 class Settings(BaseSettings):
@@ -24,15 +55,36 @@ class Settings(BaseSettings):
     )
 
     # Which models there are
-    models: Annotated[tuple[str, ...], NoDecode] = Field(
+    models: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="Ids of the models whose runners are started, by commas; empty: all"
     )
-    default_model: str | None = Field(None, description="Id of the model asked when none is named")
+    default_model: ModelId | None = Field(
+        None, description="Id of the model asked when none is named"
+    )
 
     # The vision-language runners
     queue_size: int = Field(64, gt=0, description="Requests that may wait in one runner")
     weights: Path | None = Field(
         None, description="Folder with a folder of weights per model id; empty: the hub's cache"
+    )
+    devices: Annotated[dict[ModelId, Gpus], NoDecode, BeforeValidator(_by_model)] = Field(
+        {},
+        description="Numbers of the GPUs of a model, as `got_ocr=0,qwen3_vl_8b=0+1`; by default "
+        "GPU 0, or the CPU where there is none",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 where the device is fast at it"
+    )
+    max_pixels: int = Field(
+        1_003_520, ge=3136, description="Pixels that an image is shrunk to before a model reads it"
+    )
+    max_pixels_by_model: Annotated[
+        dict[ModelId, Annotated[int, Field(ge=3136)]],
+        NoDecode,
+        BeforeValidator(_by_model),
+    ] = Field({}, description="Instead of max_pixels, as `qwen3_vl_8b=2000000`")
+    reuse_mib: float = Field(
+        512, ge=0, description="Kept per model for more questions on an image, MiB; 0 keeps nothing"
     )
 
     # The embedded reader
@@ -46,6 +98,13 @@ class Settings(BaseSettings):
     @property
     def max_file_bytes(self) -> int:
         return int(self.max_file_mib * MIB)
+
+    @property
+    def reuse_bytes(self) -> int:
+        return int(self.reuse_mib * MIB)
+
+    def max_pixels_of(self, model: str) -> int:
+        return self.max_pixels_by_model.get(model, self.max_pixels)
 
 
 @cache

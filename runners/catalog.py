@@ -16,6 +16,9 @@ class Entry:
     """Size of the weights in bfloat16, GiB."""
     options: frozenset[str] = frozenset()
     """The fields of `messages.Options` that the family understands."""
+    engine: str = "runners.engine:VlmEngine"
+    many_processes: bool = False
+    """Served by one process per CPU core, not by one."""
 
 
 CATALOG: dict[str, Entry] = {
@@ -50,6 +53,8 @@ CATALOG: dict[str, Entry] = {
             "8M",
             "tesseract",
             options=frozenset({"mode"}),
+            engine="runners.tesseract:TesseractEngine",
+            many_processes=True,
         ),
     )
 }

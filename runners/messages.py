@@ -132,3 +132,9 @@ class Status(Message):
     queued: int = 0
     idle_seconds: float = 0.0
     """Since the last request ended."""
+
+
+class Reply(Message):
+    """What a runner's call returns."""
+
+    outcome: Answer | Piece | Status | Failure

@@ -1,0 +1,1 @@
+"""HTTP. Imports no torch, no transformers, no model."""

@@ -1,0 +1,15 @@
+"""The FastAPI app: routers and error handlers. Its pages load nothing from other hosts."""
+
+from fastapi_offline import FastAPIOffline
+
+from api import chat, errors, ocr, system
+
+DESCRIPTION = """Document OCR and visual chat.
+
+Every parameter may be sent as a form field or in the query. Every error is
+`{"detail": "<one sentence>"}`."""
+
+app = FastAPIOffline(title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION)
+errors.install(app)
+for module in (system, ocr, chat):
+    app.include_router(module.router)

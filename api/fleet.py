@@ -1,0 +1,127 @@
+"""The runners as the gateway sees them: pick, call, unload, who must make room."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import aiohttp
+import httpx
+from bentoml.exceptions import BentoMLException
+
+from runners.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
+from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status, Why
+from settings import Settings
+
+logger = logging.getLogger("chatvlm.fleet")
+T = TypeVar("T")
+
+STATUS_TIMEOUT = 0.03
+"""Seconds; a runner too busy to answer by then is shown as it was last seen."""
+RESTART_SECONDS = 5
+DISCONNECTED = (aiohttp.ClientError, httpx.TransportError, ConnectionError)
+
+
+class Fleet:
+    def __init__(self, runners: Mapping[str, Any], settings: Settings, has_gpu: bool) -> None:
+        self.runners = runners
+        self.default = settings.default_model or (GUIDE_DEFAULT if has_gpu else EMBEDDED)
+        self._seen: dict[str, Status] = {}
+
+    def pick(self, model: str | None, asked: Mapping[str, Any] | None = None) -> Entry:
+        """The entry of `model`, or of the default one.
+
+        Raises `Refusal`: UNKNOWN_MODEL, BAD_PARAMETER where it has none of the options `asked`,
+        UNAVAILABLE where its runner is not started here.
+        """
+        entry = self._known(model or self.default)
+        for option in asked or {}:
+            if option not in entry.options:
+                raise Refusal(
+                    Why.BAD_PARAMETER, f"Model '{entry.id}' does not take the parameter '{option}'."
+                )
+        self._started(entry.id)
+        return entry
+
+    async def ask(self, model: str, request: Request) -> Answer:
+        """Raises `Refusal`. Cancelling it stops the work."""
+        reply = await self._call(model, self.runners[model].to_async.answer(request=request))
+        return _outcome(reply)
+
+    async def stream(self, model: str, request: Request) -> AsyncGenerator[Piece | Answer, None]:
+        """Pieces, the answer last. Raises `Refusal`. Closing it stops the work."""
+        buffer = ""
+        try:
+            async with aclosing(self.runners[model].to_async.stream(request=request)) as chunks:
+                async for chunk in chunks:
+                    *lines, buffer = (buffer + chunk).split("\n")
+                    for line in lines:
+                        yield _outcome(Reply.model_validate(json.loads(line)))
+        except DISCONNECTED as error:
+            raise _restarting(model) from error
+
+    async def unload(self, model: str) -> None:
+        """Raises `Refusal`: UNKNOWN_MODEL, or NOT_LOADED."""
+        entry = self._known(model)
+        if entry.id not in self.runners or not await self._call(
+            model, self.runners[model].to_async.unload()
+        ):
+            raise Refusal(Why.NOT_LOADED, f"Model '{model}' is not loaded.")
+
+    async def statuses(self) -> dict[str, Status]:
+        """Of every catalog entry, in the catalog's order."""
+        states = await asyncio.gather(*(self._status(model) for model in CATALOG))
+        return dict(zip(CATALOG, states, strict=True))
+
+    async def _status(self, model: str) -> Status:
+        if model not in self.runners:
+            return Status(state="unavailable", reason=_not_started(model))
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                self._seen[model] = await self._call(model, self.runners[model].to_async.status())
+        except TimeoutError:
+            pass
+        except Refusal as refusal:
+            return Status(state="unavailable", reason=refusal.failure.detail)
+        return self._seen.get(model, Status(state="unloaded"))
+
+    async def _call(self, model: str, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except DISCONNECTED as error:
+            raise _restarting(model) from error
+        except BentoMLException as error:
+            logger.error("Runner %s failed", model, exc_info=error)
+            raise Refusal(
+                Why.FAULT, "The model failed on this request; the log says why."
+            ) from error
+
+    def _known(self, model: str) -> Entry:
+        if model not in CATALOG:
+            raise Refusal(Why.UNKNOWN_MODEL, f"Failed to load model: Model '{model}' not found")
+        return CATALOG[model]
+
+    def _started(self, model: str) -> None:
+        if model not in self.runners:
+            raise Refusal(Why.UNAVAILABLE, _not_started(model), retry_after=3600)
+
+
+def _outcome(reply: Reply) -> Any:
+    if isinstance(reply.outcome, Failure):
+        failure = reply.outcome
+        raise Refusal(failure.why, failure.detail, failure.retry_after)
+    return reply.outcome
+
+
+def _restarting(model: str) -> Refusal:
+    return Refusal(
+        Why.UNAVAILABLE,
+        f"The runner of model '{model}' was lost and is restarting; try again.",
+        retry_after=RESTART_SECONDS,
+    )
+
+
+def _not_started(model: str) -> str:
+    return f"Model '{model}' is not served here: CHATVLM_MODELS leaves it out."

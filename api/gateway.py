@@ -1,0 +1,70 @@
+"""What every route needs: the gateway behind it, and the request's limits on time and number."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import bentoml
+from fastapi import Depends
+
+from api.device import gpu_name
+from api.fleet import Fleet
+from runners.messages import Refusal, Why
+from settings import Settings
+
+DEADLINE_GRACE = 1.0
+"""Seconds; a runner's own deadline comes first, so that its work has stopped when we answer."""
+
+
+class Gateway:
+    """One process's hold on the runners and on the requests in flight."""
+
+    def __init__(self, runners: dict[str, object], settings: Settings) -> None:
+        self.settings = settings
+        self.gpu_name = gpu_name()
+        self.fleet = Fleet(runners, settings, has_gpu=self.gpu_name is not None)
+        self.in_flight = 0
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncIterator["Deadline"]:
+        """One request's stay. Raises `Refusal`: QUEUE_FULL at once, DEADLINE when time is up."""
+        if self.in_flight >= self.settings.max_requests:
+            raise Refusal(
+                Why.QUEUE_FULL, "The service is at its limit of requests; try again.", retry_after=1
+            )
+        self.in_flight += 1
+        deadline = Deadline(self.settings.request_timeout)
+        try:
+            async with asyncio.timeout(self.settings.request_timeout + DEADLINE_GRACE):
+                yield deadline
+        except TimeoutError as error:
+            raise deadline.passed() from error
+        finally:
+            self.in_flight -= 1
+
+
+class Deadline:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds. Raises `Refusal` (DEADLINE) where there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise self.passed()
+        return left
+
+    def passed(self) -> Refusal:
+        return Refusal(
+            Why.DEADLINE, f"The request took longer than its limit of {self.seconds:g} seconds."
+        )
+
+
+def _current() -> Gateway:
+    return bentoml.get_current_service().gateway  # type: ignore[no-any-return]
+
+
+Current = Annotated[Gateway, Depends(_current)]

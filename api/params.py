@@ -1,0 +1,105 @@
+"""One parameter, from form or query: the guide sends the same one either way."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.datastructures import QueryParams
+
+from api.errors import sentence
+from runners.messages import Box, Options, Refusal, Why
+
+
+def _split(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _ordered(box: Box) -> Box:
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 and 0 <= y0 < y1):
+        raise ValueError("needs 0 <= x0 < x1 and 0 <= y0 < y1")
+    return box
+
+
+BoxText = Annotated[
+    Box,
+    BeforeValidator(_split, json_schema_input_type=str),
+    AfterValidator(_ordered),
+]
+ModelId = Annotated[
+    str | None, Field(max_length=100, description="Id of a model of `/models`; else the default")
+]
+
+
+class OcrParams(Options):
+    model_config = ConfigDict(extra="ignore")
+
+    model: ModelId = None
+    language: str | None = Field(
+        None, max_length=100, description="Hint: a language's name or code, such as Russian or ru"
+    )
+    box: BoxText | None = Field(None, description=Options.model_fields["box"].description)
+
+    @property
+    def options(self) -> Options:
+        asked = self.model_dump(include=set(Options.model_fields), exclude_defaults=True)
+        return Options.model_validate(asked)
+
+
+class ChatParams(BaseModel):
+    model: ModelId = None
+    prompt: str = Field("Describe this image", max_length=20_000, description="What is asked")
+    temperature: float = Field(
+        0.7, ge=0, le=1, allow_inf_nan=False, description="0 is greedy, 1 the model's own spread"
+    )
+    max_tokens: int = Field(512, ge=1, le=4096, description="Most tokens of the answer")
+    stream: bool = Field(False, description="Answer in server-sent events, as the text is made")
+
+
+Params = TypeVar("Params", bound=BaseModel)
+
+
+def parse(
+    params: type[Params], query: QueryParams, fields: Iterable[tuple[str, str]] = ()
+) -> Params:
+    """An empty value counts as absent, one that is not known is passed over.
+
+    Raises `Refusal` (BAD_PARAMETER) for a bad value, or the same parameter given twice with
+    different values.
+    """
+    given: dict[str, str] = {}
+    for name, value in [*query.multi_items(), *fields]:
+        if value and given.setdefault(name, value) != value and name in params.model_fields:
+            raise Refusal(
+                Why.BAD_PARAMETER, f"Parameter '{name}' is given twice with different values."
+            )
+    try:
+        return params.model_validate(given)
+    except ValidationError as error:
+        raise Refusal(Why.BAD_PARAMETER, sentence(error.errors()[0])) from error
+
+
+def documented(params: type[BaseModel], file_field: str, max_files: int) -> dict[str, Any]:
+    """OpenAPI of a route that takes `params` from form or query, and files."""
+    schema = params.model_json_schema(mode="validation")
+    properties: dict[str, Any] = schema["properties"]
+    binary = {"type": "string", "format": "binary"}
+    several = {"type": "array", "items": binary, "minItems": 1, "maxItems": max_files}
+    form = {
+        "type": "object",
+        "properties": {file_field: several if max_files > 1 else binary, **properties},
+        "required": [file_field],
+    }
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": f"{value.get('description', '')} (form field or query parameter)",
+                "schema": {key: part for key, part in value.items() if key != "description"},
+            }
+            for name, value in properties.items()
+        ],
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+    }

@@ -1,0 +1,111 @@
+"""What is answered: the guide's fields first, always there; ours after them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from runners.messages import Block, FinishReason, Line, Usage
+
+
+class Error(BaseModel):
+    detail: str = Field(description="One sentence: what was wrong, what to do")
+
+
+class Root(BaseModel):
+    message: str = "ChatVLMLLM API"
+    version: str = "1.0.0"
+    docs: str = "/docs"
+    health: str = "/health"
+
+
+class Health(BaseModel):
+    status: Literal["healthy"] = "healthy"
+    gpu_available: bool
+    gpu_name: str | None
+    models_loaded: int
+    loaded_models: list[str]
+    default_model: str
+
+
+class ModelInfo(BaseModel):
+    id: str
+    name: str
+    params: str
+    state: Literal["unloaded", "loading", "loaded", "unavailable"]
+    reason: str | None = Field(None, description="Why it cannot run here")
+    device: str | None = None
+    dtype: str | None = None
+    memory_bytes: int | None = None
+    rows: int = Field(0, description="Requests being worked on")
+    queued: int = 0
+
+
+class Models(BaseModel):
+    available: list[ModelInfo]
+    loaded: list[str]
+    default: str
+
+
+class Unloaded(BaseModel):
+    status: Literal["success"] = "success"
+    message: str
+
+
+class Extras(BaseModel):
+    """What more a model can say of its answer; absent where it cannot."""
+
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    lines: list[Line] | None = None
+    blocks: list[Block] | None = None
+    prompt_used: bool | None = Field(
+        None, description="False: this model reads, it cannot be asked"
+    )
+    truncated: bool | None = None
+    warning: str | None = None
+
+
+class Ocr(Extras):
+    text: str
+    model: str
+    processing_time: float = Field(description="Seconds")
+    image_size: tuple[int, int] = Field(description="Width, height of the upright page, pixels")
+    language: str | None = Field(description="The hint as it was given")
+
+
+class Chat(Extras):
+    response: str
+    model: str
+    processing_time: float = Field(description="Seconds")
+    prompt: str
+
+
+class BatchItem(Extras):
+    filename: str
+    text: str
+    processing_time: float = Field(description="Seconds")
+    image_size: tuple[int, int]
+    status: Literal["success"] = "success"
+
+
+class BatchError(BaseModel):
+    filename: str
+    error: str
+    status: Literal["error"] = "error"
+
+
+class Batch(BaseModel):
+    results: list[BatchItem | BatchError]
+    total: int
+    successful: int
+    failed: int
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "Bad image or parameter"},
+    404: {"model": Error, "description": "Unknown model"},
+    413: {"model": Error, "description": "A file or the body is over its limit"},
+    500: {"model": Error, "description": "A fault of the service"},
+    503: {"model": Error, "description": "Busy, or the model cannot run here; see Retry-After"},
+    504: {"model": Error, "description": "The request's time limit passed"},
+}

@@ -1,0 +1,59 @@
+"""GET /, /health, /models · DELETE /models/{name}"""
+
+from fastapi import APIRouter
+
+from api.gateway import Current
+from api.schemas import ERRORS, Health, ModelInfo, Models, Root, Unloaded
+from runners.catalog import CATALOG
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/")
+async def root() -> Root:
+    """What this is and where to look next."""
+    return Root()
+
+
+@router.get("/health")
+async def health(gateway: Current) -> Health:
+    """Whether the service is up, its GPU, and the models in memory."""
+    loaded = [
+        model
+        for model, status in (await gateway.fleet.statuses()).items()
+        if status.state == "loaded"
+    ]
+    return Health(
+        gpu_available=gateway.gpu_name is not None,
+        gpu_name=gateway.gpu_name,
+        models_loaded=len(loaded),
+        loaded_models=loaded,
+        default_model=gateway.fleet.default,
+    )
+
+
+@router.get("/models")
+async def models(gateway: Current) -> Models:
+    """Every model of the catalog, and how it stands here."""
+    statuses = await gateway.fleet.statuses()
+    available = [
+        ModelInfo(
+            id=entry.id,
+            name=entry.name,
+            params=entry.params,
+            **statuses[entry.id].model_dump(include=ModelInfo.model_fields.keys() - {"id"}),
+        )
+        for entry in CATALOG.values()
+    ]
+    return Models(
+        available=available,
+        loaded=[info.id for info in available if info.state == "loaded"],
+        default=gateway.fleet.default,
+    )
+
+
+@router.delete("/models/{model_name}", responses={404: ERRORS[404], 503: ERRORS[503]})
+async def unload(model_name: str, gateway: Current) -> Unloaded:
+    """Free a model's memory; the next request for it loads it again."""
+    await gateway.fleet.unload(model_name)
+    return Unloaded(message=f"Model {model_name} unloaded")

@@ -1,0 +1,154 @@
+"""Bytes of a stranger to checked files, with every limit enforced while the body arrives.
+
+Nothing is spooled to disk: a body is bounded before it is held in memory.
+"""
+
+from dataclasses import dataclass, field
+
+from fastapi import Request
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from runners.messages import Failure, Refusal, Why
+from settings import MIB, Settings
+
+MAX_FIELD_BYTES = 64 * 1024
+MAX_FIELDS = 32
+FORM_OVERHEAD_BYTES = MIB
+"""Allowance for boundaries, part headers and fields beside the files."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    filename: str
+    data: bytes
+    failure: Failure | None = None
+    """Why the file was not taken; its bytes were thrown away."""
+
+
+@dataclass
+class Form:
+    files: list[Upload] = field(default_factory=list)
+    fields: list[tuple[str, str]] = field(default_factory=list)
+
+
+class UploadReader:
+    """Reads one multipart body: `file_field` holds the files, all other parts are text fields."""
+
+    def __init__(self, settings: Settings, file_field: str, max_files: int) -> None:
+        self.settings = settings
+        self.file_field = file_field
+        self.max_files = max_files
+        self.max_body = max_files * settings.max_file_bytes + FORM_OVERHEAD_BYTES
+
+    async def read(self, request: Request) -> Form:
+        """Raises `Refusal`: BAD_PARAMETER for what is no such form, TOO_LARGE past a limit.
+
+        A file over its limit refuses a request for one file at once; among several it becomes
+        an `Upload` with a failure, so that the others are still read.
+        """
+        boundary = self._boundary(request)
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.max_body:
+            raise self._body_too_large()
+        form = Form()
+        part = _Part("", None)
+        received = 0
+        try:
+            with PushMultipartParser(
+                boundary, max_segment_count=self.max_files + MAX_FIELDS
+            ) as parser:
+                async for chunk in request.stream():
+                    received += len(chunk)
+                    if received > self.max_body:
+                        raise self._body_too_large()
+                    if not chunk or parser.closed:
+                        continue
+                    for event in parser.parse(chunk):
+                        if isinstance(event, MultipartSegment):
+                            part = self._begin(event, form)
+                        elif event is None:
+                            self._end(part, form)
+                        else:
+                            self._grow(part, event)
+        except MultipartError as error:
+            raise Refusal(
+                Why.BAD_PARAMETER,
+                "The form is broken or incomplete: it is not valid multipart/form-data.",
+            ) from error
+        if not form.files:
+            raise self._no_file()
+        return form
+
+    def _boundary(self, request: Request) -> str:
+        content_type, options = parse_options_header(request.headers.get("content-type", ""))
+        if content_type != "multipart/form-data" or not options.get("boundary"):
+            raise self._no_file()
+        return options["boundary"]
+
+    def _begin(self, segment: MultipartSegment, form: Form) -> "_Part":
+        if segment.name == self.file_field:
+            if len(form.files) == self.max_files:
+                raise Refusal(
+                    Why.BAD_PARAMETER,
+                    f"At most {self.max_files} file(s) a request are taken in '{self.file_field}'.",
+                )
+            return _Part(segment.name, segment.filename or self.file_field)
+        if segment.filename is not None:
+            raise Refusal(
+                Why.BAD_PARAMETER,
+                f"Unexpected file in field '{segment.name}': send it as '{self.file_field}'.",
+            )
+        return _Part(segment.name, None)
+
+    def _grow(self, part: "_Part", data: bytes) -> None:
+        if part.failure is not None:
+            return
+        if part.filename is None:
+            if len(part.data) + len(data) > MAX_FIELD_BYTES:
+                raise Refusal(
+                    Why.BAD_PARAMETER,
+                    f"Parameter '{part.name}' is longer than {MAX_FIELD_BYTES} bytes.",
+                )
+        elif len(part.data) + len(data) > self.settings.max_file_bytes:
+            refusal = Refusal(
+                Why.TOO_LARGE,
+                f"The file is larger than {self.settings.max_file_mib:g} MB.",
+            )
+            if self.max_files == 1:
+                raise refusal
+            part.failure = refusal.failure
+            part.data.clear()
+            return
+        part.data += data
+
+    def _end(self, part: "_Part", form: Form) -> None:
+        if part.filename is not None:
+            form.files.append(Upload(part.filename, bytes(part.data), part.failure))
+            return
+        try:
+            form.fields.append((part.name, part.data.decode()))
+        except UnicodeDecodeError as error:
+            raise Refusal(
+                Why.BAD_PARAMETER, f"Parameter '{part.name}' is not UTF-8 text."
+            ) from error
+
+    def _no_file(self) -> Refusal:
+        return Refusal(
+            Why.BAD_PARAMETER,
+            f"No file: send it as multipart/form-data in the field '{self.file_field}'.",
+        )
+
+    def _body_too_large(self) -> Refusal:
+        return Refusal(
+            Why.TOO_LARGE,
+            f"The request is too large: at most {self.max_files} file(s) of "
+            f"{self.settings.max_file_mib:g} MB.",
+        )
+
+
+@dataclass
+class _Part:
+    name: str
+    filename: str | None
+    data: bytearray = field(default_factory=bytearray)
+    failure: Failure | None = None

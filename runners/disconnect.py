@@ -1,0 +1,54 @@
+"""A peer that hangs up cancels the work that was done for it.
+
+Neither Starlette nor BentoML cancel a handler whose client is gone. As the gateway's call to a
+runner is an HTTP request too, the same middleware on both carries the cancellation through: the
+client hangs up, the gateway's handler is cancelled, its connection to the runner closes, and the
+runner's handler is cancelled, whichever of several processes it runs in.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class CancelOnDisconnect:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        watch: asyncio.Task[Message] | None = None
+        loop = asyncio.get_running_loop()
+
+        async def watched_receive() -> Message:
+            nonlocal watch
+            if watch is not None:
+                return await asyncio.shield(watch)
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                handler.cancel()
+            elif not message.get("more_body", False):
+                watch = loop.create_task(wait_for_disconnect())
+            return message
+
+        async def wait_for_disconnect() -> Message:
+            message = await receive()
+            handler.cancel()
+            return message
+
+        handler: asyncio.Future[Any] = asyncio.ensure_future(self.app(scope, watched_receive, send))
+        try:
+            await asyncio.wait({handler})
+        except asyncio.CancelledError:  # the server shuts down
+            handler.cancel()
+            await asyncio.wait({handler})
+            raise
+        finally:
+            if watch is not None:
+                watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            handler.result()
