@@ -53,7 +53,7 @@ def load(entry: Entry, settings: Settings) -> "DotsOcr":
     """Blocks until the model is on its device. Raises `Refusal` where that fails."""
     register()
     model, processor = load_checkpoint(
-        entry, settings, {"dots_ocr": (DotsOCRForCausalLM, DotsOcrProcessor)}
+        entry, settings, {"dots_ocr": (DotsOCRForCausalLM, DotsOcrProcessor)}, exact=True
     )
     max_pixels = min(settings.max_pixels_of(entry.id), MAX_PIXELS)
     return DotsOcr(model, processor, max_pixels, settings.reuse_bytes)
