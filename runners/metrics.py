@@ -25,7 +25,9 @@ def _histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
 _ROWS = _gauge("rows_in_flight", "Rows that are being decoded")
 _WAITING = _gauge("rows_waiting", "Rows that wait for their prefill")
 _KV_BYTES = _gauge("kv_bytes", "Bytes that the KV cache holds")
-_REUSE = _gauge("reuse", "Kept vision features and prompt prefixes, as the model counts", "what")
+_REUSE = _gauge(
+    "reuse", "What the model keeps between requests, and how often that served", "kept", "what"
+)
 _STEP = _histogram("step_seconds", "One decode step of all rows", _STEP_BUCKETS)
 _PREFILL = _histogram("prefill_seconds", "One prompt", _PREFILL_BUCKETS)
 _FIRST_TOKEN = _histogram(
@@ -53,6 +55,8 @@ class Metrics:
     def ended(self, reason: str) -> None:
         _ENDED.labels(self._model, reason).inc()
 
-    def reuse(self, stats: dict[str, int]) -> None:
-        for what, value in stats.items():
-            _REUSE.labels(self._model, what).set(value)
+    def reuse(self, stats: dict[str, dict[str, int]]) -> None:
+        """stats: by what is kept (vision features, prompt prefixes), the counters of each."""
+        for kept, counters in stats.items():
+            for what, value in counters.items():
+                _REUSE.labels(self._model, kept, what).set(value)
