@@ -25,7 +25,8 @@ def _by_model(value: Any) -> Any:
     """`got_ocr=0,qwen3_vl_8b=1` to a dict; a part without `=` is left for pydantic to refuse."""
     if not isinstance(value, str):
         return value
-    return dict(tuple(map(str.strip, f"{part}=".split("=")[:2])) for part in _split(value))
+    pairs = (part.partition("=") for part in _split(value))
+    return {model.strip(): setting.strip() for model, _, setting in pairs}
 
 
 def _known(model: str) -> str:

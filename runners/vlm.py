@@ -4,6 +4,7 @@ The batcher sees rows, tokens and positions; all that is special about pixels, p
 position encodings stays behind these verbs.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,29 @@ from typing import Any
 
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import Cache
+from transformers import (
+    Cache,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from runners.messages import Answer, FinishReason, Request
+from runners.messages import Answer, FinishReason, Refusal, Request, Why
+from runners.reuse import Kept
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Keys and values of each layer, [1, heads, length, head size]."""
+
+_LONGEST_RATIO = 200
+"""Of an image's sides; the image processor of Qwen2-VL takes no more."""
+_SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
+_FEATURES_SHARE = 1 / 4
+"""Of what is kept for reuse. The features of an image take some 1/7 of its keys and values, so
+that about twice as many images have the one as have the other."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +42,7 @@ class Encoded:
     """A request as tensors on the CPU, made beside the decode loop, ready to be prefilled."""
 
     inputs: dict[str, Tensor]
-    """What the processor gave: `input_ids` [1, length], pixel values, grids."""
+    """`input_ids` [1, length], `position_ids` [..., 1, length], pixel values, grids."""
     image_key: bytes
     """Digest of the pixel values: equal keys, equal visual features."""
     prefix_length: int
@@ -42,14 +62,13 @@ class Prefilled:
 
     logits: Tensor
     """[vocabulary], of the prompt's last token, on the model's device."""
-    layers: list[tuple[Tensor, Tensor]]
-    """Keys and values of each layer, [1, heads, length, head size]."""
+    layers: Layers
     next_position: int
     """Position index of the first new token (Qwen: not the length, images count less)."""
 
 
 class Vlm(ABC):
-    """One loaded model. Used by one thread at a time, but for `encode`, which any thread may call."""
+    """One loaded model. For one thread at a time, but for `encode`, which any may call."""
 
     stop_tokens: frozenset[int]
     device: torch.device
@@ -81,10 +100,234 @@ class Vlm(ABC):
     ) -> Answer:
         """The family's answer, made of the finished row's text (usage is filled in later)."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 not every family keeps something
         """Drop everything that is kept between requests."""
 
     @property
     def reuse_stats(self) -> dict[str, Any]:
         """Counters of the vision and prefix cache: hits, misses, evictions, bytes."""
         return {}
+
+
+class TransformersVlm(Vlm):
+    """A model with the interface of the transformers library: a vision encoder and a decoder.
+
+    The prompt runs in two parts, on a hit as on a miss: the prefix (all up to the image's end),
+    whose keys and values are kept, then the rest. So a hit goes through the very operations of a
+    miss, and changes no token.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reuse_bytes: int
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = model.device
+        self.dtype = model.dtype
+        self.stop_tokens = _stop_tokens(model, tokenizer)
+        features = int(reuse_bytes * _FEATURES_SHARE)
+        self._features = Kept[BaseModelOutputWithPooling](features)
+        self._prefixes = Kept[Layers](reuse_bytes - features)
+
+    @torch.no_grad()
+    def prefill(self, encoded: Encoded) -> Prefilled:
+        positions = encoded.inputs["position_ids"]
+        next_position = int(positions.max()) + 1
+        tokens = self._to_device(encoded.inputs["input_ids"])
+        positions = self._to_device(positions)
+        end = encoded.prefix_length
+        prefix = self._prefixes.get(encoded.image_key)
+        cache = DynamicCache(prefix)
+        if prefix is None:
+            features = {"image": self._image_features(encoded)}
+            self._forward(tokens[:, :end], positions[..., :end], cache, mm_encoder_outputs=features)
+            self._prefixes.put(encoded.image_key, _layers(cache))
+        logits = self._forward(tokens[:, end:], positions[..., end:], cache)
+        return Prefilled(logits[0], _layers(cache), next_position)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+        # A mask of four dimensions is used as it is: the library adds no causal mask of its own.
+        return self._forward(
+            tokens[:, None], positions[:, None], cache, attention_mask=mask[:, None, None, :]
+        )
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def answer(
+        self, request: Request, encoded: Encoded, text: str, finish_reason: FinishReason
+    ) -> Answer:
+        return Answer(text=text.strip(), image_size=encoded.image_size, finish_reason=finish_reason)
+
+    def close(self) -> None:
+        self._features.clear()
+        self._prefixes.clear()
+
+    @property
+    def reuse_stats(self) -> dict[str, Any]:
+        return {"features": self._features.stats, "prefixes": self._prefixes.stats}
+
+    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        """What the decoder sees of the image, made of the inputs on the model's device."""
+        return self.model.get_image_features(
+            pixel_values=inputs["pixel_values"],
+            image_grid_thw=inputs["image_grid_thw"],
+            return_dict=True,
+        )
+
+    def _image_features(self, encoded: Encoded) -> BaseModelOutputWithPooling:
+        kept = self._features.get(encoded.image_key)
+        if kept is None:
+            features = self.image_features(
+                {name: self._to_device(value) for name, value in encoded.inputs.items()}
+            )
+            # The encoder's own hidden states are large and no longer needed.
+            kept = type(features)(
+                **{
+                    name: value
+                    for name, value in features.items()
+                    if name in ("pooler_output", "deepstack_features")
+                }
+            )
+            self._features.put(encoded.image_key, kept)
+        return kept
+
+    def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
+        """Logits of each row's last token, [rows, vocabulary]."""
+        return self.model(
+            input_ids=tokens,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **inputs,
+        ).logits[:, -1]
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+
+class ChatVlm(TransformersVlm):
+    """The image processor of Qwen2-VL and a chat template: one image, then the user's text."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        max_pixels: int,
+        reuse_bytes: int,
+    ) -> None:
+        """max_pixels: what an image is shrunk to before it is read."""
+        super().__init__(model, processor.tokenizer, reuse_bytes)
+        self._images = processor.image_processor
+        smallest = min(self._images.size["shortest_edge"], max_pixels)
+        self._pixels = {"shortest_edge": smallest, "longest_edge": max_pixels}
+        self._prompt = ChatPrompt(processor)
+
+    @abstractmethod
+    def prompt(self, request: Request) -> str:
+        """The user's text. Raises `Refusal` for what cannot be asked."""
+
+    @abstractmethod
+    def positions(self, tokens: Tensor, grid: Tensor) -> Tensor:
+        """Position indices of a prompt, [..., 1, length].
+
+        tokens: [1, length]. grid: [1, 3], the patches of the image in time, height and width.
+        """
+
+    def encode(self, request: Request, image: Image.Image) -> Encoded:
+        text = self.prompt(request)
+        images = self._images(
+            images=[padded(image, self._images.patch_size * self._images.merge_size)],
+            size=self._pixels,
+            return_tensors="pt",
+        )
+        grid = images["image_grid_thw"]
+        pixels = images["pixel_values"].to(self.dtype)
+        visual_tokens = int(grid.prod()) // self._images.merge_size**2
+        tokens, prefix_length = self._prompt.tokens(text, visual_tokens)
+        input_ids = torch.tensor([tokens])
+        return Encoded(
+            inputs={
+                "input_ids": input_ids,
+                "position_ids": self.positions(input_ids, grid),
+                "pixel_values": pixels,
+                "image_grid_thw": grid,
+            },
+            image_key=digest(pixels, grid),
+            prefix_length=prefix_length,
+            visual_tokens=visual_tokens,
+            image_size=image.size,
+        )
+
+
+class ChatPrompt:
+    """A chat template as tokens, around one image and one text of the user. For any thread.
+
+    The text is tokenised apart, special tokens as plain characters, so that it can neither end
+    its turn nor ask for visual tokens. Between special tokens, where it stands, this gives the
+    tokens of the whole.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        content = [{"type": "image"}, {"type": "text", "text": _SLOT}]
+        whole = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        image, tail = whole.split(_SLOT)
+        before, after = image.split(processor.image_token)
+        tokenizer = processor.tokenizer.backend_tokenizer
+        self._before, self._after, self._tail = (
+            tokenizer.encode(part, add_special_tokens=False).ids for part in (before, after, tail)
+        )
+        self._image_token = processor.image_token_id
+        self._plain = Tokenizer.from_str(tokenizer.to_str())
+        self._plain.encode_special_tokens = True
+
+    def tokens(self, text: str, visual_tokens: int) -> tuple[list[int], int]:
+        """The prompt, and how many of its tokens come before the text."""
+        prefix = [*self._before, *[self._image_token] * visual_tokens, *self._after]
+        text_tokens = self._plain.encode(text, add_special_tokens=False).ids
+        return [*prefix, *text_tokens, *self._tail], len(prefix)
+
+
+def padded(image: Image.Image, shortest: int) -> Image.Image:
+    """The image on white that makes each side at least `shortest` pixels long.
+
+    Otherwise the image processor rounds the side of a thin strip to nothing. Raises `Refusal`
+    (BAD_IMAGE) where a side is still more than 200 times the other, which it does not take.
+    """
+    width, height = (max(side, shortest) for side in image.size)
+    if max(width, height) > _LONGEST_RATIO * min(width, height):
+        raise Refusal(
+            Why.BAD_IMAGE,
+            f"The image is too long and thin ({image.width} x {image.height} pixels): "
+            f"one side may be at most {_LONGEST_RATIO} times the other.",
+        )
+    if (width, height) == image.size:
+        return image
+    page = Image.new("RGB", (width, height), "white")
+    page.paste(image)
+    return page
+
+
+def digest(*tensors: Tensor) -> bytes:
+    """Of the values and their type; the tensors lie on the CPU."""
+    state = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        state.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return state.digest()
+
+
+def _layers(cache: Cache) -> Layers:
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Those of the generation config and the tokenizer's own, which some of the former forget."""
+    configured = model.generation_config.eos_token_id
+    tokens = configured if isinstance(configured, list) else [configured]
+    return frozenset({*tokens, tokenizer.eos_token_id} - {None})

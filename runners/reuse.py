@@ -1,0 +1,66 @@
+"""What is kept between requests: the most recently used, up to a number of bytes."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Value]):
+    """An LRU of tensors by key, bounded by what they hold. For one thread at a time.
+
+    What is larger than the whole capacity is not kept.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """capacity: bytes; 0 keeps nothing."""
+        self._capacity = capacity
+        self._entries: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
+        self._held = self._hits = self._misses = self._evictions = 0
+
+    def get(self, key: bytes) -> Value | None:
+        if key not in self._entries:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._entries.move_to_end(key)
+        return self._entries[key][0]
+
+    def put(self, key: bytes, value: Value) -> None:
+        """`key` must be new: what `get` just missed."""
+        size = held_bytes(value)
+        if size > self._capacity:
+            return
+        self._entries[key] = (value, size)
+        self._held += size
+        while self._held > self._capacity:
+            _, (_, evicted) = self._entries.popitem(last=False)
+            self._held -= evicted
+            self._evictions += 1
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._held = 0
+
+    @property
+    def stats(self) -> dict[str, int]:
+        return {
+            "hits": self._hits,
+            "misses": self._misses,
+            "evictions": self._evictions,
+            "bytes": self._held,
+        }
+
+
+def held_bytes(value: object) -> int:
+    """Bytes of the tensors in nested sequences and mappings."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(held_bytes, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return sum(map(held_bytes, value))
+    return 0
