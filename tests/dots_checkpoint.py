@@ -40,6 +40,22 @@ REMOTE_CODE = {
     "AutoModelForCausalLM": "modeling_dots_ocr.DotsOCRForCausalLM",
 }
 
+VISION = {
+    "embed_dim": 48,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+}
+FOR_REMOTE_CODE = {
+    "attn_implementation": "flash_attention_2",
+    "init_merger_std": 0.02,
+    "is_causal": False,
+    "post_norm": True,
+    "use_bias": False,
+}
+"""What the original's `vision_config` says to its own code."""
+
 
 def make_dots_checkpoint(folder: Path, *, says: str | None = None, seed: int = 0) -> Path:
     """As `make_checkpoint`; `says` may be any text: one that repeats a token becomes a token."""
@@ -57,13 +73,7 @@ def make_dots_checkpoint(folder: Path, *, says: str | None = None, seed: int = 0
             num_key_value_heads=2,
             max_position_embeddings=131072,
             image_token_id=tokenizer.convert_tokens_to_ids("<|imgpad|>"),
-            vision_config={
-                "embed_dim": 48,
-                "hidden_size": 64,
-                "intermediate_size": 96,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 3,
-            },
+            vision_config=VISION,
         )
     )
     if says is None:
@@ -81,7 +91,10 @@ def make_dots_checkpoint(folder: Path, *, says: str | None = None, seed: int = 0
         rope_theta=1000000,
         rope_scaling=None,
         rope_parameters=None,
+        torch_dtype="bfloat16",
+        dtype=None,
         layer_types=None,
+        vision_config=VISION | FOR_REMOTE_CODE,
     )
     _update(
         folder / "generation_config.json",
