@@ -55,7 +55,9 @@ def fetch(entry: Entry, settings: Settings) -> Path:
     log.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
     try:
         folder = Path(
-            snapshot_download(entry.repository, allow_patterns=_PATTERNS, tqdm_class=LoggedProgress)
+            snapshot_download(
+                _repository(entry), allow_patterns=_PATTERNS, tqdm_class=LoggedProgress
+            )
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
         log.warning("%s could not be downloaded: %r", entry.repository, error)
