@@ -31,7 +31,7 @@ def load_checkpoint(
     """
     placement = _placement(entry, settings)
     folder = weights.fetch(entry, settings)
-    kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+    kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     if kind not in classes:
         raise Refusal(
             Why.UNAVAILABLE,
@@ -40,7 +40,9 @@ def load_checkpoint(
         )
     model_class, processor_class = classes[kind]
     try:
-        processor = processor_class.from_pretrained(folder, local_files_only=True)
+        processor = processor_class.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         model, report = model_class.from_pretrained(
             folder,
             dtype=_dtype(settings),

@@ -109,12 +109,12 @@ def _defect(folder: Path) -> str | None:
         if not any((folder / name).is_file() for name in names):
             return f"{' or '.join(names)} is missing"
     try:
-        json.loads((folder / "config.json").read_text("utf-8"))
+        json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
         shards = ["model.safetensors"]
         if not (folder / shards[0]).is_file():
             index = json.loads((folder / _INDEX).read_text("utf-8"))
             shards = sorted(set(index["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its config or index is not the JSON it should be"
     for shard in shards:
         try:
@@ -122,7 +122,7 @@ def _defect(folder: Path) -> str | None:
                 pass
         except FileNotFoundError:
             return f"{shard} is missing"
-        except SafetensorError:
+        except (OSError, SafetensorError):
             return f"{shard} is cut off or damaged"
     return None
 

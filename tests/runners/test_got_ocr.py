@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -111,6 +113,15 @@ def test_a_box_that_is_not_inside_the_image_is_refused(vlm, box):
     with pytest.raises(Refusal, match="200 x 300") as refused:
         vlm.encode(ocr(options=Options(box=box)), page(*SMALL))
     assert refused.value.failure.why is Why.BAD_PARAMETER
+
+
+def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
+    asked = [ocr(options=Options(**options)) for options, _ in ASKED.values()] * 8
+    alone = [vlm.encode(request, page(*SMALL)).inputs for request in asked]
+    with ThreadPoolExecutor(4) as threads:
+        together = threads.map(lambda request: vlm.encode(request, page(*SMALL)).inputs, asked)
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -158,6 +160,15 @@ def test_an_image_that_no_padding_helps_is_refused(vlm):
     with pytest.raises(Refusal, match="too long and thin") as refused:
         vlm.encode(ocr(), page(1, 20_000))
     assert refused.value.failure.why is Why.BAD_IMAGE
+
+
+def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
+    asked = [(chat(prompt), size) for prompt in PROMPTS for size in SIZES] * 4
+    alone = [vlm.encode(request, page(*size)).inputs for request, size in asked]
+    with ThreadPoolExecutor(4) as threads:
+        together = threads.map(lambda one: vlm.encode(one[0], page(*one[1])).inputs, asked)
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_stop_tokens_come_from_the_checkpoint_and_its_tokenizer(vlm):

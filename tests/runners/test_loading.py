@@ -1,0 +1,113 @@
+import json
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from runners import loading, qwen_vl
+from runners.catalog import CATALOG
+from runners.messages import Refusal, Why
+from settings import Settings
+from tests.checkpoints import make_checkpoint
+
+ENTRY = CATALOG["qwen_vl_2b"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return make_checkpoint(ENTRY.id, tmp_path / ENTRY.id)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(weights=tmp_path, dtype="float32")
+
+
+def refusal(settings):
+    with pytest.raises(Refusal) as refused:
+        qwen_vl.load(ENTRY, settings)
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert "/" not in refused.value.failure.detail.replace(ENTRY.repository, "").replace(
+        f"CHATVLM_WEIGHTS/{ENTRY.id}", ""
+    )
+    return refused.value.failure.detail
+
+
+def edit_config(checkpoint, **fields):
+    config = checkpoint / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+
+
+def test_a_loaded_model_is_ready_for_inference(checkpoint, settings):
+    vlm = qwen_vl.load(ENTRY, settings)
+    assert not vlm.model.training
+    assert not any(parameter.requires_grad for parameter in vlm.model.parameters())
+    assert (vlm.device, vlm.dtype) == (torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_setting_forces_the_dtype(checkpoint, settings, dtype):
+    vlm = qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": dtype}))
+    assert vlm.dtype is getattr(torch, dtype)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "dtype"),
+    [({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16), (set(), torch.float32)],
+)
+def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast_at_it(
+    checkpoint, settings, monkeypatch, instructions, dtype
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    assert qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": "auto"})).dtype is dtype
+
+
+def test_weights_of_another_family_are_refused(tmp_path, settings):
+    make_checkpoint("got_ocr", tmp_path / ENTRY.id)
+    assert "another model ('got_ocr2')" in refusal(settings)
+
+
+def test_weights_that_lack_a_tensor_are_refused(checkpoint, settings):
+    tensors = load_file(checkpoint / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    del tensors[name]
+    save_file(tensors, checkpoint / "model.safetensors", {"format": "pt"})
+    assert "do not fit the model (missing: " in refusal(settings)
+
+
+def test_weights_of_another_shape_are_refused_and_the_reason_logged(checkpoint, settings, caplog):
+    tensors = load_file(checkpoint / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    tensors[name] = tensors[name][:8].contiguous()
+    save_file(tensors, checkpoint / "model.safetensors", {"format": "pt"})
+    with caplog.at_level(logging.ERROR, "runners.loading"):
+        assert "damaged or of another version" in refusal(settings)
+    assert caplog.records[0].exc_info
+
+
+def test_a_broken_tokenizer_is_refused(checkpoint, settings):
+    (checkpoint / "tokenizer.json").write_text("{}")
+    assert "damaged or of another version" in refusal(settings)
+
+
+def test_a_gpu_that_is_not_there_is_refused(checkpoint, settings):
+    detail = refusal(settings.model_copy(update={"devices": {ENTRY.id: (99,)}}))
+    assert "CHATVLM_DEVICES" in detail
+    assert "GPU 99" in detail
+
+
+def test_gpus_are_chosen_by_the_setting(settings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (1000 + gpu, 2000))
+
+    def placement(**devices):
+        return loading._placement(ENTRY, settings.model_copy(update={"devices": devices}))
+
+    assert placement() == {"device_map": {"": 0}}
+    assert placement(got_ocr=(1,)) == {"device_map": {"": 0}}
+    assert placement(qwen_vl_2b=(1,)) == {"device_map": {"": 1}}
+    assert placement(qwen_vl_2b=(0, 1)) == {
+        "device_map": "auto",
+        "max_memory": {0: 1000, 1: 1001},
+    }

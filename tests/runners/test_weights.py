@@ -1,0 +1,188 @@
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from runners import weights
+from runners.catalog import CATALOG
+from runners.messages import Refusal, Why
+from settings import Settings
+from tests.checkpoints import make_checkpoint
+
+ENTRY = CATALOG["qwen3_vl_2b"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint(ENTRY.id, tmp_path_factory.mktemp("made") / ENTRY.id)
+
+
+@pytest.fixture
+def own(checkpoint, tmp_path):
+    """A folder of weights that the test may break."""
+    return shutil.copytree(checkpoint, tmp_path / "weights" / ENTRY.id)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(weights=tmp_path / "weights")
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache of the hub, which cannot be reached."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def cached(checkpoint, hub_cache):
+    """The same files where the hub's client keeps what it downloaded."""
+    repository = hub_cache / f"models--{ENTRY.repository.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c0ffee")
+    return shutil.copytree(checkpoint, repository / "snapshots" / "c0ffee")
+
+
+def shard(folder):
+    """As larger models come: an index and several files."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shutil.copy(
+        folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors"
+    )
+    index = {
+        "weight_map": {
+            "a": "model-00001-of-00002.safetensors",
+            "b": "model-00002-of-00002.safetensors",
+        }
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def refusal(settings):
+    with pytest.raises(Refusal) as refused:
+        weights.fetch(ENTRY, settings)
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    return refused.value.failure.detail
+
+
+def test_a_folder_of_ones_own_comes_first(own, cached, settings):
+    assert weights.fetch(ENTRY, settings) == own
+    assert weights.availability(ENTRY, settings) is None
+
+
+def test_the_hub_s_cache_is_used_without_asking_the_hub(cached, settings):
+    assert weights.fetch(ENTRY, settings) == cached
+    assert weights.fetch(ENTRY, Settings(weights=None)) == cached
+    assert weights.availability(ENTRY, settings) is None
+
+
+def test_sharded_weights_are_complete(own, settings):
+    shard(own)
+    assert weights.fetch(ENTRY, settings) == own
+
+
+def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, tmp_path):
+    detail = refusal(settings)
+    assert ENTRY.repository in detail
+    assert "CHATVLM_WEIGHTS/qwen3_vl_2b" in detail
+    assert str(tmp_path) not in detail
+    assert weights.availability(ENTRY, settings) == detail
+
+
+def test_weights_that_the_hub_may_have_count_as_available(settings, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    assert weights.availability(ENTRY, settings) is None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+BROKEN = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
+    "no processor": (
+        lambda folder: (folder / "processor_config.json").unlink(),
+        "processor_config.json is missing",
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+    "cut weights": (lambda folder: cut(folder / "model.safetensors"), "is cut off or damaged"),
+    "empty weights": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        "is cut off or damaged",
+    ),
+    "missing shard": (
+        lambda folder: (shard(folder), (folder / "model-00002-of-00002.safetensors").unlink()),
+        "model-00002-of-00002.safetensors is missing",
+    ),
+    "cut shard": (
+        lambda folder: (shard(folder), cut(folder / "model-00002-of-00002.safetensors")),
+        "model-00002-of-00002.safetensors is cut off or damaged",
+    ),
+    "cut config": (lambda folder: cut(folder / "config.json"), "not the JSON"),
+    "config of another kind": (
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "not the JSON",
+    ),
+    "index of another kind": (
+        lambda folder: (
+            shard(folder),
+            (folder / "model.safetensors.index.json").write_text('{"weight_map": [1]}'),
+        ),
+        "not the JSON",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_folder_says_what_is_wrong_with_it(own, settings, broken):
+    damage, said = BROKEN[broken]
+    damage(own)
+    detail = refusal(settings)
+    assert said in detail
+    assert "CHATVLM_WEIGHTS/qwen3_vl_2b" in detail
+    assert weights.availability(ENTRY, settings) == detail
+
+
+def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cached, settings):
+    cut(cached / "model.safetensors")
+    assert weights.availability(ENTRY, settings) is not None
+    assert "cut off or damaged" in refusal(settings)
+
+
+def test_a_download_is_logged_as_it_goes(caplog, monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(weights.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "runners.weights"):
+        progress = weights.LoggedProgress(total=4 * 2**30, unit="B", unit_scale=True)
+        for _ in range(4):
+            progress.update(2**30)
+            progress.refresh()
+        progress.close()
+        files = weights.LoggedProgress(total=3, unit="it")
+        files.update(3)
+        files.close()
+    assert caplog.messages[0] == "Downloaded 1.00 of 4.00 GiB"
+    assert len(caplog.messages) < 4
+
+
+def test_looking_for_weights_imports_no_torch(own, settings):
+    look = (
+        "import sys; from runners import weights; from runners.catalog import CATALOG; "
+        "from settings import Settings; "
+        f"assert weights.availability(CATALOG['{ENTRY.id}'], Settings()) is None; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", look],
+        check=True,
+        cwd=Path(weights.__file__).parents[1],
+        env={"CHATVLM_WEIGHTS": str(settings.weights)},
+    )
