@@ -29,17 +29,16 @@ TEMPLATE = (
     "{{- '<|img|><|imgpad|><|endofimg|>' }}{%- else %}{{- part.text }}{%- endif %}{%- endfor %}"
     "{%- endif %}{{- '<|endofuser|>' }}{%- endif %}{%- endfor %}{{- '<|assistant|>' }}"
 )
-"""As the original's: pictures and texts in turn."""
+"""Of the processor: pictures and texts in turn."""
 TEXT_TEMPLATE = (
     "{%- for m in messages %}{{- '<|user|>' + m.content + '<|endofuser|>' }}{%- endfor %}"
     "{{- '<|assistant|>' }}"
 )
-"""As the one of the original's tokenizer, which knows no pictures."""
+"""Of the tokenizer, which knows no pictures."""
 REMOTE_CODE = {
     "AutoConfig": "configuration_dots.DotsOCRConfig",
     "AutoModelForCausalLM": "modeling_dots_ocr.DotsOCRForCausalLM",
 }
-
 VISION = {
     "embed_dim": 48,
     "hidden_size": 64,
