@@ -2,51 +2,96 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel
 
 from api import params
-from api.gateway import Current
+from api.gateway import Admitted, Current
 from api.ocr import extras
 from api.params import ChatParams
-from api.schemas import ERRORS, Chat
+from api.schemas import ERRORS, Chat, ChatPiece, Error
 from api.uploads import UploadReader
 from runners import messages
+from runners.catalog import Entry
 from runners.images import inspect
+from runners.messages import Answer, Piece, Refusal
 
 router = APIRouter(tags=["chat"])
+EVENT_STREAM = "text/event-stream"
 
 
 @router.post(
     "/chat",
+    response_model=Chat,
     response_model_exclude_unset=True,
-    responses=ERRORS,
+    responses={
+        **ERRORS,
+        200: {
+            "description": "The answer; with `stream=true` events `piece`, then `answer`",
+            "content": {EVENT_STREAM: {}},
+        },
+    },
     openapi_extra=params.documented(ChatParams, "file", 1),
 )
-async def chat(request: Request, gateway: Current) -> Chat:
+async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat | StreamingResponse:
     """Ask about one image."""
-    async with gateway.admit() as deadline:
-        form = await UploadReader(gateway.settings, "file", 1).read(request)
-        asked = params.parse(ChatParams, request.query_params, form.fields)
-        entry = gateway.fleet.pick(asked.model)
-        began = time.perf_counter()
-        data = form.files[0].data
-        await asyncio.to_thread(inspect, data, gateway.settings.max_image_pixels)
-        answer = await gateway.fleet.ask(
-            entry.id,
-            messages.Request(
-                task="chat",
-                image=data,
-                time_limit=deadline.left(),
-                prompt=asked.prompt,
-                temperature=asked.temperature,
-                max_tokens=asked.max_tokens,
-            ),
-        )
-    return Chat(
-        response=answer.text,
-        model=entry.id,
-        processing_time=round(time.perf_counter() - began, 3),
+    form = await UploadReader(gateway.settings, "file", 1).read(request)
+    asked = params.parse(ChatParams, request.query_params, form.fields)
+    question = Question(gateway.fleet.pick(asked.model), asked)
+    image = form.files[0].data
+    await asyncio.to_thread(inspect, image, gateway.settings.max_image_pixels)
+    message = messages.Request(
+        task="chat",
+        image=image,
+        time_limit=deadline.left(),
         prompt=asked.prompt,
-        **extras(answer),
+        temperature=asked.temperature,
+        max_tokens=asked.max_tokens,
     )
+    if not asked.stream:
+        return question.answered(await gateway.fleet.ask(question.entry.id, message))
+    pieces = gateway.fleet.stream(question.entry.id, message)
+    first = await anext(pieces)  # what fails before the first piece still gets its own status
+    return StreamingResponse(question.events(first, pieces), media_type=EVENT_STREAM)
+
+
+class Question:
+    """What one request asks of its image."""
+
+    def __init__(self, entry: Entry, asked: ChatParams) -> None:
+        self.entry = entry
+        self.asked = asked
+        self.began = time.perf_counter()
+
+    def answered(self, answer: Answer) -> Chat:
+        return Chat(
+            response=answer.text,
+            model=self.entry.id,
+            processing_time=round(time.perf_counter() - self.began, 3),
+            prompt=self.asked.prompt,
+            **extras(answer),
+        )
+
+    async def events(self, first: Piece | Answer, rest: messages.Stream) -> AsyncIterator[bytes]:
+        """Events `piece`, then one `answer` with the guide's fields, or one `error`."""
+        async with aclosing(rest):
+            yield self._event(first)
+            try:
+                async for outcome in rest:
+                    yield self._event(outcome)
+            except Refusal as refusal:
+                yield _event("error", Error(detail=refusal.failure.detail))
+
+    def _event(self, outcome: Piece | Answer) -> bytes:
+        if isinstance(outcome, Piece):
+            return _event("piece", ChatPiece(text=outcome.text))
+        return _event("answer", self.answered(outcome))
+
+
+def _event(name: str, data: BaseModel) -> bytes:
+    return format_sse_event(event=name, data_str=data.model_dump_json(exclude_unset=True))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import httpx
 from bentoml.exceptions import BentoMLException
 
 from runners.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
-from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status, Why
+from runners.messages import Answer, Failure, Refusal, Reply, Request, Status, Stream, Why
 from settings import Settings
 
 logger = logging.getLogger("chatvlm.fleet")
@@ -50,7 +50,7 @@ class Fleet:
         reply = await self._call(model, self.runners[model].to_async.answer(request=request))
         return _outcome(reply)
 
-    async def stream(self, model: str, request: Request) -> AsyncGenerator[Piece | Answer, None]:
+    async def stream(self, model: str, request: Request) -> Stream:
         """Pieces, the answer last. Raises `Refusal`. Closing it stops the work."""
         buffer = ""
         try:

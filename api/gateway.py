@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 import bentoml
@@ -27,23 +26,6 @@ class Gateway:
         self.fleet = Fleet(runners, settings, has_gpu=self.gpu_name is not None)
         self.in_flight = 0
 
-    @asynccontextmanager
-    async def admit(self) -> AsyncIterator["Deadline"]:
-        """One request's stay. Raises `Refusal`: QUEUE_FULL at once, DEADLINE when time is up."""
-        if self.in_flight >= self.settings.max_requests:
-            raise Refusal(
-                Why.QUEUE_FULL, "The service is at its limit of requests; try again.", retry_after=1
-            )
-        self.in_flight += 1
-        deadline = Deadline(self.settings.request_timeout)
-        try:
-            async with asyncio.timeout(self.settings.request_timeout + DEADLINE_GRACE):
-                yield deadline
-        except TimeoutError as error:
-            raise deadline.passed() from error
-        finally:
-            self.in_flight -= 1
-
 
 class Deadline:
     def __init__(self, seconds: float) -> None:
@@ -64,7 +46,30 @@ class Deadline:
 
 
 def _current() -> Gateway:
-    return bentoml.get_current_service().gateway  # type: ignore[no-any-return]
+    return bentoml.get_current_service().gateway
 
 
 Current = Annotated[Gateway, Depends(_current)]
+
+
+async def _admit(gateway: Current) -> AsyncIterator[Deadline]:
+    """One request's stay, until its response is sent.
+
+    Raises `Refusal`: QUEUE_FULL at once, DEADLINE when time is up.
+    """
+    if gateway.in_flight >= gateway.settings.max_requests:
+        raise Refusal(
+            Why.QUEUE_FULL, "The service is at its limit of requests; try again.", retry_after=1
+        )
+    gateway.in_flight += 1
+    deadline = Deadline(gateway.settings.request_timeout)
+    try:
+        async with asyncio.timeout(deadline.seconds + DEADLINE_GRACE):
+            yield deadline
+    except TimeoutError as error:
+        raise deadline.passed() from error
+    finally:
+        gateway.in_flight -= 1
+
+
+Admitted = Annotated[Deadline, Depends(_admit)]

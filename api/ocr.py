@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from api import params
-from api.gateway import Current, Deadline, Gateway
+from api.gateway import Admitted, Current, Deadline, Gateway
 from api.languages import language_code
 from api.params import OcrParams
 from api.schemas import ERRORS, Batch, BatchError, BatchItem, Extras, Ocr
@@ -29,13 +29,12 @@ NOT_ABOUT_THE_FILE = {Why.UNAVAILABLE, Why.QUEUE_FULL, Why.DEADLINE}
     responses=ERRORS,
     openapi_extra=params.documented(OcrParams, "file", 1),
 )
-async def ocr(request: Request, gateway: Current) -> Ocr:
+async def ocr(request: Request, gateway: Current, deadline: Admitted) -> Ocr:
     """Read the text of one image."""
-    async with gateway.admit() as deadline:
-        form = await UploadReader(gateway.settings, "file", 1).read(request)
-        asked = params.parse(OcrParams, request.query_params, form.fields)
-        reading = Reading(gateway, asked, deadline)
-        answer, seconds = await reading.read(form.files[0])
+    form = await UploadReader(gateway.settings, "file", 1).read(request)
+    asked = params.parse(OcrParams, request.query_params, form.fields)
+    reading = Reading(gateway, asked, deadline)
+    answer, seconds = await reading.read(form.files[0])
     return Ocr(
         text=answer.text,
         model=reading.entry.id,
@@ -52,15 +51,13 @@ async def ocr(request: Request, gateway: Current) -> Ocr:
     responses=ERRORS,
     openapi_extra=params.documented(OcrParams, "files", settings().max_files),
 )
-async def batch(request: Request, gateway: Current) -> Batch:
+async def batch(request: Request, gateway: Current, deadline: Admitted) -> Batch:
     """Read several images side by side; one that fails does not touch the others."""
-    async with gateway.admit() as deadline:
-        form = await UploadReader(gateway.settings, "files", gateway.settings.max_files).read(
-            request
-        )
-        asked = params.parse(OcrParams, request.query_params, form.fields)
-        reading = Reading(gateway, asked, deadline)
-        outcomes = await asyncio.gather(*(reading.outcome(upload) for upload in form.files))
+    uploads = UploadReader(gateway.settings, "files", gateway.settings.max_files)
+    form = await uploads.read(request)
+    asked = params.parse(OcrParams, request.query_params, form.fields)
+    reading = Reading(gateway, asked, deadline)
+    outcomes = await asyncio.gather(*(reading.outcome(upload) for upload in form.files))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if len(failures) == len(outcomes) and failures[0].why in NOT_ABOUT_THE_FILE:
         raise Refusal(failures[0].why, failures[0].detail, failures[0].retry_after)

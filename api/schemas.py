@@ -65,7 +65,7 @@ class Extras(BaseModel):
     warning: str | None = None
 
 
-class Ocr(Extras):
+class _Ocr(BaseModel):
     text: str
     model: str
     processing_time: float = Field(description="Seconds")
@@ -73,19 +73,35 @@ class Ocr(Extras):
     language: str | None = Field(description="The hint as it was given")
 
 
-class Chat(Extras):
+class Ocr(Extras, _Ocr):
+    """The guide's fields come first."""
+
+
+class _Chat(BaseModel):
     response: str
     model: str
     processing_time: float = Field(description="Seconds")
     prompt: str
 
 
-class BatchItem(Extras):
+class Chat(Extras, _Chat):
+    """The guide's fields come first."""
+
+
+class ChatPiece(BaseModel):
+    text: str = Field(description="What the answer gained; whole characters")
+
+
+class _BatchItem(BaseModel):
     filename: str
     text: str
     processing_time: float = Field(description="Seconds")
     image_size: tuple[int, int]
     status: Literal["success"] = "success"
+
+
+class BatchItem(Extras, _BatchItem):
+    """The guide's fields come first."""
 
 
 class BatchError(BaseModel):

@@ -4,6 +4,7 @@ A runner answers every call with a value: an `Answer`, or the `Failure` that a `
 An exception that crosses the wall is a fault of ours or a dead process.
 """
 
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -85,6 +86,10 @@ class Piece(Message):
     """Text of an answer that is still being made; whole characters only."""
 
     text: str
+
+
+Stream = AsyncGenerator[Piece | Answer, None]
+"""Pieces as they are made, the answer last."""
 
 
 class Why(StrEnum):

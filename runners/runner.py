@@ -14,7 +14,7 @@ import bentoml
 
 from runners.catalog import Entry
 from runners.disconnect import CancelOnDisconnect
-from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status
+from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status, Stream
 from settings import Settings
 
 # Limits on time are the engine's and the gateway's; BentoML's own would answer in its own form.
@@ -31,7 +31,7 @@ class Engine(Protocol):
     async def answer(self, request: Request) -> Answer:
         """Raises `Refusal`."""
 
-    def stream(self, request: Request) -> AsyncGenerator[Piece | Answer, None]:
+    def stream(self, request: Request) -> Stream:
         """Pieces as they are made, the answer last. Raises `Refusal`."""
 
     async def load(self) -> None:
@@ -48,13 +48,6 @@ class Engine(Protocol):
 def make_runner(entry: Entry, settings: Settings) -> Any:
     """The BentoML service that serves `entry`, named by its id."""
 
-    @bentoml.service(
-        name=entry.id,
-        workers=settings.reader_processes if entry.many_processes else 1,
-        traffic={"timeout": NO_TIMEOUT},
-        runner_connection=KEEP_CONNECTION,
-        metrics={"enabled": True},
-    )
     class Runner:
         def __init__(self) -> None:
             self.engine: Engine = pkgutil.resolve_name(entry.engine)(entry, settings)
@@ -96,8 +89,14 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         async def close(self) -> None:
             await self.engine.close()
 
-    Runner.add_asgi_middleware(CancelOnDisconnect)
-    return Runner
+    service: Any = bentoml.service(
+        name=entry.id,
+        workers=settings.reader_processes if entry.many_processes else 1,
+        traffic={"timeout": NO_TIMEOUT},
+        runner_connection=KEEP_CONNECTION,
+    )(Runner)
+    service.add_asgi_middleware(CancelOnDisconnect)
+    return service
 
 
 def _line(outcome: Piece | Answer | Failure) -> str:
