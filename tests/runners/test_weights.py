@@ -1,9 +1,13 @@
+import hashlib
 import json
 import logging
 import shutil
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import huggingface_hub
 import pytest
@@ -157,6 +161,89 @@ def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cach
     assert "cut off or damaged" in refusal(settings)
 
 
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download takes; `files` by name."""
+
+    files: ClassVar[dict[str, bytes]]
+    commit = "c0ffee" + 34 * "0"
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        if path.endswith("/revision/main"):
+            self.reply(json.dumps({"id": ENTRY.repository, "sha": self.commit}).encode())
+        elif "/tree/" in path:
+            listed = [
+                {"type": "file", "path": name, "size": len(data), "oid": name}
+                for name, data in self.files.items()
+            ]
+            self.reply(json.dumps(listed).encode())
+        else:
+            self.reply(self.files[path.rpartition("/")[2]])
+
+    do_HEAD = do_GET
+
+    def reply(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(checkpoint):
+    """The address of a hub that has the checkpoint, and a file that nobody needs."""
+    Hub.files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    Hub.files["pytorch_model.bin"] = b"the same weights once more"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def run(code, **environment):
+    """Run in a process of its own, whose log and output are returned."""
+    imports = (
+        "import logging, sys; logging.basicConfig(level='INFO')\n"
+        "from runners import weights; from runners.catalog import CATALOG\n"
+        "from settings import Settings\n"
+        f"entry, settings = CATALOG['{ENTRY.id}'], Settings()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", imports + code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(weights.__file__).parents[1],
+        env=environment,
+    )
+
+
+def test_weights_are_downloaded_on_first_use(hub, tmp_path, checkpoint):
+    ran = run("print(weights.fetch(entry, settings))", HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
+    folder = Path(ran.stdout.strip())
+    assert folder.is_relative_to(tmp_path)
+    assert {file.name for file in folder.iterdir()} == {f.name for f in checkpoint.iterdir()}
+    assert "INFO:runners.weights:Downloading Qwen/Qwen3-VL-2B-Instruct" in ran.stderr
+    assert "INFO:runners.weights:Downloaded 0.00 of 0.00 GiB" in ran.stderr
+
+
+def test_a_half_finished_download_is_finished(hub, tmp_path):
+    fetch = "print(weights.fetch(entry, settings))"
+    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
+    folder = Path(run(fetch, **environment).stdout.strip())
+    (folder / "model.safetensors").unlink()
+    ran = run(f"print(weights.availability(entry, settings)); {fetch}", **environment)
+    assert ran.stdout.split() == ["None", str(folder)]
+    assert (folder / "model.safetensors").is_file()
+
+
 def test_a_download_is_logged_as_it_goes(caplog, monkeypatch):
     clock = iter(range(0, 1000, 4))
     monkeypatch.setattr(weights.time, "monotonic", lambda: next(clock))
@@ -174,15 +261,8 @@ def test_a_download_is_logged_as_it_goes(caplog, monkeypatch):
 
 
 def test_looking_for_weights_imports_no_torch(own, settings):
-    look = (
-        "import sys; from runners import weights; from runners.catalog import CATALOG; "
-        "from settings import Settings; "
-        f"assert weights.availability(CATALOG['{ENTRY.id}'], Settings()) is None; "
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", look],
-        check=True,
-        cwd=Path(weights.__file__).parents[1],
-        env={"CHATVLM_WEIGHTS": str(settings.weights)},
+    run(
+        "assert weights.availability(entry, settings) is None\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)",
+        CHATVLM_WEIGHTS=str(settings.weights),
     )
