@@ -1,0 +1,274 @@
+"""The embedded reader: Tesseract behind the interface of an engine, a page at a time a process."""
+
+import asyncio
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import langcodes
+import psutil  # type: ignore[import-untyped]
+
+from runners.catalog import Entry
+from runners.images import decode
+from runners.messages import (
+    Answer,
+    Block,
+    Line,
+    Piece,
+    Refusal,
+    Request,
+    Status,
+    Stream,
+    Why,
+)
+from runners.questions import reply
+from runners.siblings import Siblings, Standing
+from settings import Settings
+
+if TYPE_CHECKING:
+    from runners.reading import Page, Reader
+
+T = TypeVar("T")
+Check = Callable[[], None]
+
+_DATA = ("eng", "rus", "osd")
+_LANGUAGES = ("en", "ru")
+_PROJECT = Path(__file__).parent.parent
+_TESSDATA = ("/usr/share/tessdata", "/usr/local/share/tessdata", "/opt/homebrew/share/tessdata")
+_WATCH_SECONDS = 0.1
+
+
+class TesseractEngine:
+    """Reads pages in a thread of its own. Holds no Tesseract until the first page, or `load`."""
+
+    def __init__(self, entry: Entry, settings: Settings) -> None:
+        self._settings = settings
+        state = os.environ.get("CHATVLM_STATE")
+        self._private = None if state else Path(tempfile.mkdtemp(prefix="chatvlm-"))
+        self._siblings = Siblings(Path(state or self._private or "") / entry.id)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=entry.id)
+        self._reader: Reader | None = None
+        self._memory_bytes = 0
+        self._accepted = 0
+        self._last_end = time.monotonic()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def answer(self, request: Request) -> Answer:
+        """The text and lines of the page, or what they say to the question about it.
+
+        Raises `Refusal`: QUEUE_FULL at once, DEADLINE, UNAVAILABLE without trained data,
+        BAD_IMAGE. Cancelled, the work ends before the next line; a page that waits never starts.
+        """
+        if self._accepted > self._settings.queue_size:
+            raise Refusal(Why.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1)
+        self._accepted += 1
+        self._report()
+        try:
+            async with asyncio.timeout(request.time_limit):
+                return await self._in_thread(lambda check: self._read(request, check))
+        except TimeoutError as error:
+            raise Refusal(
+                Why.DEADLINE, f"The page was not read within {request.time_limit:g} seconds."
+            ) from error
+        finally:
+            self._accepted -= 1
+            self._last_end = time.monotonic()
+            self._report()
+
+    async def stream(self, request: Request) -> Stream:
+        """The answer's lines, then the answer. Raises as `answer` does."""
+        answer = await self.answer(request)
+        for line in answer.text.splitlines(keepends=True):
+            yield Piece(text=line)
+        yield answer
+
+    async def load(self) -> None:
+        """Raises `Refusal` (UNAVAILABLE) without trained data."""
+        await self._in_thread(lambda _: self._loaded())
+
+    async def unload(self) -> bool:
+        """Free every process' Tesseract, once its page in hand is read; False where none had it."""
+        found = bool(self._siblings.standings())
+        self._siblings.dismiss()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.unload_timeout):
+                while self._siblings.stragglers():  # noqa: ASYNC110  # other processes
+                    await asyncio.sleep(_WATCH_SECONDS / 2)
+        return found
+
+    async def status(self) -> Status:
+        """Of all processes together."""
+        standings = self._siblings.standings()
+        if not standings:
+            idle = time.monotonic() - self._last_end
+            try:
+                find_tessdata(self._settings)
+            except Refusal as refusal:
+                reason = refusal.failure.detail
+                return Status(state="unavailable", reason=reason, idle_seconds=idle)
+            return Status(state="unloaded", idle_seconds=idle)
+        return Status(
+            state="loading" if all(one.loading for one in standings) else "loaded",
+            device="cpu",
+            memory_bytes=sum(one.memory_bytes for one in standings),
+            rows=sum(one.rows for one in standings),
+            queued=sum(one.queued for one in standings),
+            idle_seconds=time.monotonic() - max(one.last_end for one in standings),
+        )
+
+    async def close(self) -> None:
+        if self._watch:
+            self._watch.cancel()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._free)
+        self._thread.shutdown()
+        if self._private:
+            shutil.rmtree(self._private)
+
+    async def _in_thread(self, work: Callable[[Check], T]) -> T:
+        """Do it in the engine's thread, behind what waits there; `work` gets the check to call."""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._obey_dismissals())
+        stop = threading.Event()
+
+        def check() -> None:
+            if stop.is_set():
+                raise _Stopped
+
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work, check)
+        finally:
+            stop.set()
+
+    async def _obey_dismissals(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if self._siblings.dismissed:
+                await loop.run_in_executor(self._thread, self._free)
+
+    def _report(self) -> None:
+        self._siblings.report(self._standing())
+
+    def _standing(self) -> Standing:
+        rows = min(1, self._accepted)
+        return Standing(
+            loading=self._reader is None,
+            memory_bytes=self._memory_bytes,
+            rows=rows,
+            queued=self._accepted - rows,
+            last_end=self._last_end,
+        )
+
+    # From here on: in the engine's thread.
+
+    def _read(self, request: Request, check: Check) -> Answer:
+        reader = self._loaded()
+        check()
+        language = request.language if request.language in _LANGUAGES else None
+        return _answer(request, reader.read(decode(request.image), language, check))
+
+    def _loaded(self) -> "Reader":
+        if self._siblings.dismissed:  # the pages that wait do not hold up an unload
+            self._free()
+        if self._reader is None:
+            tessdata = find_tessdata(self._settings)
+            before = psutil.Process().memory_info().rss
+            self._siblings.join(self._standing())
+            try:
+                os.environ["OMP_THREAD_LIMIT"] = "1"  # read when the library comes in, just below
+                from runners.reading import Reader
+
+                self._reader = Reader(tessdata)
+            except BaseException:
+                self._siblings.leave()
+                raise
+            self._memory_bytes = max(0, psutil.Process().memory_info().rss - before)
+            self._report()
+        return self._reader
+
+    def _free(self) -> None:
+        if self._reader:
+            self._reader.close()
+            self._reader = None
+        self._siblings.leave()
+
+
+class _Stopped(Exception):
+    """Ends the work in the thread; nobody waits for it any more."""
+
+
+def find_tessdata(settings: Settings) -> Path:
+    """The first folder that holds all the trained data; the setting, where given, is the only one.
+
+    Raises `Refusal` (UNAVAILABLE) that says what to install.
+    """
+    for folder in _folders(settings):
+        if all((folder / f"{name}.traineddata").is_file() for name in _DATA):
+            return folder
+    packages = ", ".join(f"tesseract-ocr-{name}" for name in _DATA)
+    raise Refusal(Why.UNAVAILABLE, f"The reader's trained data is missing: install {packages}.")
+
+
+def _folders(settings: Settings) -> Iterator[Path]:
+    if settings.tessdata:
+        yield settings.tessdata
+        return
+    if prefix := os.environ.get("TESSDATA_PREFIX"):
+        yield Path(prefix)
+    yield _PROJECT / ".tessdata"
+    yield from sorted(Path("/usr/share/tesseract-ocr").glob("*/tessdata"), reverse=True)
+    yield from map(Path, _TESSDATA)
+
+
+def _answer(request: Request, page: "Page") -> Answer:
+    blocks = None
+    if request.options.mode == "layout":
+        blocks = [_block(lines) for lines in page.blocks]
+    warning = None
+    if request.language not in (None, *_LANGUAGES):
+        name = langcodes.Language.get(request.language).display_name()
+        warning = f"There is no trained data for {name}: read as English and Russian."
+    if request.task == "ocr":
+        return Answer(
+            text=page.text,
+            image_size=page.size,
+            finish_reason="stop",
+            lines=page.lines,
+            blocks=blocks,
+            warning=warning,
+        )
+    said = reply(request.prompt, page)
+    text = _first_words(said.text, request.max_tokens)
+    return Answer(
+        text=text,
+        image_size=page.size,
+        finish_reason="stop" if text == said.text else "length",
+        lines=said.lines,
+        blocks=blocks,
+        prompt_used=True,
+        warning=warning,
+    )
+
+
+def _block(lines: list[Line]) -> Block:
+    lefts, tops, rights, bottoms = zip(*(line.box for line in lines), strict=True)
+    return Block(
+        category="Text",
+        box=(min(lefts), min(tops), max(rights), max(bottoms)),
+        text="\n".join(line.text for line in lines),
+    )
+
+
+def _first_words(text: str, most: int) -> str:
+    """The text up to its `most`th token, a word or a mark being one."""
+    tokens = list(re.finditer(r"\w+|[^\w\s]", text))
+    return text if len(tokens) <= most else text[: tokens[most - 1].end()]
