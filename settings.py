@@ -87,6 +87,18 @@ class Settings(BaseSettings):
     reuse_mib: float = Field(
         512, ge=0, description="Kept per model for more questions on an image, MiB; 0 keeps nothing"
     )
+    kv_budget_gib: float | None = Field(
+        None, ge=0, description="Largest KV cache of a model, GiB; empty: 60 % of what is free"
+    )
+    step_target_ms: float = Field(
+        250, gt=0, description="A request joins while a step of the others takes less, milliseconds"
+    )
+    unload_timeout: float = Field(
+        30, ge=0, description="How long an unload waits for requests in flight, seconds"
+    )
+    keep_alive: float | None = Field(
+        None, gt=0, description="Idle seconds after which a model is unloaded; empty: never"
+    )
 
     # The embedded reader
     tessdata: Path | None = Field(

@@ -45,7 +45,7 @@ class Row:
     deadline: float
     """By `time.monotonic`. Past it a row that waits is refused, one in flight ends as it is."""
     sampling: Sampling = GREEDY
-    on_token: Callable[[int], None] | None = None
+    on_token: Callable[[int], object] | None = None
     """Called in the batcher's thread with every token but the stop token; must not raise."""
     future: Future[Finished] = field(default_factory=Future)
     """Ends exactly once: with the result, a `Refusal`, or the exception of the model."""

@@ -25,8 +25,9 @@ def _histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
 _ROWS = _gauge("rows_in_flight", "Rows that are being decoded")
 _WAITING = _gauge("rows_waiting", "Rows that wait for their prefill")
 _KV_BYTES = _gauge("kv_bytes", "Bytes that the KV cache holds")
-_REUSE = _gauge(
-    "reuse", "What the model keeps between requests, and how often that served", "kept", "what"
+_REUSE_BYTES = _gauge("reuse_bytes", "Bytes kept between requests", "kept")
+_REUSED = _counter(
+    "reuse", "Look-ups of what is kept between requests, and evictions", "kept", "what"
 )
 _STEP = _histogram("step_seconds", "One decode step of all rows", _STEP_BUCKETS)
 _PREFILL = _histogram("prefill_seconds", "One prompt", _PREFILL_BUCKETS)
@@ -51,12 +52,17 @@ class Metrics:
         self.tokens = _TOKENS.labels(model)
         self.evicted = _EVICTED.labels(model)
         self._model = model
+        self._reused: dict[tuple[str, str], int] = {}
 
     def ended(self, reason: str) -> None:
         _ENDED.labels(self._model, reason).inc()
 
     def reuse(self, stats: dict[str, dict[str, int]]) -> None:
-        """stats: by what is kept (vision features, prompt prefixes), the counters of each."""
-        for kept, counters in stats.items():
-            for what, value in counters.items():
-                _REUSE.labels(self._model, kept, what).set(value)
+        """stats: `bytes`, and what else has been counted, by what is kept."""
+        for kept, counts in stats.items():
+            _REUSE_BYTES.labels(self._model, kept).set(counts["bytes"])
+            for what, count in counts.items():
+                if what != "bytes":
+                    new = count - self._reused.get((kept, what), 0)
+                    _REUSED.labels(self._model, kept, what).inc(new)
+                    self._reused[kept, what] = count

@@ -68,9 +68,11 @@ class Prefilled:
 
 
 class Vlm(ABC):
-    """One loaded model. For one thread at a time, but for `encode`, which any may call."""
+    """One loaded model, for one thread at a time, but for `encode`, `text` and `answer`: any may
+    call these."""
 
     stop_tokens: frozenset[int]
+    weights_bytes: int
     device: torch.device
     dtype: torch.dtype
 
@@ -124,6 +126,7 @@ class TransformersVlm(Vlm):
         self.tokenizer = tokenizer
         self.device = model.device
         self.dtype = model.dtype
+        self.weights_bytes = model.get_memory_footprint()
         self.stop_tokens = _stop_tokens(model, tokenizer)
         features = int(reuse_bytes * _FEATURES_SHARE)
         self._features = Kept[BaseModelOutputWithPooling](features)

@@ -35,6 +35,7 @@ class TextVlm(Vlm):
             eos_token_id=STOP,
         )
         self.model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
+        self.weights_bytes = self.model.get_memory_footprint()
 
     def encode(self, request: Request, image: Image.Image) -> Encoded:
         return prompt(request.prompt.encode())

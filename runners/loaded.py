@@ -1,0 +1,161 @@
+"""A model in memory: requests to rows, and rows to answers. Imports torch."""
+
+import asyncio
+import ctypes
+import gc
+import importlib
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from runners import images
+from runners.batcher import Batcher, Finished, Row
+from runners.catalog import Entry
+from runners.deadline import within
+from runners.messages import Answer, Piece, Request, Stream, Usage
+from runners.metrics import Metrics
+from runners.sampling import Detokeniser, Sampling, whole
+from runners.vlm import Encoded, Vlm
+from settings import Settings
+
+GRACE = 1.0
+"""Seconds past its deadline that a row in flight may take to end by itself, with what it has."""
+KV_SHARE = 0.6
+"""Of the memory that is free once the model is loaded; the rest is for activations and encoding."""
+GIB = 2**30
+_LATE = "The request could not be answered within its time limit."
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+class LoadedModel:
+    def __init__(self, entry: Entry, settings: Settings, encoders: Executor) -> None:
+        """Loads the model; blocks. Raises `Refusal` where the weights or the device are not there.
+
+        encoders: where images are decoded and encoded, beside the decode loop.
+        """
+        family = importlib.import_module(f"runners.{entry.family}")
+        self._model: Vlm = family.load(entry, settings)
+        self._encoders = encoders
+        self._batcher = Batcher(
+            self._model,
+            Metrics(entry.id),
+            kv_budget=_kv_budget(settings, self._model.device),
+            step_target=settings.step_target_ms / 1000,
+        )
+        self._batcher.start()
+
+    @property
+    def in_flight(self) -> int:
+        return self._batcher.in_flight
+
+    @property
+    def device(self) -> str:
+        return str(self._model.device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self._model.dtype).removeprefix("torch.")
+
+    @property
+    def memory_bytes(self) -> int:
+        """On GPUs, all that is allocated; on the CPU, weights, KV cache and what is kept."""
+        if self._model.device.type == "cuda":
+            return sum(map(torch.cuda.memory_allocated, range(torch.cuda.device_count())))
+        kept = sum(counts["bytes"] for counts in self._model.reuse_stats.values())
+        return self._model.weights_bytes + self._batcher.kv_bytes + kept
+
+    async def answer(self, request: Request, deadline: float) -> Answer:
+        """Raises `Refusal`. deadline: by `time.monotonic`."""
+        encoded, row = await self._submit(request, deadline)
+        async with within(deadline + GRACE, _LATE):
+            finished = await asyncio.wrap_future(row.future)
+        return self._answer(request, encoded, finished)
+
+    async def stream(self, request: Request, deadline: float) -> Stream:
+        """Pieces as they are made, the answer last; closing it frees the row. Raises `Refusal`.
+
+        The pieces together are the text that the family makes its answer of. Where a loop was cut
+        off, they have run ahead of it: the answer is what holds.
+        """
+        loop = asyncio.get_running_loop()
+        tokens: asyncio.Queue[int | None] = asyncio.Queue()
+        encoded, row = await self._submit(
+            request, deadline, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token)
+        )
+        finished = asyncio.wrap_future(row.future)
+        finished.add_done_callback(lambda _: tokens.put_nowait(None))
+        detokeniser = Detokeniser(self._model.text)
+        try:
+            while True:
+                async with within(deadline + GRACE, _LATE):
+                    token = await tokens.get()
+                if token is None:
+                    break
+                if piece := detokeniser.add(token):
+                    yield Piece(text=piece)
+            yield self._answer(request, encoded, finished.result())
+        finally:
+            finished.cancel()
+
+    def close(self) -> None:
+        """Refuse the rows that are left; blocks."""
+        self._batcher.close()
+        self._model.close()
+
+    def release(self) -> None:
+        """Let go of the model, and give what it held back to the system; blocks.
+
+        The frames of requests that were refused may hold this object for a while yet.
+        """
+        del self._batcher, self._model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+
+    async def _submit(
+        self, request: Request, deadline: float, on_token: Callable[[int], object] | None = None
+    ) -> tuple[Encoded, Row]:
+        loop = asyncio.get_running_loop()
+        async with within(deadline, _LATE):
+            encoded = await loop.run_in_executor(self._encoders, self._encode, request)
+        row = Row(encoded, request.max_tokens, deadline, Sampling(request.temperature), on_token)
+        self._batcher.submit(row)
+        return encoded, row
+
+    def _encode(self, request: Request) -> Encoded:
+        return self._model.encode(request, images.decode(request.image))
+
+    def _answer(self, request: Request, encoded: Encoded, finished: Finished) -> Answer:
+        text = whole(self._model.text(finished.tokens))
+        answer = self._model.answer(request, encoded, text, finished.reason)
+        usage = Usage(
+            prompt_tokens=encoded.length,
+            visual_tokens=encoded.visual_tokens,
+            completion_tokens=len(finished.tokens),
+        )
+        return answer.model_copy(update={"usage": usage})
+
+
+def _kv_budget(settings: Settings, device: torch.device) -> int:
+    if settings.kv_budget_gib is not None:
+        return int(settings.kv_budget_gib * GIB)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    return int(free * KV_SHARE)
+
+
+def _free_memory() -> int:
+    """Of the machine, or of the container that this process is confined to (cgroup v2); bytes."""
+    free: int = psutil.virtual_memory().available
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # not confined
+        return free
+    used = dict(line.split() for line in lines)
+    return min(free, limit - int(used["anon"]))

@@ -1,0 +1,348 @@
+import asyncio
+import io
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from runners.catalog import Entry
+from runners.engine import VlmEngine
+from runners.messages import Answer, Piece, Refusal, Request, Usage, Why
+from settings import Settings
+from tests.text_vlm import TextVlm, prompt
+
+ENTRY = Entry("text", "Text", "20k", family="text_for_tests", repository="nobody/text")
+
+
+class Family:
+    """Stands for a family's module: counts its loads, and can fail or hold them, and more."""
+
+    def __init__(self) -> None:
+        self.models: list[weakref.ref[TextVlm]] = []
+        self.loads = 0
+        self.error: Exception | None = None
+        self.endless = False
+        self.may_load = threading.Event()
+        self.may_encode = threading.Event()
+        self.may_load.set()
+        self.may_encode.set()
+
+    def load(self, entry: Entry, settings: Settings) -> TextVlm:
+        self.loads += 1
+        self.may_load.wait(30)
+        if self.error is not None:
+            raise self.error
+        model = Text(self)
+        self.models.append(weakref.ref(model))
+        return model
+
+
+class Text(TextVlm):
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self.family = family
+
+    def encode(self, request, image):
+        self.family.may_encode.wait(30)
+        return super().encode(request, image)
+
+    def decode(self, tokens, positions, mask, cache):
+        logits = super().decode(tokens, positions, mask, cache)
+        if self.family.endless:  # neither a stop token nor a loop
+            logits = torch.nn.functional.one_hot(positions**2 // 7 % 199, 256).float()
+        return logits
+
+
+@pytest.fixture
+def family(monkeypatch) -> Family:
+    torch.set_num_threads(1)
+    family = Family()
+    monkeypatch.setitem(sys.modules, "runners.text_for_tests", family)
+    return family
+
+
+@pytest.fixture
+async def make_engine(family, tmp_path, monkeypatch) -> AsyncIterator[Callable[..., VlmEngine]]:
+    monkeypatch.setattr("runners.weights.availability", lambda entry, settings: None)
+    engines = []
+
+    def make(**settings) -> VlmEngine:
+        engines.append(VlmEngine(ENTRY, Settings(**{"kv_budget_gib": 1, **settings})))
+        return engines[-1]
+
+    yield make
+    family.may_load.set()
+    family.may_encode.set()
+    for engine in engines:
+        await engine.close()
+
+
+@pytest.fixture
+def engine(make_engine) -> VlmEngine:
+    return make_engine()
+
+
+def ask(text: str = "page", new: int = 20, seconds: float = 60, image: bytes = b"") -> Request:
+    if not image:
+        file = io.BytesIO()
+        Image.new("RGB", (3, 2)).save(file, "PNG")
+        image = file.getvalue()
+    return Request(task="chat", image=image, time_limit=seconds, prompt=text, max_tokens=new)
+
+
+def alone(text: str, new: int = 20) -> str:
+    tokens = TextVlm().generate(prompt(text.encode()), new)
+    return bytes(tokens).decode(errors="replace").rstrip("\ufffd")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen within 30 seconds")
+
+
+async def rows(engine: VlmEngine) -> int:
+    return (await engine.status()).rows
+
+
+async def until_rows(engine: VlmEngine, count: int) -> None:
+    for _ in range(6000):
+        if await rows(engine) == count:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"there were never {count} rows within 30 seconds")
+
+
+def test_an_idle_engine_has_imported_no_torch():
+    code = (
+        "import sys; from runners.engine import VlmEngine; from runners.catalog import CATALOG; "
+        "from settings import Settings; VlmEngine(CATALOG['got_ocr'], Settings()); "
+        "assert not {'torch', 'transformers', 'prometheus_client'} & set(sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+async def test_each_answer_is_what_generate_gives_alone(engine):
+    texts = [f"page {number}" for number in range(8)]
+    answers = await asyncio.gather(*(engine.answer(ask(text)) for text in texts))
+    assert [answer.text for answer in answers] == [alone(text) for text in texts]
+
+
+async def test_an_answer_says_what_it_took(engine):
+    answer = await engine.answer(ask("page", new=5))
+    assert answer.usage == Usage(prompt_tokens=4, visual_tokens=0, completion_tokens=5)
+    assert answer.finish_reason == "length"
+
+
+async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):
+    *pieces, answer = [item async for item in engine.stream(ask(new=60))]
+    assert isinstance(answer, Answer)
+    assert all(isinstance(piece, Piece) and piece.text for piece in pieces)
+    assert len(pieces) > 5
+    assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
+
+
+async def test_a_broken_image_is_refused_and_harms_nobody(engine):
+    with pytest.raises(Refusal) as refused:
+        await engine.answer(ask(image=b"no image"))
+    assert refused.value.failure.why is Why.BAD_IMAGE
+    assert (await engine.answer(ask())).text == alone("page")
+
+
+async def test_a_cancelled_request_leaves_the_batch(engine, family):
+    family.endless = True
+    task = asyncio.create_task(engine.answer(ask(new=100_000)))
+    await until_rows(engine, 1)
+    task.cancel()
+    await until_rows(engine, 0)
+    assert task.cancelled()
+
+
+async def test_a_stream_that_is_closed_leaves_the_batch(engine, family):
+    family.endless = True
+    async with aclosing(engine.stream(ask(new=100_000))) as items:
+        assert isinstance(await anext(items), Piece)
+        assert await rows(engine) == 1
+    await until_rows(engine, 0)
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_is_never_prefilled(make_engine, family):
+    family.endless = True
+    engine = make_engine(kv_budget_gib=0)
+    running = asyncio.create_task(engine.answer(ask(new=100_000)))
+    await until_rows(engine, 1)
+    waiting = asyncio.create_task(engine.answer(ask("next")))
+    await asyncio.sleep(0.05)
+    assert (await engine.status()).queued == 1
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert ((await engine.status()).rows, (await engine.status()).queued) == (1, 0)
+    running.cancel()
+
+
+async def test_a_request_that_is_cancelled_while_it_is_encoded_makes_no_row(engine, family):
+    await engine.load()
+    family.may_encode.clear()
+    task = asyncio.create_task(engine.answer(ask()))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.wait([task])
+    family.may_encode.set()
+    assert (await engine.answer(ask())).text == alone("page")
+    assert ((await engine.status()).rows, (await engine.status()).queued) == (0, 0)
+
+
+async def test_first_requests_at_once_share_one_load(engine, family):
+    await asyncio.gather(*(engine.answer(ask()) for _ in range(5)))
+    assert family.loads == 1
+
+
+async def test_a_load_survives_the_request_that_began_it(engine, family):
+    family.may_load.clear()
+    first = asyncio.create_task(engine.answer(ask()))
+    await until(lambda: family.loads == 1)
+    second = asyncio.create_task(engine.answer(ask()))
+    first.cancel()
+    await asyncio.wait([first])
+    assert (await engine.status()).state == "loading"
+    family.may_load.set()
+    assert (await second).text == alone("page")
+    assert family.loads == 1
+
+
+async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family):
+    family.error = Refusal(Why.UNAVAILABLE, "The weights are not here.")
+    refused = await asyncio.gather(
+        *(engine.answer(ask()) for _ in range(3)), return_exceptions=True
+    )
+    assert all(isinstance(error, Refusal) for error in refused)
+    status = await engine.status()
+    assert (status.state, status.reason) == ("unavailable", "The weights are not here.")
+    family.error = None
+    assert (await engine.answer(ask())).text == alone("page")
+    assert family.loads == 2
+
+
+async def test_the_time_limit_covers_the_load(engine, family):
+    family.may_load.clear()
+    with pytest.raises(Refusal) as refused:
+        await engine.answer(ask(seconds=0.05))
+    assert refused.value.failure.why is Why.DEADLINE
+    family.may_load.set()
+    assert (await engine.answer(ask())).text == alone("page")
+    assert family.loads == 1
+
+
+async def test_past_its_time_limit_a_row_in_flight_ends_with_what_it_has(engine, family):
+    family.endless = True
+    await engine.load()
+    answer = await engine.answer(ask(new=100_000, seconds=0.3))
+    assert answer.finish_reason == "deadline"
+    assert answer.text
+
+
+async def test_a_full_queue_refuses_at_once(make_engine, family):
+    engine = make_engine(queue_size=2)
+    family.may_load.clear()
+    waiting = [asyncio.create_task(engine.answer(ask())) for _ in range(2)]
+    await until(lambda: family.loads == 1)
+    with pytest.raises(Refusal) as refused:
+        await engine.answer(ask())
+    assert refused.value.failure.why is Why.QUEUE_FULL
+    assert refused.value.failure.retry_after >= 1
+    family.may_load.set()
+    assert [answer.text for answer in await asyncio.gather(*waiting)] == [alone("page")] * 2
+
+
+async def test_rows_in_flight_take_no_place_in_the_queue(make_engine, family):
+    family.endless = True
+    engine = make_engine(queue_size=1)
+    tasks = []
+    for count in range(1, 4):
+        tasks.append(asyncio.create_task(engine.answer(ask(new=100_000))))
+        await until_rows(engine, count)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_nothing_is_unloaded_where_nothing_is_loaded(engine):
+    assert not await engine.unload()
+
+
+async def test_an_unload_waits_for_the_rows_in_flight_and_frees_the_model(engine, family):
+    await engine.load()
+    family.may_encode.clear()
+    task = asyncio.create_task(engine.answer(ask()))
+    await asyncio.sleep(0.02)
+    unloads = [asyncio.create_task(engine.unload()) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    family.may_encode.set()
+    assert (await task).text == alone("page")
+    assert await asyncio.gather(*unloads) == [True, True]
+    assert family.models[0]() is None
+    assert (await engine.status()).state == "unloaded"
+
+
+async def test_an_unload_refuses_what_is_not_done_in_time(make_engine, family):
+    family.endless = True
+    engine = make_engine(unload_timeout=0.05)
+    task = asyncio.create_task(engine.answer(ask(new=100_000)))
+    await until_rows(engine, 1)
+    assert await engine.unload()
+    with pytest.raises(Refusal) as refused:
+        await task
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert family.models[0]() is None
+
+
+async def test_a_request_that_comes_during_an_unload_loads_again(engine, family):
+    await engine.load()
+    family.may_encode.clear()
+    first = asyncio.create_task(engine.answer(ask()))
+    await asyncio.sleep(0.02)
+    unload = asyncio.create_task(engine.unload())
+    await asyncio.sleep(0.02)
+    second = asyncio.create_task(engine.answer(ask()))
+    await asyncio.sleep(0.02)
+    family.may_encode.set()
+    assert await unload
+    assert (await first).text == (await second).text == alone("page")
+    assert family.loads == 2
+
+
+async def test_an_idle_model_is_unloaded_after_keep_alive(make_engine, family):
+    engine = make_engine(keep_alive=0.05)
+    await engine.answer(ask())
+    await until(lambda: family.models[0]() is None)
+    assert (await engine.answer(ask())).text == alone("page")
+    assert family.loads == 2
+
+
+async def test_the_status_says_what_is_loaded(engine, family):
+    assert (await engine.status()).state == "unloaded"
+    await engine.load()
+    status = await engine.status()
+    assert (status.state, status.device, status.dtype) == ("loaded", "cpu", "float32")
+    model = family.models[0]()
+    assert status.memory_bytes == model.weights_bytes
+    await asyncio.sleep(0.01)
+    assert (await engine.status()).idle_seconds > 0
+
+
+async def test_a_closed_engine_has_refused_what_was_left(engine, family):
+    family.endless = True
+    task = asyncio.create_task(engine.answer(ask(new=100_000)))
+    await until_rows(engine, 1)
+    await engine.close()
+    with pytest.raises(Refusal):
+        await task
