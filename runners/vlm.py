@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import (
     Cache,
@@ -23,6 +22,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from runners.chat_prompt import ChatPrompt
 from runners.messages import Answer, FinishReason, Refusal, Request, Why
 from runners.reuse import Kept
 
@@ -31,10 +31,9 @@ Layers = list[tuple[Tensor, Tensor]]
 
 _LONGEST_RATIO = 200
 """Of an image's sides; the image processor of Qwen2-VL takes no more."""
-_SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
 _FEATURES_SHARE = 1 / 4
-"""Of what is kept for reuse. The features of an image take some 1/7 of its keys and values, so
-that about twice as many images have the one as have the other."""
+"""Of what is kept for reuse. The features of an image take a fifth (Qwen3-VL 8B) to a fiftieth
+(GOT-OCR 2.0) of its keys and values, so they outlive them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Encoded:
     image_key: bytes
     """Digest of the pixel values: equal keys, equal visual features."""
     prefix_length: int
-    """Leading tokens that every request on this image shares; 0 where there are none to reuse."""
+    """Leading tokens, through the image's last, that every request on this image shares."""
     visual_tokens: int
     image_size: tuple[int, int]
     """Width, height of the upright image, before any resizing."""
@@ -267,36 +266,6 @@ class ChatVlm(TransformersVlm):
         )
 
 
-class ChatPrompt:
-    """A chat template as tokens, around one image and one text of the user. For any thread.
-
-    The text is tokenised apart, special tokens as plain characters, so that it can neither end
-    its turn nor ask for visual tokens. Between special tokens, where it stands, this gives the
-    tokens of the whole.
-    """
-
-    def __init__(self, processor: ProcessorMixin) -> None:
-        content = [{"type": "image"}, {"type": "text", "text": _SLOT}]
-        whole = processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        image, tail = whole.split(_SLOT)
-        before, after = image.split(processor.image_token)
-        tokenizer = processor.tokenizer.backend_tokenizer
-        self._before, self._after, self._tail = (
-            tokenizer.encode(part, add_special_tokens=False).ids for part in (before, after, tail)
-        )
-        self._image_token = processor.image_token_id
-        self._plain = Tokenizer.from_str(tokenizer.to_str())
-        self._plain.encode_special_tokens = True
-
-    def tokens(self, text: str, visual_tokens: int) -> tuple[list[int], int]:
-        """The prompt, and how many of its tokens come before the text."""
-        prefix = [*self._before, *[self._image_token] * visual_tokens, *self._after]
-        text_tokens = self._plain.encode(text, add_special_tokens=False).ids
-        return [*prefix, *text_tokens, *self._tail], len(prefix)
-
-
 def padded(image: Image.Image, shortest: int) -> Image.Image:
     """The image on white that makes each side at least `shortest` pixels long.
 
@@ -318,7 +287,7 @@ def padded(image: Image.Image, shortest: int) -> Image.Image:
 
 
 def digest(*tensors: Tensor) -> bytes:
-    """Of the values and their type; the tensors lie on the CPU."""
+    """Of the bytes of tensors on the CPU."""
     state = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         state.update(tensor.contiguous().view(torch.uint8).numpy().data)
