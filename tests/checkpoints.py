@@ -62,6 +62,8 @@ QWEN3_TEMPLATE = _TURNS
 WORDS = "The quick brown fox jumps over a lazy dog while seven small wizards read old books"
 """The words of `says` that the tokenizer knows as one token each."""
 
+_TIED = {"got_ocr", "qwen_vl_2b", "qwen3_vl_2b", "qwen3_vl_4b"}
+"""Models whose output projection is their embedding."""
 _GAINS = {"q_proj": 2.0, "k_proj": 2.0, "o_proj": 4.0}
 _PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
 
@@ -78,7 +80,7 @@ def make_checkpoint(model_id: str, folder: Path, *, says: str | None = None, see
 
         return make_dots_checkpoint(folder, says=says, seed=seed)
     torch.manual_seed(seed)
-    model, processor = _MAKERS[model_id](says is None)
+    model, processor = _MAKERS[model_id](tied=says is None and model_id in _TIED)
     tokenizer = processor.tokenizer
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")],

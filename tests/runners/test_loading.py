@@ -1,5 +1,6 @@
 import json
 import logging
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from runners.catalog import CATALOG
 from runners.messages import Refusal, Why
 from settings import Settings
 from tests.checkpoints import make_checkpoint
+from tests.runners.vlm_helpers import ocr, page
 
 ENTRY = CATALOG["qwen_vl_2b"]
 
@@ -44,6 +46,14 @@ def test_a_loaded_model_is_ready_for_inference(checkpoint, settings):
     assert not vlm.model.training
     assert not any(parameter.requires_grad for parameter in vlm.model.parameters())
     assert (vlm.device, vlm.dtype) == (torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in CATALOG.values() if entry.repository])
+def test_every_vision_language_model_loads_a_checkpoint_of_its_kind(entry, tmp_path, settings):
+    make_checkpoint(entry.id, tmp_path / entry.id)
+    vlm = import_module(f"runners.{entry.family}").load(entry, settings)
+    logits = vlm.prefill(vlm.encode(ocr(), page(100, 100))).logits
+    assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
