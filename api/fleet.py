@@ -1,11 +1,9 @@
 """The runners as the gateway sees them: pick, call, unload, who must make room."""
 
 import asyncio
-import json
-import logging
 from collections.abc import Awaitable, Mapping
-from contextlib import aclosing
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import httpx
@@ -15,12 +13,12 @@ from runners.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
 from runners.messages import Answer, Failure, Refusal, Reply, Request, Status, Stream, Why
 from settings import Settings
 
-logger = logging.getLogger("chatvlm.fleet")
 T = TypeVar("T")
 
 STATUS_TIMEOUT = 0.03
 """Seconds; a runner too busy to answer by then is shown as it was last seen."""
 RESTART_SECONDS = 5
+MAX_REPLY_BYTES = 64 * 2**20
 DISCONNECTED = (aiohttp.ClientError, httpx.TransportError, ConnectionError)
 
 
@@ -51,16 +49,35 @@ class Fleet:
         return _outcome(reply)
 
     async def stream(self, model: str, request: Request) -> Stream:
-        """Pieces, the answer last. Raises `Refusal`. Closing it stops the work."""
-        buffer = ""
+        """Pieces, the answer last. Raises `Refusal`. Closing it stops the work.
+
+        Past BentoML's client, which leaves the connection of a stream open when its reader goes.
+        """
         try:
-            async with aclosing(self.runners[model].to_async.stream(request=request)) as chunks:
-                async for chunk in chunks:
-                    *lines, buffer = (buffer + chunk).split("\n")
-                    for line in lines:
-                        yield _outcome(Reply.model_validate(json.loads(line)))
+            async with (
+                self._session(model) as session,
+                session.post(
+                    "/stream",
+                    data=b'{"request": %b}' % request.model_dump_json().encode(),
+                    headers={"Content-Type": "application/json"},
+                    raise_for_status=True,
+                ) as response,
+            ):
+                async for line in response.content:
+                    yield _outcome(Reply.model_validate_json(line))
+        except aiohttp.ClientResponseError as error:
+            raise _failed(model) from error
         except DISCONNECTED as error:
             raise _restarting(model) from error
+
+    def _session(self, model: str) -> aiohttp.ClientSession:
+        url = urlsplit(self.runners[model].to_async.url)
+        return aiohttp.ClientSession(
+            "http://runner" if url.scheme == "file" else f"http://{url.netloc}",
+            connector=aiohttp.UnixConnector(unquote(url.path)) if url.scheme == "file" else None,
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=MAX_REPLY_BYTES,
+        )
 
     async def unload(self, model: str) -> None:
         """Raises `Refusal`: UNKNOWN_MODEL, or NOT_LOADED."""
@@ -93,10 +110,7 @@ class Fleet:
         except DISCONNECTED as error:
             raise _restarting(model) from error
         except BentoMLException as error:
-            logger.error("Runner %s failed", model, exc_info=error)
-            raise Refusal(
-                Why.FAULT, "The model failed on this request; the log says why."
-            ) from error
+            raise _failed(model) from error
 
     def _known(self, model: str) -> Entry:
         if model not in CATALOG:
@@ -121,6 +135,10 @@ def _restarting(model: str) -> Refusal:
         f"The runner of model '{model}' was lost and is restarting; try again.",
         retry_after=RESTART_SECONDS,
     )
+
+
+def _failed(model: str) -> Refusal:
+    return Refusal(Why.FAULT, f"Model '{model}' failed on this request; the log says why.")
 
 
 def _not_started(model: str) -> str:

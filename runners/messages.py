@@ -17,7 +17,9 @@ FinishReason = Literal["stop", "length", "repetition", "deadline"]
 
 
 class Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
 
 class Options(Message):
