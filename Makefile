@@ -1,0 +1,43 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := .venv/bin
+TESTS ?= tests
+
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: serve test lint format bento clean
+
+serve: .venv/ready tessdata  ## serve the guide on http://$(HOST):$(PORT)
+	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
+
+test: lint tessdata  ## the whole test suite; reaches no network
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bento: .venv/ready  ## build a versioned Bento into BentoML's store
+	$(BIN)/bentoml build
+
+clean:
+	rm -rf .venv .tessdata
+
+.venv/ready: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/ready-dev: requirements-dev.txt .venv/ready
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.PHONY: tessdata
+tessdata:  # Tesseract's trained data, where it is not there yet
+	@scripts/tessdata
