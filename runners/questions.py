@@ -30,40 +30,35 @@ _MOST_LINES = 5
 _START_LINES = 3  # quoted as the beginning of the page
 _HEADING = 1.25  # times the median height of a line
 
-_VOCABULARY = {
-    "stop": "a an the is are was were be been do does did has have of in on at to for from by with "
-    "and or not it its this that these those there here what which who whom whose when where why "
-    "how me my you your i we us our can could would will please tell give show find "
-    "stated mentioned about according any anything as many much "
-    "и или не в во на с со из к ко по о об от до за для у при что это этот эта эти этом этой того "
-    "какой какая какое какие каков какова каковы каким какого какую каком кто кого кому кем когда "
-    "где куда зачем почему как сколько есть ли бы же мне мой ты вы вас ваш я мы нам наш он она оно "
-    "они его её их тут там здесь указано указана указан указаны сказано говорится "
-    "найди найдите скажи скажите покажи покажите дай дайте пожалуйста можно можете чему равен "
-    "равна равно который которая которое которые какому какими каких",
-    "page": "image picture photo photograph screenshot page document file scan content contents "
-    "изображение изображении картинка картинке фото фотография фотографии снимок снимке страница "
-    "странице документ документа документе файл файле скан содержимое содержание",
-    "see": "see seen depicted shown displayed contain contains видишь видите видно изображено "
-    "изображён изображена показано представлено содержит содержится находится",
-    "describe": "describe description опиши опишите описать описание расскажи расскажите",
-    "read": "text read write written say says transcribe extract recognize recognise ocr all whole full entire every line "
-    "lines word words верни написано написан текст текста прочитай прочитайте прочти прочтите прочитать извлеки "
-    "извлеките извлечь распознай распознайте распознать выведи перепиши весь всё все полностью "
-    "полный строки строка слова",
-    "title": "title heading headline header titled called заголовок заголовка название называется "
+_VOCABULARY = {  # one form of a word where its forms have one stem
+    "stop": "a an the is are was were be been do does did has have of in on at to for from by "
+    "with and or not it this that these those there here what which who whom whose where "
+    "why how me my you your i we us our can could would will please tell give show find "
+    "stated mentioned about according any anything as many much и или не в во на с со из "
+    "к ко по о об от до за для у при что это этот того какой какова кто кого кому кем где "
+    "куда зачем почему сколько есть ли бы же мне мой ты вы вас ваш я мы нам наш он его её "
+    "их тут там здесь указано сказано говорится найди скажи покажи дай дайте пожалуйста "
+    "можно можете чему равен равна который",
+    "page": "image picture photo photograph screenshot page document file scan content "
+    "изображение картинка фото фотография снимок снимке страница документ файл скан "
+    "содержимое содержание",
+    "see": "see seen depicted shown displayed contain видишь видно изображено показано "
+    "представлено содержит находится look like",
+    "describe": "describe description опиши описать описание расскажи",
+    "read": "text read write written say transcribe extract recognize recognise ocr all whole "
+    "full entire every line word верни написано текст прочитай прочти извлеки извлечь "
+    "распознай выведи перепиши весь всё полностью полный строки слова",
+    "title": "title heading headline header called заголовок заголовка название называется "
     "озаглавлен",
-    "beyond": "color colour colors colours person people man woman men women child children face "
-    "animal animals object objects feel feeling feelings emotion emotions mood happy sad smile "
-    "beautiful pretty opinion think like translate translation summarize summarise summary explain "
-    "цвет цвета цветом цветов человек людей люди мужчина женщина ребёнок дети лицо лица животное "
-    "животные предмет предметы предметов чувствует чувства эмоции эмоция настроение счастлив "
-    "грустный улыбка красиво красивый мнение думаешь думаете нравится переведи переведите перевод "
-    "перевести резюмируй пересказ перескажи объясни объясните",
-    "date": "date day when дата дату даты день число когда",
-    "sum": "sum total amount price cost pay paid сумма сумму цена цену стоимость стоит итого",
-    "mail": "email mail e-mail почта почты почту",
-    "phone": "phone telephone tel телефон телефона",
+    "beyond": "color colour person people man woman men women child children face animal object "
+    "feel emotion mood happy sad smile beautiful pretty opinion think translate summarize "
+    "summarise summary explain цвет человек людей мужчина женщина ребёнок дети лицо "
+    "животное предмет чувствует эмоции настроение счастлив грустный улыбка красиво мнение "
+    "думаешь нравится переведи перевод перевести резюмируй пересказ перескажи объясни",
+    "date": "date day when дата день число когда",
+    "sum": "sum total amount price cost pay paid сумма цена стоимость стоит итого",
+    "mail": "email mail e-mail почта",
+    "phone": "phone telephone tel телефон",
 }
 _MONTHS = (
     "january|february|march|april|may|june|july|august|september|october|november|december|"

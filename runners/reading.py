@@ -171,11 +171,14 @@ class _Sheet:
         return max(read.items(), key=lambda item: item[1])
 
     def line(self, row: Row, first: str) -> Line | None:
-        """The row as read in the language `first`, its doubtful words in the other."""
+        """The row as read in `first`, or in the other language where that is surer of it."""
         second = next(code for code in self._readers if code != first)
         words = self._words(first, row)
         if any(_doubtful(word) for word in words):
-            words = list(_better(words, self._words(second, row)))
+            others = self._words(second, row)
+            if _confidence(others) > max(_SURE, _confidence(words)):  # the line is in the other
+                words, others = others, words
+            words = list(_better(words, others))
         if not words:
             return None
         return Line(
