@@ -142,7 +142,7 @@ def _matches(topic: frozenset[str], lines: Sequence[Line], *, counted: bool) -> 
     """
     held = [frozenset(word for word in topic if _holds(line.text, word)) for line in lines]
     weight = {
-        word: math.log(1 + len(lines) / (1 + sum(word in on_line for on_line in held)))
+        word: math.log(1 + len(lines) / max(1, sum(word in on_line for on_line in held)))
         for word in topic
     }
     scores = [
