@@ -63,6 +63,13 @@ class Settings(BaseSettings):
         None, description="Id of the model asked when none is named"
     )
 
+    preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Ids of the models that are loaded at start, by commas"
+    )
+    max_loaded: int | None = Field(
+        None, gt=0, description="Vision-language models in memory at once; empty: what fits"
+    )
+
     # The vision-language runners
     queue_size: int = Field(64, gt=0, description="Requests that may wait in one runner")
     weights: Path | None = Field(

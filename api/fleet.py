@@ -9,6 +9,7 @@ import aiohttp
 import httpx
 from bentoml.exceptions import BentoMLException
 
+from api.room import Room
 from runners.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
 from runners.messages import Answer, Failure, Refusal, Reply, Request, Status, Stream, Why
 from settings import Settings
@@ -27,6 +28,7 @@ class Fleet:
         self.runners = runners
         self.default = settings.default_model or (GUIDE_DEFAULT if has_gpu else EMBEDDED)
         self._seen: dict[str, Status] = {}
+        self._room = Room(self._true_statuses, self._load, self.unload, settings.max_loaded)
 
     def pick(self, model: str | None, asked: Mapping[str, Any] | None = None) -> Entry:
         """The entry of `model`, or of the default one.
@@ -45,6 +47,7 @@ class Fleet:
 
     async def ask(self, model: str, request: Request) -> Answer:
         """Raises `Refusal`. Cancelling it stops the work."""
+        await self._ensure_loaded(model)
         reply = await self._call(model, self.runners[model].to_async.answer(request=request))
         return _outcome(reply)
 
@@ -53,6 +56,7 @@ class Fleet:
 
         Past BentoML's client, which leaves the connection of a stream open when its reader goes.
         """
+        await self._ensure_loaded(model)
         try:
             async with (
                 self._session(model) as session,
@@ -92,7 +96,31 @@ class Fleet:
         states = await asyncio.gather(*(self._status(model) for model in CATALOG))
         return dict(zip(CATALOG, states, strict=True))
 
+    async def _ensure_loaded(self, model: str) -> None:
+        """A vision-language model is loaded by the gateway's leave, as others may have to go."""
+        if CATALOG[model].repository and (await self._true_status(model)).state == "unloaded":
+            await self._room.load(model)
+
+    async def _load(self, model: str) -> None:
+        _outcome(await self._call(model, self.runners[model].to_async.load()))
+
+    async def _true_statuses(self) -> dict[str, Status]:
+        async def standing(model: str) -> Status:
+            try:
+                return await self._true_status(model)
+            except Refusal as refusal:
+                return Status(state="unavailable", reason=refusal.failure.detail)
+
+        states = await asyncio.gather(*map(standing, self.runners))
+        return dict(zip(self.runners, states, strict=True))
+
+    async def _true_status(self, model: str) -> Status:
+        """Raises `Refusal` where the runner is lost."""
+        self._seen[model] = await self._call(model, self.runners[model].to_async.status())
+        return self._seen[model]
+
     async def _status(self, model: str) -> Status:
+        """What is known without waiting for a runner that is busy, or lost."""
         if model not in self.runners:
             return Status(state="unavailable", reason=_not_started(model))
         try:

@@ -8,8 +8,8 @@ from typing import Annotated
 import bentoml
 from fastapi import Depends
 
-from api.device import gpu_name
 from api.fleet import Fleet
+from devices import gpu_name
 from runners.messages import Refusal, Why
 from settings import Settings
 

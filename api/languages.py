@@ -27,7 +27,7 @@ def _code(name: str) -> str:
         pass
     try:
         return str(langcodes.find(name).language)
-    except LookupError:
+    except (LookupError, UnicodeError):  # of a NUL, its tables make invalid UTF-8
         raise Refusal(
             Why.BAD_PARAMETER,
             f"Unknown language '{name[:40]}': send a name or an ISO 639 code, "

@@ -4,6 +4,7 @@ Nothing is spooled to disk: a body is bounded before it is held in memory.
 """
 
 from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
 
 from fastapi import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
@@ -55,7 +56,9 @@ class UploadReader:
         received = 0
         try:
             with PushMultipartParser(
-                boundary, max_segment_count=self.max_files + MAX_FIELDS
+                boundary,
+                max_segment_count=self.max_files + MAX_FIELDS,
+                header_charset="latin-1",  # any bytes; `_name` decodes them
             ) as parser:
                 async for chunk in request.stream():
                     received += len(chunk)
@@ -86,19 +89,20 @@ class UploadReader:
         return options["boundary"]
 
     def _begin(self, segment: MultipartSegment, form: Form) -> "_Part":
-        if segment.name == self.file_field:
+        name = _name(segment.name)
+        if name == self.file_field:
             if len(form.files) == self.max_files:
                 raise Refusal(
                     Why.BAD_PARAMETER,
                     f"At most {self.max_files} file(s) a request are taken in '{self.file_field}'.",
                 )
-            return _Part(segment.name, segment.filename or self.file_field)
+            return _Part(name, _filename(segment.filename or "") or self.file_field)
         if segment.filename is not None:
             raise Refusal(
                 Why.BAD_PARAMETER,
-                f"Unexpected file in field '{segment.name}': send it as '{self.file_field}'.",
+                f"Unexpected file in field '{name}': send it as '{self.file_field}'.",
             )
-        return _Part(segment.name, None)
+        return _Part(name, None)
 
     def _grow(self, part: "_Part", data: bytes) -> None:
         if part.failure is not None:
@@ -152,3 +156,18 @@ class _Part:
     filename: str | None
     data: bytearray = field(default_factory=bytearray)
     failure: Failure | None = None
+
+
+def _name(header: str) -> str:
+    """A name in a part's header: UTF-8 (RFC 7578, section 5.1), but an old console's curl sends
+    its own code page."""
+    return header.encode("latin-1").decode(errors="replace")
+
+
+def _filename(header: str) -> str:
+    """As `_name`, and out of percent-encoding (RFC 7578, section 4.2) where all of it is so
+    encoded, as aiohttp does."""
+    name = _name(header)
+    decoded = unquote(name)
+    # The parser has decoded quotation marks and line breaks already.
+    return decoded if quote(decoded, safe='"\r\n') == name else name

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+import devices
 from runners import weights
 from runners.catalog import Entry
 from runners.deadline import within
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ENCODERS = 2
 """Threads that decode and encode images beside the decode loop."""
+GIB = 2**30
 _REFUSED = 5.0
 """Seconds that refused requests get to let go of the model."""
 _NEWEST = 0.2
@@ -38,6 +40,7 @@ class VlmEngine:
         self._entry = entry
         self._settings = settings
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
+        self._places: tuple[str, ...] = ()
         self._model: LoadedModel | None = None
         self._loading: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
@@ -99,10 +102,8 @@ class VlmEngine:
         model = self._model
         if model is None:
             if self._loading is not None:
-                return Status(state="loading", queued=self._requests)
-            absent = await asyncio.to_thread(weights.availability, self._entry, self._settings)
-            reason = absent or self._failure
-            return Status(state="unavailable" if reason else "unloaded", reason=reason)
+                return Status(state="loading", queued=self._requests, places=self._places)
+            return await asyncio.to_thread(self._unloaded_status)
         return Status(
             state="loaded",
             device=model.device,
@@ -111,7 +112,29 @@ class VlmEngine:
             rows=model.in_flight,
             queued=max(self._requests - model.in_flight, 0),
             idle_seconds=0 if self._serving else time.monotonic() - self._last_used,
+            places=self._places,
         )
+
+    def _unloaded_status(self) -> Status:
+        absent = weights.availability(self._entry, self._settings)
+        needed = weights.memory_bytes(self._entry, self._settings)
+        places, memory = self._placement()
+        if absent is None and needed > memory.total:
+            absent = (
+                f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
+                f"its device has {memory.total / GIB:.1f} GiB."
+            )
+        reason = absent or self._failure
+        return Status(
+            state="unavailable" if reason else "unloaded",
+            reason=reason,
+            places=places,
+            needs_bytes=needed,
+            free_bytes=memory.free,
+        )
+
+    def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
+        return devices.placement(self._settings.devices.get(self._entry.id))
 
     async def close(self) -> None:
         """Refuses what is left."""
@@ -180,6 +203,9 @@ class VlmEngine:
             self._loading = None
 
     def _load_model(self) -> "LoadedModel":
+        if absent := weights.availability(self._entry, self._settings):
+            raise Refusal(Why.UNAVAILABLE, absent)  # before torch is imported for nothing
+        self._places, _ = self._placement()
         from runners.loaded import LoadedModel
 
         return LoadedModel(self._entry, self._settings, self._encoders)

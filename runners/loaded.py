@@ -7,11 +7,10 @@ import importlib
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import torch
 
+from devices import cpu_memory
 from runners import images
 from runners.batcher import Batcher, Finished, Row
 from runners.catalog import Entry
@@ -28,7 +27,6 @@ KV_SHARE = 0.6
 """Of the memory that is free once the model is loaded; the rest is for activations and encoding."""
 GIB = 2**30
 _LATE = "The request could not be answered within its time limit."
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 class LoadedModel:
@@ -145,17 +143,5 @@ class LoadedModel:
 def _kv_budget(settings: Settings, device: torch.device) -> int:
     if settings.kv_budget_gib is not None:
         return int(settings.kv_budget_gib * GIB)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else cpu_memory().free
     return int(free * KV_SHARE)
-
-
-def _free_memory() -> int:
-    """Of the machine, or of the container that this process is confined to (cgroup v2); bytes."""
-    free: int = psutil.virtual_memory().available
-    try:
-        limit = int((_CGROUP / "memory.max").read_text())
-        lines = (_CGROUP / "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):  # not confined
-        return free
-    used = dict(line.split() for line in lines)
-    return min(free, limit - int(used["anon"]))

@@ -139,6 +139,12 @@ class Status(Message):
     queued: int = 0
     idle_seconds: float = 0.0
     """Since the last request ended."""
+    places: tuple[str, ...] = ()
+    """The memories that the model lives in, or would: host and device of each."""
+    needs_bytes: int = 0
+    """What loading it will take."""
+    free_bytes: int = 0
+    """What is free in those places."""
 
 
 class Reply(Message):

@@ -4,7 +4,9 @@ An idle runner has imported neither torch nor transformers: an engine imports wh
 it loads its model.
 """
 
+import asyncio
 import json
+import logging
 import pkgutil
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,6 +18,8 @@ from runners.catalog import Entry
 from runners.disconnect import CancelOnDisconnect
 from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status, Stream
 from settings import Settings
+
+log = logging.getLogger(__name__)
 
 # Limits on time are the engine's and the gateway's; BentoML's own would answer in its own form.
 NO_TIMEOUT = 24 * 3600
@@ -51,6 +55,12 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
     class Runner:
         def __init__(self) -> None:
             self.engine: Engine = pkgutil.resolve_name(entry.engine)(entry, settings)
+            self.preloading: asyncio.Task[None] | None = None
+
+        @bentoml.on_startup
+        async def preload(self) -> None:
+            if entry.id in settings.preload:
+                self.preloading = asyncio.create_task(_preload(self.engine))
 
         @bentoml.api
         async def answer(self, request: Request) -> Reply:
@@ -97,6 +107,13 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
     )(Runner)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
+
+
+async def _preload(engine: Engine) -> None:
+    try:
+        await engine.load()
+    except Refusal as refusal:
+        log.warning("Not preloaded: %s", refusal.failure.detail)
 
 
 def _line(outcome: Piece | Answer | Failure) -> str:

@@ -40,6 +40,14 @@ def availability(entry: Entry, settings: Settings) -> str | None:
     return _absent(entry) if folder is None and is_offline_mode() else None
 
 
+def memory_bytes(entry: Entry, settings: Settings) -> int:
+    """What loading takes. Files hold bfloat16; of those that are not here, the catalog tells."""
+    folder = _folder(entry, settings)
+    files = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder else []
+    size = sum(files) or int(entry.weights_gib * 2**30)
+    return size * 2 if settings.dtype == "float32" else size
+
+
 def fetch(entry: Entry, settings: Settings) -> Path:
     """The folder of complete weights, downloaded where there are none. Blocks.
 
