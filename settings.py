@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     reader_processes: int = Field(
         os.cpu_count() or 1, gt=0, description="Processes of the embedded reader"
     )
+    state: Path | None = Field(
+        None, description="Folder that those processes share; empty: beside BentoML's metrics"
+    )
 
     @property
     def max_file_bytes(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import langcodes
 import psutil  # type: ignore[import-untyped]
@@ -51,9 +51,9 @@ class TesseractEngine:
 
     def __init__(self, entry: Entry, settings: Settings) -> None:
         self._settings = settings
-        state = os.environ.get("CHATVLM_STATE")
-        self._private = None if state else Path(tempfile.mkdtemp(prefix="chatvlm-"))
-        self._siblings = Siblings(Path(state or self._private or "") / entry.id)
+        folder = settings.state or _served_folder()
+        self._private = None if folder else Path(tempfile.mkdtemp(prefix="chatvlm-"))
+        self._siblings = Siblings((folder or cast(Path, self._private)) / entry.id)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=entry.id)
         self._reader: Reader | None = None
         self._memory_bytes = 0
@@ -200,6 +200,12 @@ class TesseractEngine:
             self._reader.close()
             self._reader = None
         self._siblings.leave()
+
+
+def _served_folder() -> Path | None:
+    """Of the processes that one `bentoml serve` has for children; its next start wipes it."""
+    metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(metrics, f"serve-{os.getppid()}") if metrics else None
 
 
 class _Stopped(Exception):
