@@ -1,0 +1,38 @@
+"""The servers that the tests share, and their logs where a test fails."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.checkpoints import make_checkpoint
+from tests.end_to_end.server import RAMBLING, SAYS, Server, free_port
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[Server]:
+    """The embedded reader alone, in two processes."""
+    with Server(models="tesseract", reader_processes=2) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Every model of the catalog, on tiny checkpoints; on port 8000 where that is free."""
+    weights = tmp_path_factory.mktemp("weights")
+    for model, words in {**SAYS, RAMBLING: None}.items():
+        make_checkpoint(model, weights / model, says=words)
+    with Server(weights=weights, reader_processes=1, port=free_port(8000)) as server:
+        yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    report = yield
+    for name, value in getattr(item, "funcargs", {}).items():
+        if isinstance(value, Server) and call.when == "call":
+            log = value.new_log()
+            if report.failed:
+                report.sections.append((f"log of the server '{name}'", log))
+    return report
