@@ -3,7 +3,7 @@
 import io
 from typing import cast
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from runners.messages import Refusal, Why
 
@@ -11,28 +11,31 @@ from runners.messages import Refusal, Why
 Image.MAX_IMAGE_PIXELS = None
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = {5, 6, 7, 8}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
 
 
-def inspect(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Width and height of the upright image, from its header alone.
+def inspect(data: bytes, max_pixels: int) -> None:
+    """Refuses, from its header alone, what need not be decoded.
 
     Raises `Refusal`: BAD_IMAGE for what is no image of the five formats, TOO_LARGE for one of
     more than `max_pixels`. A broken body is found by `decode` only.
     """
     with _open(data) as image:
         width, height = image.size
-        if width * height > max_pixels:
-            raise Refusal(
-                Why.TOO_LARGE,
-                f"The image has {width} x {height} pixels; at most {max_pixels} are read.",
-            )
-        try:
-            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-        except Exception:  # broken EXIF is no reason to refuse a page
-            sideways = False
-        return (height, width) if sideways else (width, height)
+    if width * height > max_pixels:
+        raise Refusal(
+            Why.TOO_LARGE,
+            f"The image has {width} x {height} pixels; at most {max_pixels} are read.",
+        )
 
 
 def decode(data: bytes) -> Image.Image:
@@ -65,16 +68,21 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it fails where it cannot write the other tags again.
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF: the pixels as they are
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken EXIF is no reason to refuse a page
         return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
         # Pillow clips 16 bits to 8 when it converts; scale instead.
+        transparent = image.info.get("transparency")
         image = image.convert("I").point(lambda value: value / 257).convert("L")
+        if transparent is not None:
+            image.info["transparency"] = transparent // 257
     elif image.mode == "F":
         low, high = cast(tuple[float, float], image.getextrema())
         scale = 255 / (high - low) if high > low else 0
