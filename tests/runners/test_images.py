@@ -1,5 +1,6 @@
 import io
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -41,10 +42,14 @@ def black_corner(image: Image.Image) -> tuple[str, str]:
     )
 
 
+def read(data: bytes) -> Image.Image:
+    inspect(data, 10**6)
+    return decode(data)
+
+
 def refusal(data: bytes) -> tuple[Why, str]:
     with pytest.raises(Refusal) as caught:
-        inspect(data, 10**6)
-        decode(data)
+        read(data)
     return caught.value.failure.why, caught.value.failure.detail
 
 
@@ -258,11 +263,8 @@ def test_random_bytes_are_read_or_refused(data, start):
 
 
 def read_or_refused(data: bytes) -> None:
-    try:
-        inspect(data, 10**6)
-        assert decode(data).mode == "RGB"
-    except Refusal as refused:
-        assert refused.failure.why in (Why.BAD_IMAGE, Why.TOO_LARGE)
+    with suppress(Refusal):
+        assert read(data).mode == "RGB"
 
 
 EXIF = tiff_header((0x0112, 3, 1, 6))
