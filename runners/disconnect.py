@@ -22,6 +22,7 @@ class CancelOnDisconnect:
             await self.app(scope, receive, send)
             return
         watch: asyncio.Task[Message] | None = None
+        answered = False
         loop = asyncio.get_running_loop()
 
         async def watched_receive() -> Message:
@@ -31,16 +32,27 @@ class CancelOnDisconnect:
             message = await receive()
             if message["type"] == "http.disconnect":
                 handler.cancel()
+                await asyncio.sleep(0)  # cancelled here, before the app can take it for a fault
             elif not message.get("more_body", False):
                 watch = loop.create_task(wait_for_disconnect())
             return message
 
         async def wait_for_disconnect() -> Message:
             message = await receive()
-            handler.cancel()
+            if not answered:
+                handler.cancel()
             return message
 
-        handler: asyncio.Future[Any] = asyncio.ensure_future(self.app(scope, watched_receive, send))
+        async def watched_send(message: Message) -> None:
+            nonlocal answered
+            # To the server, a peer whose response is complete is gone.
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                answered = True
+            await send(message)
+
+        handler: asyncio.Future[Any] = asyncio.ensure_future(
+            self.app(scope, watched_receive, watched_send)
+        )
         try:
             await asyncio.wait({handler})
         except asyncio.CancelledError:  # the server shuts down
