@@ -1,5 +1,6 @@
 """A real `bentoml serve`, in processes of its own."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,9 +13,10 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
@@ -157,3 +159,12 @@ def _named(process: psutil.Process, flag: str, value: str) -> bool:
     except psutil.NoSuchProcess:
         return False
     return (flag, value) in pairwise(words)
+
+
+def events(stream: str) -> list[tuple[str, dict[str, Any]]]:
+    """The server-sent events of a whole stream: their names and data."""
+    found = []
+    for block in stream.strip().split("\n\n"):
+        name, data = (line.partition(": ")[2] for line in block.splitlines())
+        found.append((name, json.loads(data)))
+    return found
