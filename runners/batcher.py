@@ -111,7 +111,7 @@ class Batcher:
         self._metrics = metrics
         self._kv_budget = kv_budget
         self._step_target = step_target
-        self._cache = cache or RowCache()
+        self._cache = RowCache() if cache is None else cache  # an empty one is false
         self._rows: list[Row] = []
         """In the order of the cache's rows."""
         self._waiting: deque[Row] = deque()

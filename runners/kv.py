@@ -89,17 +89,17 @@ class RowCache(Cache):
         Returns where each row may look, the new column included: [rows, columns] bool, on the first
         layer's device.
         """
-        rows, width = len(self.lengths), self.width + 1
-        self._fit(rows, width)
-        ends = torch.tensor([range(rows), self.lengths])
-        ends_on = {
-            device: ends.to(device, non_blocking=True)
+        width = self.width + 1
+        self._fit(len(self.lengths), width)
+        lengths = torch.tensor(self.lengths)
+        lengths_on = {
+            device: lengths.to(device, non_blocking=True)
             for device in {layer.keys.device for layer in self.layers}
         }
         for layer in self.layers:
-            layer.open(ends_on[layer.keys.device], width)
+            layer.open(lengths_on[layer.keys.device], width)
         device = self.layers[0].keys.device
-        return torch.arange(width, device=device) <= ends_on[device][1, :, None]
+        return torch.arange(width, device=device) <= lengths_on[device][:, None]
 
     def advance(self) -> None:
         """The step is done: what was written in the open columns stays."""
@@ -151,9 +151,9 @@ class RowLayer(CacheLayerMixin):
         self.keys = _fitted(self.keys, needed, chunks, live)
         self.values = _fitted(self.values, needed, chunks, live)
 
-    def open(self, ends: Tensor, width: int) -> None:
-        """ends: [2, rows] int64, number and length of each row. width: with the new column."""
-        self._rows, self._columns = ends
+    def open(self, lengths: Tensor, width: int) -> None:
+        """lengths: of each row, [rows] int64. width: of the longest, with the new column."""
+        self._columns = lengths[:, None, None, None]
         self._width = width
 
     def release(self) -> None:
@@ -165,9 +165,11 @@ class RowLayer(CacheLayerMixin):
     ) -> tuple[Tensor, Tensor]:
         """Write one column a row ([rows, heads, 1, head size]); views of all live columns."""
         rows = len(key_states)
-        self.keys[self._rows, :, self._columns] = key_states[:, :, 0]
-        self.values[self._rows, :, self._columns] = value_states[:, :, 0]
-        return self.keys[:rows, :, : self._width], self.values[:rows, :, : self._width]
+        keys, values = self.keys[:rows], self.values[:rows]
+        # Not `keys[rows, :, columns] = ...`: on the CPU that wakes all threads for a few numbers.
+        keys.scatter_(2, self._columns.expand_as(key_states), key_states)
+        values.scatter_(2, self._columns.expand_as(value_states), value_states)
+        return keys[:, :, : self._width], values[:, :, : self._width]
 
     def get_seq_length(self) -> int:
         return max(self._width - 1, 0)

@@ -176,6 +176,15 @@ def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
     assert first.future.result(timeout=0) == second.future.result(timeout=0)
 
 
+def test_rows_are_kept_in_the_cache_that_was_given(vlm):
+    cache = RowCache(1, 8)
+    batcher = make_batcher(vlm, cache=cache)
+    batcher.submit(make_row(b"page"))
+    batcher.step()
+    assert cache.lengths == [5]
+    assert batcher.kv_bytes == cache.bytes_for(1, 5)
+
+
 def test_the_cache_never_holds_more_than_its_budget(vlm):
     cache = RowCache(1, 8)
     cache.join(vlm.prefill(prompt(b"1")).layers)
