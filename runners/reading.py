@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import tesserocr
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps, ImageStat
 from tesserocr import PSM, RIL, PyTessBaseAPI
 
 from runners.messages import Box, Line
@@ -20,9 +21,10 @@ LANGUAGES = {"en": "eng", "ru": "rus"}
 _TEXT_BLOCKS = range(1, 9)  # Tesseract's PolyBlockType: flowing text to caption
 _MAX_PIXELS = 12_000_000  # an A4 page at 300 dpi has 8.7 million
 _SMALL_LINE = 25  # px, height of a line; smaller ones are read wrong more often
-_GOOD_LINE = 36  # px, the height to which the recogniser scales a line
+_GOOD_LINE = 32  # px, the height that smaller lines are brought to
 _UPRIGHT = 0.75  # confidence of what reads as text: a page upside down stays under 0.5
 _SURE = 0.85  # confidence under which the other language is asked, over which it is believed
+_NO_TEXT = 0.2  # confidence of what is read into a rule or a picture
 _SAMPLE = 3  # lines read to find out whether the page is upright, and its language
 _TURNS = {  # Tesseract's orientation, degrees clockwise that the page was turned
     90: Image.Transpose.ROTATE_90,
@@ -31,6 +33,9 @@ _TURNS = {  # Tesseract's orientation, degrees clockwise that the page was turne
 }
 _LOOK_ALIKES = frozenset("ABCEHKMOPTXYaceopxyАВСЕНКМОРТХУасеорху")
 _SIDE_PADDING = 4  # px, as in Tesseract's own recogniser
+_LIGHTEST = ImageFilter.MaxFilter(9)  # at 1/8 of the size: 72 px around
+_SHADOW = 40  # grey values by which the paper's brightness may differ
+_DARKEST_PAPER = 48  # grey value; what is darker is no paper in a shadow
 _PADDING = 0.25  # of the line's height, above and below: less cuts the tails of commas
 _SAME_START = 10  # px by which two readings may differ on where a word begins
 
@@ -93,7 +98,7 @@ class Reader:
 
         `check` is called between any two lines; what it raises ends the reading.
         """
-        grey = _dark_on_light(image.convert("L"))
+        grey = _evenly_lit(_dark_on_light(image.convert("L")))
         sheet = self._lay_out(grey, check)
         guess, confidence = sheet.sample()
         if confidence < _UPRIGHT and (turn := self._turn(grey)):
@@ -171,21 +176,27 @@ class _Sheet:
         return max(read.items(), key=lambda item: item[1])
 
     def line(self, row: Row, first: str) -> Line | None:
-        """The row as read in `first`, or in the other language where that is surer of it."""
-        second = next(code for code in self._readers if code != first)
-        words = self._words(first, row)
-        if any(_doubtful(word) for word in words):
-            others = self._words(second, row)
-            if _confidence(others) > max(_SURE, _confidence(words)):  # the line is in the other
-                words, others = others, words
-            words = list(_better(words, others))
-        if not words:
+        """The row, read in the language `first`; None where it is no text."""
+        words = [word for run in row.runs for word in self._best(run, row, first)]
+        confidence = _confidence(words)
+        if confidence < _NO_TEXT:
             return None
         return Line(
             text=" ".join(word.text for word in words),
             box=self._frame.box_on_page(row.box),
-            confidence=_confidence(words),
+            confidence=confidence,
         )
+
+    def _best(self, run: Box, row: Row, first: str) -> list[Word]:
+        """The run as read in `first`, or what the other language is surer of."""
+        words = self._run(first, run, row)
+        if not any(map(_doubtful, words)):
+            return words
+        second = next(code for code in self._readers if code != first)
+        others = self._run(second, run, row)
+        if _confidence(others) > max(_SURE, _confidence(words)):  # all of it is in the other
+            words, others = others, words
+        return list(_better(words, others))
 
     def _words(self, code: str, row: Row) -> list[Word]:
         return [word for run in row.runs for word in self._run(code, run, row)]
@@ -263,8 +274,21 @@ def _confidence(words: list[Word]) -> float:
 
 
 def _dark_on_light(grey: Image.Image) -> Image.Image:
-    histogram = grey.histogram()
-    return ImageOps.invert(grey) if sum(histogram[:128]) > sum(histogram[128:]) else grey
+    """The page, inverted where its ink is lighter than its paper; paper is most of any part."""
+    reduced = grey.reduce(8)
+    lightest, darkest = (reduced.filter(f) for f in (_LIGHTEST, ImageFilter.MinFilter(9)))
+    mean, light, dark = (ImageStat.Stat(part).mean[0] for part in (reduced, lightest, darkest))
+    return ImageOps.invert(grey) if mean - dark < light - mean else grey
+
+
+def _evenly_lit(grey: Image.Image) -> Image.Image:
+    """The page as if its paper were white everywhere: a photographed page has shadows."""
+    paper = np.asarray(grey.reduce(8).filter(_LIGHTEST).filter(ImageFilter.GaussianBlur(8)))
+    if np.ptp(paper) < _SHADOW:
+        return grey
+    light = np.asarray(Image.fromarray(paper).resize(grey.size), np.float32)
+    levelled = np.asarray(grey) * (255 / light.clip(_DARKEST_PAPER))
+    return Image.fromarray(levelled.clip(0, 255).astype(np.uint8))
 
 
 def _show(api: PyTessBaseAPI, image: Image.Image) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
@@ -44,6 +45,23 @@ def test_reads_a_turned_page(reader: Reader, rotation: float) -> None:
 )
 def test_reads_through_noise_and_from_dark_paper(reader: Reader, look: dict[str, object]) -> None:
     assert error_rate(reader.read(render(ENGLISH, **look), None), ENGLISH) <= 0.01  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_reads_a_dim_page_under_a_shadow(reader: Reader, inverted: bool) -> None:
+    colours = {"ink": "white", "paper": "black"} if inverted else {}
+    page = np.asarray(render(RUSSIAN, **colours))
+    shadow = np.linspace(0.2, 0.6, page.shape[1])[None, :, None]
+    dim = Image.fromarray((page * shadow).astype(np.uint8))
+    assert error_rate(reader.read(dim, None), RUSSIAN) <= 0.01
+
+
+def test_reads_a_page_larger_than_it_needs_to_be(reader: Reader) -> None:
+    page = Image.new("RGB", (4960, 7016), "white")
+    page.paste(render(ENGLISH, 100, margin=0), (300, 300))
+    read = reader.read(page, None)
+    assert error_rate(read, ENGLISH) <= 0.01
+    assert read.lines[0].box[0] == pytest.approx(300, abs=20)
 
 
 def test_boxes_lie_where_the_lines_were_drawn(reader: Reader) -> None:
