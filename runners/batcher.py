@@ -131,6 +131,11 @@ class Batcher:
     def kv_bytes(self) -> int:
         return self._cache.held_bytes
 
+    @property
+    def is_alive(self) -> bool:
+        """False once closed, or dead of a fault of its own; then every row is refused."""
+        return self._thread.is_alive() and not self._closed
+
     def start(self) -> None:
         self._thread.start()
 

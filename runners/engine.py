@@ -180,7 +180,9 @@ class VlmEngine:
             if self._unloading is not None:
                 await asyncio.shield(self._unloading)
             elif self._model is not None:
-                return self._model
+                if self._model.is_alive:
+                    return self._model
+                self._unloading = asyncio.create_task(self._unload(self._model))
             else:
                 if self._loading is None:
                     self._loading = asyncio.create_task(self._load())

@@ -51,6 +51,10 @@ class LoadedModel:
         return self._batcher.in_flight
 
     @property
+    def is_alive(self) -> bool:
+        return self._batcher.is_alive
+
+    @property
     def device(self) -> str:
         return str(self._model.device)
 

@@ -233,6 +233,20 @@ async def test_after_a_load_that_failed_the_next_request_tries_again(engine, fam
     assert family.loads == 2
 
 
+async def test_after_a_fault_of_the_batcher_the_model_is_loaded_anew(engine, family, monkeypatch):
+    await engine.load()
+
+    def fault(batcher):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("runners.batcher.Batcher.step", fault)
+        with pytest.raises(ZeroDivisionError):
+            await engine.answer(ask())
+    assert (await engine.answer(ask())).text == alone("page")
+    assert family.loads == 2
+
+
 async def test_the_time_limit_covers_the_load(engine, family):
     family.may_load.clear()
     with pytest.raises(Refusal) as refused:
