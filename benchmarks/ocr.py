@@ -1,0 +1,133 @@
+"""How well and how fast the embedded reader reads, beside plain Tesseract on the same pages.
+
+    python -m benchmarks.ocr --samples DIR
+
+DIR holds `phrases.json` (file name to the phrases that a correct reading contains), and whole
+truths as `<page>.txt` or `<page>.gold.txt` beside the page's image; these are read as English.
+White space is collapsed. Then pages a second over HTTP, with one process of the reader and two.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+
+os.environ["OMP_THREAD_LIMIT"] = "1"  # read when tesserocr comes in
+
+import httpx
+import jiwer
+import tesserocr
+from PIL import Image
+
+from runners.images import decode
+from runners.reading import Reader
+from runners.tesseract import find_tessdata
+from settings import settings
+from tests.end_to_end.server import Server
+
+Read = Callable[[Image.Image], str]
+PAGES = 24
+CLIENTS = (1, 2, 8)
+PROCESSES = (1, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Accuracy and speed of the embedded reader.")
+    parser.add_argument("--samples", type=Path, required=True)
+    samples: Path = parser.parse_args().samples
+    phrases: dict[str, list[str]] = json.loads((samples / "phrases.json").read_text())
+    print_accuracy(samples, phrases)
+    print()
+    asyncio.run(print_speed([samples / page for page in phrases]))
+
+
+def print_accuracy(samples: Path, phrases: dict[str, list[str]]) -> None:
+    """Seconds are CPU seconds of one thread."""
+    tessdata = find_tessdata(settings())
+    ours = Reader(tessdata)
+    russian, english = (
+        tesserocr.PyTessBaseAPI(str(tessdata), languages, psm=tesserocr.PSM.AUTO)
+        for languages in ("rus+eng", "eng")
+    )
+
+    def plainly(api: tesserocr.PyTessBaseAPI) -> Read:
+        def read(image: Image.Image) -> str:
+            api.SetImage(image)
+            return api.GetUTF8Text()
+
+        return read
+
+    print("| page | plain Tesseract | s | embedded reader | s |\n|---|---|---|---|---|")
+    found = [0, 0]
+    for page, wanted in phrases.items():
+        cells = []
+        for reader, read in enumerate((plainly(russian), lambda i: ours.read(i, None).text)):
+            text, seconds = _timed(read, samples / page)
+            hits = sum(_collapsed(phrase) in text for phrase in wanted)
+            found[reader] += hits
+            cells.append(f"{hits} of {len(wanted)} phrases | {seconds:.2f}")
+        print(f"| {page} | {' | '.join(cells)} |")
+    total = sum(map(len, phrases.values()))
+    print("| all | " + " | ".join(f"{hits} of {total} phrases |" for hits in found) + " |")
+    for path, truth in _truths(samples):
+        cells = []
+        for read in (plainly(english), lambda i: ours.read(i, "en").text):
+            text, seconds = _timed(read, path)
+            cells.append(f"{jiwer.cer(truth, text):.2%} of characters wrong | {seconds:.2f}")
+        print(f"| {path.name} | {' | '.join(cells)} |")
+
+
+async def print_speed(pages: list[Path]) -> None:
+    print("| clients | " + " | ".join(f"pages/s, {n} process(es)" for n in PROCESSES) + " |")
+    print("|---|" + "---|" * len(PROCESSES))
+    rates = []
+    for processes in PROCESSES:
+        with Server(models="tesseract", reader_processes=processes) as server:
+            async with httpx.AsyncClient(base_url=str(server.client.base_url), timeout=60) as http:
+                await _pages_a_second(http, pages[-1:] * 4, 4)  # loads every process
+                work = list(islice(cycle(pages), PAGES))
+                rates.append([await _pages_a_second(http, work, n) for n in CLIENTS])
+    for clients, *row in zip(CLIENTS, *rates, strict=True):
+        print(f"| {clients} | " + " | ".join(f"{rate:.2f}" for rate in row) + " |")
+
+
+async def _pages_a_second(http: httpx.AsyncClient, pages: list[Path], clients: int) -> float:
+    waiting = [page.read_bytes() for page in reversed(pages)]
+
+    async def client() -> None:
+        while waiting:
+            answer = await http.post("/ocr", files={"file": waiting.pop()})
+            answer.raise_for_status()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return len(pages) / (time.perf_counter() - began)
+
+
+def _timed(read: Read, path: Path) -> tuple[str, float]:
+    image = decode(path.read_bytes())
+    start = time.process_time()
+    text = read(image)
+    return _collapsed(text), time.process_time() - start
+
+
+def _truths(samples: Path) -> list[tuple[Path, str]]:
+    """Every image that has its truth beside it, with that truth."""
+    pairs = []
+    for text in sorted(samples.glob("*.txt")):
+        stem = text.name.split(".")[0]
+        images = (samples / f"{stem}{suffix}" for suffix in (".png", ".jpg", ".tif"))
+        pairs += [(image, _collapsed(text.read_text())) for image in images if image.is_file()]
+    return pairs
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    main()
