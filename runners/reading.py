@@ -80,6 +80,8 @@ class Reader:
 
     def __init__(self, tessdata: Path) -> None:
         """Raises RuntimeError where eng, rus or osd are missing from the folder."""
+        # What Leptonica complains of, an image too small say, is no fault: it has no text.
+        tesserocr.set_leptonica_log_level(tesserocr.LeptLogLevel.NONE)
         folder = str(tessdata)
         self._readers = {
             code: PyTessBaseAPI(folder, name, psm=PSM.RAW_LINE) for code, name in LANGUAGES.items()
