@@ -68,11 +68,15 @@ class Fleet:
                 ) as response,
             ):
                 async for line in response.content:
-                    yield _outcome(Reply.model_validate_json(line))
+                    outcome = _outcome(Reply.model_validate_json(line))
+                    yield outcome
+                    if isinstance(outcome, Answer):
+                        return
         except aiohttp.ClientResponseError as error:
             raise _failed(model) from error
         except DISCONNECTED as error:
             raise _restarting(model) from error
+        raise _restarting(model)  # it ended without its answer
 
     def _session(self, model: str) -> aiohttp.ClientSession:
         url = urlsplit(self.runners[model].to_async.url)

@@ -31,7 +31,9 @@ class FakeRunner:
         self.to_async = self
         self.url = ""
         self.requests: list[Request] = []
-        self.cancelled = 0
+        self.waiting = asyncio.Event()
+        self.stopped = asyncio.Event()
+        """A request was cancelled while it was worked on."""
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.outcome: Outcome | None = None
@@ -85,10 +87,11 @@ class FakeRunner:
             await server.cleanup()
 
     async def _wait(self) -> None:
+        self.waiting.set()
         try:
             await self.may_answer.wait()
         except asyncio.CancelledError:
-            self.cancelled += 1
+            self.stopped.set()
             raise
 
     def _read(self, request: Request) -> Answer:
