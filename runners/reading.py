@@ -98,7 +98,7 @@ class Reader:
     ) -> Page:
         """Read the page in `language` ("en", "ru") first, or in the one that it reads best in.
 
-        `check` is called between any two lines; what it raises ends the reading.
+        `check` is called before each layout analysis and each line; what it raises ends it.
         """
         grey = _evenly_lit(_dark_on_light(image.convert("L")))
         sheet = self._lay_out(grey, check)
@@ -117,15 +117,16 @@ class Reader:
         skew = skew_of(grey)
         scale = min(1.0, (_MAX_PIXELS / (grey.width * grey.height)) ** 0.5)
         frame = straighten(grey, skew, scale)
-        blocks = self._rows(frame.image)
+        blocks = self._rows(frame.image, check)
         heights = [row.box[3] - row.box[1] for block in blocks for row in block]
         if heights and (height := median(heights)) < _SMALL_LINE:
             frame = straighten(grey, skew, min(4.0, _GOOD_LINE / height))
-            blocks = self._rows(frame.image)
+            blocks = self._rows(frame.image, check)
         return _Sheet(self._readers, frame, blocks, check)
 
-    def _rows(self, image: Image.Image) -> list[list[Row]]:
+    def _rows(self, image: Image.Image, check: Callable[[], None]) -> list[list[Row]]:
         """The blocks of text in reading order, each a list of rows."""
+        check()
         api = self._readers["en"]
         api.SetPageSegMode(PSM.AUTO)
         _show(api, image)
