@@ -45,6 +45,12 @@ class FakeRunner:
         await self._wait()
         return Reply(outcome=_or_raise(self.outcome or self._read(request)))
 
+    async def has_got(self, count: int) -> None:
+        """Returns when so many requests have come."""
+        while len(self.requests) < count:
+            self.waiting.clear()
+            await asyncio.wait_for(self.waiting.wait(), 10)
+
     async def load(self) -> Reply:
         self.standing = Status(state="loaded")
         return Reply(outcome=self.standing)
@@ -76,7 +82,7 @@ class FakeRunner:
 
         app = web.Application()
         app.router.add_post("/stream", stream)
-        server = web.AppRunner(app, handler_cancellation=True)
+        server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await server.setup()
         socket = folder / "runner.sock"
         await web.UnixSite(server, str(socket)).start()

@@ -1,0 +1,76 @@
+import asyncio
+
+import pytest
+
+from runners.messages import Answer, Piece
+from tests.api.fakes import picture
+
+
+async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):
+    client = serve(max_requests=2)
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
+    held = [
+        asyncio.create_task(client.post("/ocr", files={"file": picture()})),
+        asyncio.create_task(client.post("/batch/ocr", files={"files": picture()})),
+    ]
+    await runner.has_got(2)
+    refused = await client.post("/chat", files={"file": picture()})
+    assert (refused.status_code, refused.json()) == (
+        503,
+        {"detail": "The service is at its limit of requests; try again."},
+    )
+    assert refused.headers["retry-after"] == "1"
+    assert (await client.get("/health")).status_code == 200
+    runner.may_answer.set()
+    assert [(await request).status_code for request in held] == [200, 200]
+    assert (await client.post("/ocr", files={"file": picture()})).status_code == 200
+
+
+@pytest.mark.parametrize(("route", "field"), [("/ocr", "file"), ("/batch/ocr", "files")])
+async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
+    serve, runners, monkeypatch, route, field
+):
+    monkeypatch.setattr("api.gateway.DEADLINE_GRACE", 0.0)
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
+    client = serve(request_timeout=0.2)
+    response = await client.post(route, files={field: picture()})
+    assert (response.status_code, response.json()) == (
+        504,
+        {"detail": "The request took longer than its limit of 0.2 seconds."},
+    )
+    assert runner.stopped.is_set()
+
+
+async def test_a_place_is_free_again_after_every_end_of_a_request(serve, runners, monkeypatch):
+    monkeypatch.setattr("api.gateway.DEADLINE_GRACE", 0.0)
+    client = serve(max_requests=1, request_timeout=0.2)
+    runner = runners["tesseract"]
+    assert (await client.post("/ocr", files={"file": b"text"})).status_code == 400
+    runner.may_answer.clear()
+    assert (await client.post("/ocr", files={"file": picture()})).status_code == 504
+    hung_up = asyncio.create_task(client.post("/ocr", files={"file": picture()}))
+    await runner.has_got(2)
+    hung_up.cancel()
+    await asyncio.wait({hung_up})
+    runner.may_answer.set()
+    runner.outcome = ZeroDivisionError()
+    assert (await client.post("/ocr", files={"file": picture()})).status_code == 500
+    runner.outcome = None
+    assert (await client.post("/ocr", files={"file": picture()})).status_code == 200
+
+
+async def test_a_stream_holds_its_place_until_its_last_piece(serve, runners, tmp_path):
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
+    client = serve(max_requests=1)
+    answer = Answer(text="A cat.", image_size=(4, 3))
+    asked = {"files": {"file": picture()}, "params": {"stream": "true"}}
+    async with runner.streaming(tmp_path, Piece(text="A "), answer):
+        stream = asyncio.create_task(client.post("/chat", **asked))
+        await asyncio.wait_for(runner.waiting.wait(), 10)
+        assert (await client.post("/ocr", files={"file": picture()})).status_code == 503
+        runner.may_answer.set()
+        assert (await stream).status_code == 200
+    assert (await client.post("/ocr", files={"file": picture()})).status_code == 200
