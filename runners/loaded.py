@@ -1,17 +1,15 @@
 """A model in memory: requests to rows, and rows to answers. Imports torch."""
 
 import asyncio
-import ctypes
 import gc
 import importlib
-import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 
 import torch
 
 from devices import cpu_memory
-from runners import images
+from runners import images, memory
 from runners.batcher import Batcher, Finished, Row
 from runners.catalog import Entry
 from runners.deadline import within
@@ -117,8 +115,7 @@ class LoadedModel:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
+        memory.trim()
 
     async def _submit(
         self, request: Request, deadline: float, on_token: Callable[[int], object] | None = None

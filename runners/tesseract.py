@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import langcodes
 import psutil  # type: ignore[import-untyped]
 
+from runners import memory
 from runners.catalog import Entry
 from runners.images import decode
 from runners.messages import (
@@ -199,6 +200,7 @@ class TesseractEngine:
         if self._reader:
             self._reader.close()
             self._reader = None
+            memory.trim()
         self._siblings.leave()
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -105,24 +104,31 @@ class Server:
     def stop(self) -> None:
         """Raises `RuntimeError` where it had to be killed."""
         self.client.close()
+        children = self.children()
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired as error:
+            children = self.children()
             raise RuntimeError(f"SIGTERM did not end the server:\n{self.new_log()}") from error
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
+            for child in children:  # which are in sessions of their own
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def children(self) -> list[psutil.Process]:
+        """The gateway and the runners."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
     def runners(self, model: str) -> list[psutil.Process]:
         """The processes that serve one model."""
-        return [
-            process
-            for process in psutil.Process(self.process.pid).children(recursive=True)
-            if _named(process, "--service-name", model)
-        ]
+        return [process for process in self.children() if _named(process, "--service-name", model)]
 
     def new_log(self) -> str:
         """What was logged since the last call."""
