@@ -65,9 +65,12 @@ class FakeRunner:
 
     @asynccontextmanager
     async def streaming(
-        self, folder: Path, *outcomes: Piece | Answer | Failure
+        self, folder: Path, *outcomes: Piece | Answer | Failure | None
     ) -> AsyncIterator[None]:
-        """Serves `/stream` on a socket as a runner does; its last outcome waits for leave."""
+        """Serves `/stream` on a socket as a runner does, which dies at None.
+
+        The last outcome waits for leave.
+        """
 
         async def stream(request: web.Request) -> web.StreamResponse:
             body = await request.json()
@@ -77,6 +80,9 @@ class FakeRunner:
             for outcome in outcomes:
                 if outcome is outcomes[-1]:
                     await self._wait()
+                if outcome is None:
+                    request.transport.abort()
+                    break
                 await response.write(Reply(outcome=outcome).model_dump_json().encode() + b"\n")
             return response
 

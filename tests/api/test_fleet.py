@@ -64,14 +64,14 @@ async def test_a_stream_from_a_runner_that_is_not_there_is_said_to_restart(
 async def test_a_runner_lost_in_the_middle_of_a_stream_ends_it_with_an_error(
     client, runners, tmp_path
 ):
-    runner = runners["tesseract"]
-    runner.may_answer.clear()
-    async with runner.streaming(tmp_path, Piece(text="A "), Piece(text="cat.")):
-        request = client.post("/chat", files=files(), params={"stream": "true"})
-        task = asyncio.create_task(request)
-        await asyncio.wait_for(runner.waiting.wait(), 10)
-    body = (await task).text
-    assert body.startswith('event: piece\ndata: {"text":"A "}\n\nevent: error\n')
+    async with runners["tesseract"].streaming(tmp_path, Piece(text="A "), None):
+        response = await client.post("/chat", files=files(), params={"stream": "true"})
+    assert response.text == (
+        'event: piece\ndata: {"text":"A "}\n\n'
+        "event: error\n"
+        'data: {"detail":"The runner of model \'tesseract\' was lost and is restarting; '
+        'try again."}\n\n'
+    )
 
 
 @pytest.mark.parametrize(
