@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -66,13 +67,11 @@ class Peer:
 
 @asynccontextmanager
 async def serving(app) -> AsyncIterator[Peer]:
-    config = uvicorn.Config(CancelOnDisconnect(app), port=0, lifespan="off", log_config=None)
+    config = uvicorn.Config(CancelOnDisconnect(app), lifespan="off", log_config=None)
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve([listening]))
+    peer = Peer(*await asyncio.open_connection(*listening.getsockname()))
     try:
         yield peer
     finally:
