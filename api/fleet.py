@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
-import httpx
 from bentoml.exceptions import BentoMLException
 
 from api.room import Room
@@ -20,7 +19,7 @@ STATUS_TIMEOUT = 0.03
 """Seconds; a runner too busy to answer by then is shown as it was last seen."""
 RESTART_SECONDS = 5
 MAX_REPLY_BYTES = 64 * 2**20
-DISCONNECTED = (aiohttp.ClientError, httpx.TransportError, ConnectionError)
+DISCONNECTED = (aiohttp.ClientError, ConnectionError)
 
 
 class Fleet:
