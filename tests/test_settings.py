@@ -1,0 +1,85 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch) -> None:
+    for name in os.environ:
+        if name.startswith("CHATVLM_"):
+            monkeypatch.delenv(name)
+
+
+def test_the_limits_of_the_contract_are_the_defaults():
+    settings = Settings()
+    assert settings.max_file_bytes == 10 * 2**20
+    assert settings.max_files == 10
+    assert settings.request_timeout == 30
+    assert settings.models == ()
+    assert settings.default_model is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max_file_mib", "0.5", 0.5),
+        ("models", "got_ocr, tesseract,", ("got_ocr", "tesseract")),
+        ("models", "", ()),
+        ("preload", "dots_ocr", ("dots_ocr",)),
+        ("default_model", "got_ocr", "got_ocr"),
+        ("weights", "/models", Path("/models")),
+        ("devices", "got_ocr=0, qwen3_vl_8b=0+1", {"got_ocr": (0,), "qwen3_vl_8b": (0, 1)}),
+        ("devices", "", {}),
+        ("max_pixels_by_model", "got_ocr=4000", {"got_ocr": 4000}),
+        ("dtype", "float32", "float32"),
+        ("keep_alive", "60", 60.0),
+    ],
+)
+def test_a_setting_is_read_from_the_environment(monkeypatch, name, text, value):
+    monkeypatch.setenv(f"CHATVLM_{name.upper()}", text)
+    assert getattr(Settings(), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("max_file_mib", "0"),
+        ("max_files", "-1"),
+        ("max_requests", "many"),
+        ("request_timeout", "0"),
+        ("models", "got_ocr,invalid_model"),
+        ("preload", "invalid_model"),
+        ("default_model", "invalid_model"),
+        ("devices", "invalid_model=0"),
+        ("devices", "got_ocr"),
+        ("devices", "got_ocr="),
+        ("devices", "got_ocr=-1"),
+        ("devices", "got_ocr=0+"),
+        ("max_pixels_by_model", "got_ocr=1"),
+        ("dtype", "int4"),
+        ("keep_alive", "0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_name(monkeypatch, name, text):
+    monkeypatch.setenv(f"CHATVLM_{name.upper()}", text)
+    with pytest.raises(ValidationError, match=rf"(?m)^{name}\b"):
+        Settings()
+
+
+def test_an_unknown_model_is_answered_with_those_that_are_known():
+    with pytest.raises(ValidationError, match="unknown model 'invalid_model'; known: got_ocr, "):
+        Settings(default_model="invalid_model")
+
+
+def test_a_model_may_have_a_bound_on_pixels_of_its_own():
+    settings = Settings(max_pixels=5000, max_pixels_by_model={"got_ocr": 4000})
+    assert settings.max_pixels_of("got_ocr") == 4000
+    assert settings.max_pixels_of("dots_ocr") == 5000
+
+
+def test_every_setting_says_what_it_is():
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
