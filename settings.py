@@ -60,9 +60,10 @@ class Settings(BaseSettings):
         (), description="Ids of the models whose runners are started, by commas; empty: all"
     )
     default_model: ModelId | None = Field(
-        None, description="Id of the model asked when none is named"
+        None,
+        description="Id of the model asked when none is named; by default `qwen3_vl_2b` where there "
+        "is a GPU, else `tesseract`",
     )
-
     preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="Ids of the models that are loaded at start, by commas"
     )
@@ -112,7 +113,9 @@ class Settings(BaseSettings):
         None, description="Folder with eng, rus and osd .traineddata; empty: where Debian puts it"
     )
     reader_processes: int = Field(
-        os.cpu_count() or 1, gt=0, description="Processes of the embedded reader"
+        default_factory=lambda: os.cpu_count() or 1,
+        gt=0,
+        description="Processes of the embedded reader; by default one per CPU core",
     )
     state: Path | None = Field(
         None, description="Folder that those processes share; empty: beside BentoML's metrics"
