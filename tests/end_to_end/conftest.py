@@ -1,6 +1,7 @@
 """The servers that the tests share, and their logs where a test fails."""
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +17,23 @@ def reader() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Every model of the catalog, on tiny checkpoints; on port 8000 where that is free."""
-    weights = tmp_path_factory.mktemp("weights")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint of every vision-language model."""
+    folder = tmp_path_factory.mktemp("weights")
     for model, words in {**SAYS, RAMBLING: None}.items():
-        make_checkpoint(model, weights / model, says=words)
-    with Server(weights=weights, reader_processes=1, port=free_port(8000)) as server:
+        make_checkpoint(model, folder / model, says=words)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fleet(weights: Path) -> Iterator[Server]:
+    """Every model of the catalog; on port 8000 where that is free.
+
+    In float32, where a row's tokens do not depend on the rows beside it.
+    """
+    with Server(
+        port=free_port(8000), weights=weights, reader_processes=1, dtype="float32"
+    ) as server:
         yield server
 
 
