@@ -41,3 +41,7 @@ clean:
 .PHONY: tessdata
 tessdata:  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
+
+.PHONY: verify-models
+verify-models: .venv/ready-dev  ## how well MODEL reads here, on SAMPLES too if given; needs its weights
+	$(BIN)/python -m benchmarks.verify_models $(MODEL) $(if $(SAMPLES),--samples "$(SAMPLES)")

@@ -2,14 +2,12 @@
 
     python -m benchmarks.ocr --samples DIR
 
-DIR holds `phrases.json` (file name to the phrases that a correct reading contains), and whole
-truths as `<page>.txt` or `<page>.gold.txt` beside the page's image; these are read as English.
-White space is collapsed. Then pages a second over HTTP, with one process of the reader and two.
+DIR holds pages and their truth, see `benchmarks.samples`; whole truths are read as English. Then
+pages a second over HTTP, with one process of the reader and two.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import jiwer
 import tesserocr
 from PIL import Image
 
+from benchmarks.samples import collapsed, hits, phrases, truths
 from runners.images import decode
 from runners.reading import Reader
 from runners.tesseract import find_tessdata
@@ -39,13 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy and speed of the embedded reader.")
     parser.add_argument("--samples", type=Path, required=True)
     samples: Path = parser.parse_args().samples
-    phrases: dict[str, list[str]] = json.loads((samples / "phrases.json").read_text())
-    print_accuracy(samples, phrases)
+    print_accuracy(samples)
     print()
-    asyncio.run(print_speed([samples / page for page in phrases]))
+    asyncio.run(print_speed(list(phrases(samples))))
 
 
-def print_accuracy(samples: Path, phrases: dict[str, list[str]]) -> None:
+def print_accuracy(samples: Path) -> None:
     """Seconds are CPU seconds of one thread."""
     tessdata = find_tessdata(settings())
     ours = Reader(tessdata)
@@ -63,17 +61,17 @@ def print_accuracy(samples: Path, phrases: dict[str, list[str]]) -> None:
 
     print("| page | plain Tesseract | s | embedded reader | s |\n|---|---|---|---|---|")
     found = [0, 0]
-    for page, wanted in phrases.items():
+    total = 0
+    for page, wanted in phrases(samples).items():
+        total += len(wanted)
         cells = []
         for reader, read in enumerate((plainly(russian), lambda i: ours.read(i, None).text)):
-            text, seconds = _timed(read, samples / page)
-            hits = sum(_collapsed(phrase) in text for phrase in wanted)
-            found[reader] += hits
-            cells.append(f"{hits} of {len(wanted)} phrases | {seconds:.2f}")
-        print(f"| {page} | {' | '.join(cells)} |")
-    total = sum(map(len, phrases.values()))
-    print("| all | " + " | ".join(f"{hits} of {total} phrases |" for hits in found) + " |")
-    for path, truth in _truths(samples):
+            text, seconds = _timed(read, page)
+            found[reader] += hits(wanted, text)
+            cells.append(f"{hits(wanted, text)} of {len(wanted)} phrases | {seconds:.2f}")
+        print(f"| {page.name} | {' | '.join(cells)} |")
+    print("| all | " + " | ".join(f"{count} of {total} phrases |" for count in found) + " |")
+    for path, truth in truths(samples).items():
         cells = []
         for read in (plainly(english), lambda i: ours.read(i, "en").text):
             text, seconds = _timed(read, path)
@@ -112,21 +110,7 @@ def _timed(read: Read, path: Path) -> tuple[str, float]:
     image = decode(path.read_bytes())
     start = time.process_time()
     text = read(image)
-    return _collapsed(text), time.process_time() - start
-
-
-def _truths(samples: Path) -> list[tuple[Path, str]]:
-    """Every image that has its truth beside it, with that truth."""
-    pairs = []
-    for text in sorted(samples.glob("*.txt")):
-        stem = text.name.split(".")[0]
-        images = (samples / f"{stem}{suffix}" for suffix in (".png", ".jpg", ".tif"))
-        pairs += [(image, _collapsed(text.read_text())) for image in images if image.is_file()]
-    return pairs
-
-
-def _collapsed(text: str) -> str:
-    return " ".join(text.split())
+    return collapsed(text), time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""How well and how fast a vision-language model reads here, for those who have its weights.
+
+    make verify-models MODEL=qwen3_vl_2b [SAMPLES=DIR]
+
+Loads the model as the service does, from CHATVLM_WEIGHTS or the hub, which it is downloaded from
+where need be; every CHATVLM_* setting holds, but nothing is kept for reuse. Then it reads pages
+rendered for the purpose, and those of DIR (see `benchmarks.samples`; its whole truths are read as
+English), one by one, and all of them at once.
+"""
+
+import argparse
+import asyncio
+import logging
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import torch
+
+from benchmarks.samples import collapsed, hits, phrases, truths
+from runners.catalog import CATALOG, Entry
+from runners.engine import VlmEngine
+from runners.messages import Answer, Refusal, Request
+from settings import MIB, Settings
+from tests.pages import ENGLISH, RUSSIAN, encode, render
+
+MODELS = [entry.id for entry in CATALOG.values() if entry.repository is not None]
+LANGUAGES = {"en": ENGLISH, "ru": RUSSIAN}
+TIME_LIMIT = 3600.0
+"""Seconds a page: a large model on a CPU is slow."""
+
+
+@dataclass(frozen=True)
+class Page:
+    name: str
+    image: bytes
+    truth: str | list[str]
+    """The whole text, or phrases that it contains; white space collapsed."""
+    language: str | None
+
+    def request(self, max_tokens: int = 2048) -> Request:
+        return Request(
+            task="ocr",
+            image=self.image,
+            time_limit=TIME_LIMIT,
+            language=self.language,
+            max_tokens=max_tokens,
+        )
+
+    def score(self, text: str) -> str:
+        text = collapsed(text)
+        if isinstance(self.truth, str):
+            return f"{jiwer.cer(self.truth, text):.2%} of characters wrong"
+        return f"{hits(self.truth, text)} of {len(self.truth)} phrases"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--samples", type=Path, metavar="DIR")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("runners").setLevel(logging.INFO)  # a download's progress
+    pages = [*rendered(), *(sampled(arguments.samples) if arguments.samples else ())]
+    try:
+        asyncio.run(verify(CATALOG[arguments.model], pages))
+    except Refusal as refusal:
+        raise SystemExit(refusal.failure.detail) from None
+
+
+def rendered() -> Iterator[Page]:
+    for language, lines in LANGUAGES.items():
+        truth = collapsed("\n".join(lines))
+        for name, rotation, noise in (("clean", 0, 0), ("tilted", 3, 0), ("noisy", 0, 40)):
+            page = render(lines, font="DejaVuSerif", rotation=rotation, noise=noise)
+            yield Page(f"{language}, {name}", encode(page), truth, language)
+
+
+def sampled(samples: Path) -> Iterator[Page]:
+    for path, wanted in phrases(samples).items():
+        yield Page(path.name, path.read_bytes(), wanted, None)
+    for path, truth in truths(samples).items():
+        yield Page(path.name, path.read_bytes(), truth, "en")
+
+
+async def verify(entry: Entry, pages: list[Page]) -> None:
+    """Prints the figures. Raises `Refusal` where the model cannot be loaded or cannot answer."""
+    engine = VlmEngine(entry, Settings(reuse_mib=0))
+    try:
+        began = time.perf_counter()
+        await engine.load()
+        status = await engine.status()
+        loading = time.perf_counter() - began
+        print(f"{entry.name} on {status.device} in {status.dtype}, loaded in {loading:.1f} s\n")
+        await engine.answer(pages[0].request(max_tokens=1))  # the first run is slower
+        await one_by_one(engine, pages)
+        await all_at_once(engine, pages)
+        held = (await engine.status()).memory_bytes or 0
+        print(f"Memory: {held / MIB:.0f} MiB when idle, {peak_bytes() / MIB:.0f} MiB at the peak")
+    finally:
+        await engine.close()
+
+
+async def one_by_one(engine: VlmEngine, pages: list[Page]) -> None:
+    print("| page | reading | tokens | first text, s | tokens/s after it |\n|---|---|---|---|---|")
+    for page in pages:
+        began = time.perf_counter()
+        parts = [(time.perf_counter(), part) async for part in engine.stream(page.request())]
+        (first, _), (ended, answer) = parts[0], parts[-1]
+        assert isinstance(answer, Answer), "a stream ends with its answer"
+        tokens = tokens_of(answer)
+        rate = (tokens - 1) / (ended - first) if ended > first else 0.0
+        score = page.score(answer.text)
+        print(f"| {page.name} | {score} | {tokens} | {first - began:.2f} | {rate:.1f} |")
+
+
+async def all_at_once(engine: VlmEngine, pages: list[Page]) -> None:
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(engine.answer(page.request()) for page in pages))
+    seconds = time.perf_counter() - began
+    rate = sum(map(tokens_of, answers)) / seconds
+    print(f"\nAll {len(pages)} at once: {rate:.1f} tokens/s, {len(pages) / seconds:.2f} pages/s")
+
+
+def tokens_of(answer: Answer) -> int:
+    assert answer.usage is not None, "every answer of a vision-language model has its usage"
+    return answer.usage.completion_tokens
+
+
+def peak_bytes() -> int:
+    """On GPUs, of what was allocated; on the CPU, of the whole process."""
+    if torch.cuda.is_available():
+        return sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
