@@ -1,5 +1,6 @@
 """The KV cache of the rows in flight: preallocated, written in place, grown in chunks."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,17 +90,26 @@ class RowCache(Cache):
         Returns where each row may look, the new column included: [rows, columns] bool, on the first
         layer's device.
         """
-        width = self.width + 1
-        self._fit(len(self.lengths), width)
+        rows, width = len(self.lengths), self.width + 1
+        self._fit(rows, width)
         lengths = torch.tensor(self.lengths)
-        lengths_on = {
-            device: lengths.to(device, non_blocking=True)
-            for device in {layer.keys.device for layer in self.layers}
-        }
+
+        @functools.cache
+        def places(device: torch.device, heads: int, columns: int) -> Tensor:
+            """[rows * heads], of the new columns in `[slots * heads * columns, head size]`."""
+            heads_of_rows = torch.arange(rows * heads).view(rows, heads)
+            open_columns = heads_of_rows * columns + lengths[:, None]
+            return open_columns.flatten().to(device, non_blocking=True)
+
         for layer in self.layers:
-            layer.open(lengths_on[layer.keys.device], width)
+            keys, values = (
+                places(slots.device, slots.shape[1], slots.shape[2])
+                for slots in (layer.keys, layer.values)
+            )
+            layer.open(keys, values, width)
         device = self.layers[0].keys.device
-        return torch.arange(width, device=device) <= lengths_on[device][:, None]
+        ends = lengths.to(device, non_blocking=True)
+        return torch.arange(width, device=device) <= ends[:, None]
 
     def advance(self) -> None:
         """The step is done: what was written in the open columns stays."""
@@ -151,9 +161,12 @@ class RowLayer(CacheLayerMixin):
         self.keys = _fitted(self.keys, needed, chunks, live)
         self.values = _fitted(self.values, needed, chunks, live)
 
-    def open(self, lengths: Tensor, width: int) -> None:
-        """lengths: of each row, [rows] int64. width: of the longest, with the new column."""
-        self._columns = lengths[:, None, None, None]
+    def open(self, key_places: Tensor, value_places: Tensor, width: int) -> None:
+        """Where `update` is to write, as rows of `[slots * heads * columns, head size]`.
+
+        width: columns of the longest row, the new one included.
+        """
+        self._key_places, self._value_places = key_places, value_places
         self._width = width
 
     def release(self) -> None:
@@ -164,12 +177,12 @@ class RowLayer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write one column a row ([rows, heads, 1, head size]); views of all live columns."""
+        # Of the ways to write a few scattered numbers only this one neither wakes all threads of a
+        # CPU (index_put_) nor copies the whole cache where it is bfloat16 (scatter_).
+        _flat(self.keys).index_copy_(0, self._key_places, _flat(key_states))
+        _flat(self.values).index_copy_(0, self._value_places, _flat(value_states))
         rows = len(key_states)
-        keys, values = self.keys[:rows], self.values[:rows]
-        # Not `keys[rows, :, columns] = ...`: on the CPU that wakes all threads for a few numbers.
-        keys.scatter_(2, self._columns.expand_as(key_states), key_states)
-        values.scatter_(2, self._columns.expand_as(value_states), value_states)
-        return keys[:, :, : self._width], values[:, :, : self._width]
+        return self.keys[:rows, :, : self._width], self.values[:rows, :, : self._width]
 
     def get_seq_length(self) -> int:
         return max(self._width - 1, 0)
@@ -182,6 +195,10 @@ class RowLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing is lazy here, but the library asks for the method."""
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1, tensor.shape[-1])
 
 
 def _slots(like: Tensor, rows: int, columns: int) -> Tensor:

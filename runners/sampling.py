@@ -37,7 +37,7 @@ def next_tokens(logits: Tensor, rows: Sequence[Sampling]) -> Tensor:
     """
     drawn = [row for row, sampling in enumerate(rows) if sampling.temperature > 0]
     if not drawn:
-        return logits.argmax(-1)
+        return logits.max(-1).indices  # as argmax, which takes thrice as long in bfloat16 on a CPU
     temperatures = torch.tensor([sampling.temperature or 1.0 for sampling in rows])
     noise = torch.ones_like(logits, dtype=torch.float32)  # log 1 = 0: greedy rows stay as they are
     for row in drawn:
