@@ -7,10 +7,13 @@ runner's handler is cancelled, whichever of several processes it runs in.
 """
 
 import asyncio
-import contextlib
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CLIENT_CLOSED_REQUEST = 499
+"""As nginx calls it."""
 
 
 class CancelOnDisconnect:
@@ -22,7 +25,7 @@ class CancelOnDisconnect:
             await self.app(scope, receive, send)
             return
         watch: asyncio.Task[Message] | None = None
-        answered = False
+        started = answered = False
         loop = asyncio.get_running_loop()
 
         async def watched_receive() -> Message:
@@ -44,7 +47,8 @@ class CancelOnDisconnect:
             return message
 
         async def watched_send(message: Message) -> None:
-            nonlocal answered
+            nonlocal started, answered
+            started = True
             # To the server, a peer whose response is complete is gone.
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 answered = True
@@ -62,5 +66,10 @@ class CancelOnDisconnect:
         finally:
             if watch is not None:
                 watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             handler.result()
+        except asyncio.CancelledError:
+            if not started:
+                # Nobody hears it, but BentoML holds every request until a message is sent or its
+                # own timeout has passed, and a shutdown waits for what is held.
+                await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)

@@ -101,6 +101,20 @@ async def test_work_is_cancelled_when_the_peer_hangs_up_after_its_body(caplog):
     assert not caplog.records
 
 
+async def test_what_waits_for_a_first_message_is_let_go_when_the_peer_hangs_up():
+    sent = []
+
+    async def receive() -> dict:
+        return {"type": "http.disconnect"}
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    await CancelOnDisconnect(App())(scope, receive, send)
+    assert [message.get("status") for message in sent] == [499, None]
+
+
 async def test_work_is_cancelled_when_the_peer_hangs_up_during_the_answer():
     app = App()
     async with serving(app) as peer:
