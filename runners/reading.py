@@ -187,7 +187,7 @@ class _Sheet:
         return Line(
             text=" ".join(word.text for word in words),
             box=self._frame.box_on_page(row.box),
-            confidence=confidence,
+            confidence=round(confidence, 3),
         )
 
     def _best(self, run: Box, row: Row, first: str) -> list[Word]:
