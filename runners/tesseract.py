@@ -77,7 +77,7 @@ class TesseractEngine:
                 return await self._in_thread(lambda check: self._read(request, check))
         except TimeoutError as error:
             raise Refusal(
-                Why.DEADLINE, f"The page was not read within {request.time_limit:g} seconds."
+                Why.DEADLINE, "The page could not be read within the request's time limit."
             ) from error
         finally:
             self._accepted -= 1

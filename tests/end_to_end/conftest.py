@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import make_checkpoint
-from tests.end_to_end.server import RAMBLING, SAYS, Server, free_port
+from tests.end_to_end.server import RAMBLING, RAMBLING_SEED, SAYS, Server, free_port
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint of every vision-language model."""
     folder = tmp_path_factory.mktemp("weights")
     for model, words in {**SAYS, RAMBLING: None}.items():
-        make_checkpoint(model, folder / model, says=words)
+        make_checkpoint(model, folder / model, says=words, seed=RAMBLING_SEED)
     return folder
 
 

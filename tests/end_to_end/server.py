@@ -33,7 +33,9 @@ SAYS = {
 }
 """What the tiny checkpoint of each model answers to everything."""
 RAMBLING = "qwen3_vl_4b"
-"""Its weights are random: its text depends on the page and does not end soon."""
+"""Its weights are random: its text depends on the page."""
+RAMBLING_SEED = 2
+"""Of random weights that come to no end in 4096 tokens."""
 
 
 class Server:
