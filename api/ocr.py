@@ -60,7 +60,7 @@ async def batch(request: Request, gateway: Current, deadline: Admitted) -> Batch
     outcomes = await asyncio.gather(*(reading.outcome(upload) for upload in form.files))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     reasons = {failure.why for failure in failures}
-    if len(failures) == len(outcomes) and len(reasons) == 1 and reasons <= NOT_ABOUT_THE_FILE:
+    if len(failures) == len(outcomes) and reasons <= NOT_ABOUT_THE_FILE:
         raise Refusal(failures[0].why, failures[0].detail, failures[0].retry_after)
     return Batch(
         results=[

@@ -1,7 +1,6 @@
 import asyncio
 
 import aiohttp
-import httpx
 import pytest
 from bentoml.exceptions import BentoMLException, InternalServerError
 
@@ -13,7 +12,6 @@ from tests.api.fakes import picture
 LOST = [
     aiohttp.ClientConnectionError("Cannot connect to unix:///tmp/x"),
     aiohttp.ServerDisconnectedError(),
-    httpx.ConnectError("/tmp/x"),
     ConnectionResetError("/tmp/x"),
 ]
 FAULTS = [BentoMLException("Traceback: /home/x"), InternalServerError("/home/x")]

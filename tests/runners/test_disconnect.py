@@ -67,7 +67,9 @@ class Peer:
 
 @asynccontextmanager
 async def serving(app) -> AsyncIterator[Peer]:
-    config = uvicorn.Config(CancelOnDisconnect(app), lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        CancelOnDisconnect(app), lifespan="off", log_config=None, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve([listening]))
