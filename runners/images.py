@@ -10,6 +10,8 @@ from runners.messages import Refusal, Why
 # The bound on pixels is ours, and checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
+_FAINTEST_INK = 16
+"""Grey levels of 255."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,6 +55,12 @@ def decode(data: bytes) -> Image.Image:
         raise Refusal(
             Why.BAD_IMAGE, "The image is broken or truncated: it could not be decoded."
         ) from error
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether nothing on the page differs from its paper by more than compression leaves."""
+    darkest, brightest = image.convert("L").getextrema()
+    return int(brightest) - int(darkest) <= _FAINTEST_INK  # type: ignore[arg-type]
 
 
 def _open(data: bytes) -> Image.Image:

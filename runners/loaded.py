@@ -122,13 +122,19 @@ class LoadedModel:
     ) -> tuple[Encoded, Row]:
         loop = asyncio.get_running_loop()
         async with within(deadline, _LATE):
-            encoded = await loop.run_in_executor(self._encoders, self._encode, request)
+            encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
         row = Row(encoded, request.max_tokens, deadline, Sampling(request.temperature), on_token)
-        self._batcher.submit(row)
+        if blank:  # these models invent text for a page that has none
+            row.future.set_result(Finished([], "stop"))
+        else:
+            self._batcher.submit(row)
         return encoded, row
 
-    def _encode(self, request: Request) -> Encoded:
-        return self._model.encode(request, images.decode(request.image))
+    def _encode(self, request: Request) -> tuple[Encoded, bool]:
+        """Also whether there is nothing to read."""
+        image = images.decode(request.image)
+        blank = request.task == "ocr" and images.is_blank(image)
+        return self._model.encode(request, image), blank
 
     def _answer(self, request: Request, encoded: Encoded, finished: Finished) -> Answer:
         text = whole(self._model.text(finished.tokens))

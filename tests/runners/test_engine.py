@@ -144,6 +144,15 @@ async def test_an_answer_says_what_it_took(engine):
     assert answer.finish_reason == "length"
 
 
+async def test_a_blank_page_has_no_text_and_asks_nothing_of_the_model(engine, monkeypatch):
+    monkeypatch.setattr(TextVlm, "prefill", None)
+    request = ask().model_copy(update={"task": "ocr"})
+    answer = await engine.answer(request)
+    assert (answer.text, answer.finish_reason) == ("", "stop")
+    assert answer.usage.completion_tokens == 0
+    assert [piece async for piece in engine.stream(request)] == [answer]
+
+
 async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):
     *pieces, answer = [item async for item in engine.stream(ask(new=60))]
     assert isinstance(answer, Answer)

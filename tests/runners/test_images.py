@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runners.images import FORMATS, decode, inspect
+from runners.images import FORMATS, decode, inspect, is_blank
 from runners.messages import Refusal, Why
 
 GREY = 90
@@ -272,3 +272,12 @@ WHOLE = {
     format: encode(page(), format, **({} if format == "BMP" else {"exif": EXIF}))
     for format in FORMATS
 }
+
+
+def test_a_page_is_blank_where_nothing_on_it_can_be_told_from_its_paper():
+    paper = Image.new("RGB", (200, 100), (250, 248, 240))
+    assert is_blank(paper)
+    assert is_blank(decode(encode(paper, "JPEG")))
+    assert not is_blank(page())
+    paper.putpixel((20, 30), (200, 200, 200))
+    assert not is_blank(paper)
