@@ -40,7 +40,7 @@ class Request(Message):
     image: bytes = Field(repr=False)
     """Encoded, as it was uploaded: JPEG, PNG, BMP, TIFF or WebP."""
     time_limit: float
-    """Seconds from the runner's receipt; then a row in flight ends with what it has, all else fails."""
+    """Seconds from the runner's receipt; then a row in flight ends with what it has."""
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
     prompt: str = ""
