@@ -44,7 +44,9 @@ Gpus = Annotated[
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="CHATVLM_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHATVLM_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")

@@ -32,6 +32,8 @@ def test_the_limits_of_the_contract_are_the_defaults():
         ("preload", "dots_ocr", ("dots_ocr",)),
         ("default_model", "got_ocr", "got_ocr"),
         ("weights", "/models", Path("/models")),
+        ("weights", "", None),
+        ("keep_alive", "", None),
         ("devices", "got_ocr=0, qwen3_vl_8b=0+1", {"got_ocr": (0,), "qwen3_vl_8b": (0, 1)}),
         ("devices", "", {}),
         ("max_pixels_by_model", "got_ocr=4000", {"got_ocr": 4000}),
