@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ def load_checkpoint(
     Raises `Refusal`: UNAVAILABLE where the weights or the device are not there or do not fit the
     model, OUT_OF_MEMORY where the device is too small.
     """
+    _keep_to_thread_limit()
     placement = _placement(entry, settings)
     folder = weights.fetch(entry, settings)
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
@@ -73,6 +75,13 @@ def load_checkpoint(
             f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
         )
     return model.eval().requires_grad_(False), processor
+
+
+def _keep_to_thread_limit() -> None:
+    """oneDNN computes garbage in bfloat16 where OpenMP grants fewer threads than torch asks for."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdecimal() and 0 < int(limit) < torch.get_num_threads():
+        torch.set_num_threads(int(limit))
 
 
 def _first(keys: Collection[str], count: int = 5) -> str:

@@ -1,6 +1,10 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,3 +125,23 @@ def test_gpus_are_chosen_by_the_setting(settings, monkeypatch):
         "device_map": "auto",
         "max_memory": {0: 1000, 1: 1001},
     }
+
+
+def test_no_more_threads_are_asked_for_than_openmp_grants(checkpoint):
+    script = (
+        "import torch\n"
+        "from runners.catalog import CATALOG\n"
+        "from runners.qwen_vl import load\n"
+        "from settings import Settings\n"
+        "torch.set_num_threads(2)\n"
+        "load(CATALOG['qwen_vl_2b'], Settings())\n"
+        "print(torch.get_num_threads())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "CHATVLM_WEIGHTS": str(checkpoint.parent), "OMP_THREAD_LIMIT": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout == "1\n", ran.stderr
