@@ -27,6 +27,7 @@ class Fleet:
         self.runners = runners
         self.default = settings.default_model or (GUIDE_DEFAULT if has_gpu else EMBEDDED)
         self._seen: dict[str, Status] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._room = Room(self._true_statuses, self._load, self.unload, settings.max_loaded)
 
     def pick(self, model: str | None, asked: Mapping[str, Any] | None = None) -> Entry:
@@ -126,14 +127,20 @@ class Fleet:
         """What is known without waiting for a runner that is busy, or lost."""
         if model not in self.runners:
             return Status(state="unavailable", reason=_not_started(model))
-        try:
-            async with asyncio.timeout(STATUS_TIMEOUT):
-                self._seen[model] = await self._call(model, self.runners[model].to_async.status())
-        except TimeoutError:
-            pass
-        except Refusal as refusal:
-            return Status(state="unavailable", reason=refusal.failure.detail)
+        look = self._looks.get(model)
+        if look is None or look.done():
+            look = self._looks[model] = asyncio.create_task(self._look(model))
+        await asyncio.wait({look}, timeout=STATUS_TIMEOUT)
+        if look.done():
+            look.result()
         return self._seen.get(model, Status(state="unloaded"))
+
+    async def _look(self, model: str) -> None:
+        """Goes on when nobody waits for it any more, so that the next to ask finds what it saw."""
+        try:
+            await self._true_status(model)
+        except Refusal as refusal:
+            self._seen[model] = Status(state="unavailable", reason=refusal.failure.detail)
 
     async def _call(self, model: str, call: Awaitable[T]) -> T:
         try:

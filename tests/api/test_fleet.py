@@ -126,3 +126,19 @@ async def test_a_runner_too_busy_to_say_how_it_stands_is_shown_as_it_was(client,
     await client.get("/models")
     runners["got_ocr"].status = silence
     assert "got_ocr" in (await client.get("/health")).json()["loaded_models"]
+
+
+async def test_what_a_busy_runner_said_too_late_is_shown_to_the_next_who_asks(client, runners):
+    said = asyncio.Event()
+
+    async def late() -> Status:
+        await said.wait()
+        return Status(state="loading")
+
+    await client.get("/models")
+    runners["got_ocr"].status = late
+    await client.get("/models")
+    said.set()
+    runners["got_ocr"].status = asyncio.Event().wait
+    listed = (await client.get("/models")).json()["available"]
+    assert listed[0]["state"] == "loading"

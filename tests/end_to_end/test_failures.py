@@ -44,7 +44,7 @@ def until(met: Callable[[], Any], seconds: float = PATIENCE) -> None:
 
 
 def busy(server: Server, model: str) -> int:
-    """Requests that the model works on or that wait for it."""
+    """Requests that the model works on or that wait for it, maybe as they were a moment ago."""
     listed = server.client.get("/models").json()["available"]
     (entry,) = (entry for entry in listed if entry["id"] == model)
     return int(entry["rows"] + entry["queued"])
