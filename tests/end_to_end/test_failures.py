@@ -86,7 +86,8 @@ def test_hanging_up_frees_the_row(fleet: Server) -> None:
 def test_hanging_up_on_a_stream_frees_the_row(fleet: Server) -> None:
     asked = LONG_ANSWER | {"stream": "true"}
     with fleet.client.stream("POST", "/chat", files={"file": PAGE}, data=asked) as response:
-        assert next(response.iter_lines()) == "event: piece"
+        lines = response.iter_lines()  # which hangs up when it is let go
+        assert next(lines) == "event: piece"
         until(lambda: busy(fleet, RAMBLING) == 1)
     until(lambda: busy(fleet, RAMBLING) == 0)
     until(lambda: at_rest(fleet.runners(RAMBLING)))
