@@ -10,6 +10,9 @@ from starlette.datastructures import QueryParams
 from api.errors import sentence
 from runners.messages import Box, Options, Refusal, Why
 
+MAX_QUERY_LENGTH = 4_000
+"""Characters; percent-encoded, they still fit the 64 KiB that the server takes for a URL."""
+
 
 def _box(text: str) -> Box:
     with suppress(ValueError):
@@ -91,9 +94,16 @@ def documented(params: type[BaseModel], file_field: str, max_files: int) -> dict
                 "in": "query",
                 "required": False,
                 "description": f"{value.get('description', '')} (form field or query parameter)",
-                "schema": {key: part for key, part in value.items() if key != "description"},
+                "schema": _for_query(value),
             }
             for name, value in properties.items()
         ],
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
     }
+
+
+def _for_query(schema: dict[str, Any]) -> dict[str, Any]:
+    length = (
+        {"maxLength": MAX_QUERY_LENGTH} if schema.get("maxLength", 0) > MAX_QUERY_LENGTH else {}
+    )
+    return {key: part for key, part in schema.items() if key != "description"} | length
