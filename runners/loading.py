@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from runners import weights
 from runners.catalog import Entry
 from runners.messages import Refusal, Why
+from runners.packed import pack_linears
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ def load_checkpoint(
             Why.UNAVAILABLE,
             f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
         )
-    return model.eval().requires_grad_(False), processor
+    model.eval().requires_grad_(False)
+    pack_linears(model)
+    return model, processor
 
 
 def _keep_to_thread_limit() -> None:

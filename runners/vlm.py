@@ -142,17 +142,26 @@ class TransformersVlm(Vlm):
         cache = DynamicCache(prefix)
         if prefix is None:
             features = {"image": self._image_features(encoded)}
-            self._forward(tokens[:, :end], positions[..., :end], cache, mm_encoder_outputs=features)
+            self._forward(
+                tokens[:, :end],
+                positions[..., :end],
+                cache,
+                mm_encoder_outputs=features,
+                logits_to_keep=positions.new_empty(0),
+            )
             self._prefixes.put(encoded.image_key, _layers(cache))
-        logits = self._forward(tokens[:, end:], positions[..., end:], cache)
-        return Prefilled(logits[0], _layers(cache), next_position)
+        logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
+        return Prefilled(logits[0, 0], _layers(cache), next_position)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
         # A mask of four dimensions is used as it is: the library adds no causal mask of its own.
+        # Boolean, every layer would make it these numbers.
+        hidden = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
+        hidden.masked_fill_(~mask, torch.finfo(self.dtype).min)
         return self._forward(
-            tokens[:, None], positions[:, None], cache, attention_mask=mask[:, None, None, :]
-        )
+            tokens[:, None], positions[:, None], cache, attention_mask=hidden[:, None, None, :]
+        )[:, 0]
 
     def text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(
@@ -198,15 +207,14 @@ class TransformersVlm(Vlm):
         return kept
 
     def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
-        """Logits of each row's last token, [rows, vocabulary]."""
+        """Logits of the tokens kept, [rows, tokens, vocabulary]; by default of all."""
         return self.model(
             input_ids=tokens,
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
             **inputs,
-        ).logits[:, -1]
+        ).logits
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
