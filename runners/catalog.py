@@ -16,10 +16,16 @@ class Entry:
     """Size of the weights in bfloat16, GiB."""
     options: frozenset[str] = frozenset()
     """The fields of `messages.Options` that the family understands."""
+    images: int = 1
+    """Most images of one conversation."""
+    converses: bool = False
+    """Follows a conversation of several turns; else it takes one question about one image."""
     engine: str = "runners.engine:VlmEngine"
     many_processes: bool = False
     """Served by one process per CPU core, not by one."""
 
+
+_CHAT = {"images": 20, "converses": True}
 
 CATALOG: dict[str, Entry] = {
     entry.id: entry
@@ -33,11 +39,11 @@ CATALOG: dict[str, Entry] = {
             1.2,
             frozenset({"box", "color", "formatted"}),
         ),
-        Entry("qwen_vl_2b", "Qwen2-VL 2B", "2B", "qwen_vl", "Qwen/Qwen2-VL-2B-Instruct", 4.2),
-        Entry("qwen_vl_7b", "Qwen2-VL 7B", "7B", "qwen_vl", "Qwen/Qwen2-VL-7B-Instruct", 15.5),
-        Entry("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "qwen_vl", "Qwen/Qwen3-VL-2B-Instruct", 4.0),
-        Entry("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "qwen_vl", "Qwen/Qwen3-VL-4B-Instruct", 8.3),
-        Entry("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "qwen_vl", "Qwen/Qwen3-VL-8B-Instruct", 16.4),
+        Entry("qwen_vl_2b", "Qwen2-VL 2B", "2B", "qwen_vl", "Qwen/Qwen2-VL-2B-Instruct", 4.2, **_CHAT),
+        Entry("qwen_vl_7b", "Qwen2-VL 7B", "7B", "qwen_vl", "Qwen/Qwen2-VL-7B-Instruct", 15.5, **_CHAT),
+        Entry("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "qwen_vl", "Qwen/Qwen3-VL-2B-Instruct", 4.0, **_CHAT),
+        Entry("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "qwen_vl", "Qwen/Qwen3-VL-4B-Instruct", 8.3, **_CHAT),
+        Entry("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "qwen_vl", "Qwen/Qwen3-VL-8B-Instruct", 16.4, **_CHAT),
         Entry(
             "dots_ocr",
             "dots.ocr",
@@ -53,6 +59,8 @@ CATALOG: dict[str, Entry] = {
             "8M",
             "tesseract",
             options=frozenset({"mode"}),
+            images=50,
+            converses=True,
             engine="runners.tesseract:TesseractEngine",
             many_processes=True,
         ),

@@ -132,9 +132,9 @@ class LoadedModel:
 
     def _encode(self, request: Request) -> tuple[Encoded, bool]:
         """Also whether there is nothing to read."""
-        image = images.decode(request.image)
-        blank = request.task == "ocr" and images.is_blank(image)
-        return self._model.encode(request, image), blank
+        pictures = [images.decode(image) for image in request.images]
+        blank = request.task == "ocr" and images.is_blank(pictures[0])
+        return self._model.encode(request, pictures), blank
 
     def _answer(self, request: Request, encoded: Encoded, finished: Finished) -> Answer:
         text = whole(self._model.text(finished.tokens))

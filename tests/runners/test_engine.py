@@ -14,7 +14,7 @@ from PIL import Image
 
 from runners.catalog import Entry
 from runners.engine import VlmEngine
-from runners.messages import Answer, Piece, Refusal, Request, Usage, Why
+from runners.messages import Answer, Piece, Refusal, Request, Usage, Why, question
 from settings import Settings
 from tests.text_vlm import TextVlm, prompt
 
@@ -49,9 +49,9 @@ class Text(TextVlm):
         super().__init__()
         self.family = family
 
-    def encode(self, request, image):
+    def encode(self, request, images):
         self.family.may_encode.wait(30)
-        return super().encode(request, image)
+        return super().encode(request, images)
 
     def decode(self, tokens, positions, mask, cache):
         logits = super().decode(tokens, positions, mask, cache)
@@ -94,7 +94,8 @@ def ask(text: str = "page", new: int = 20, seconds: float = 60, image: bytes = b
         file = io.BytesIO()
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
-    return Request(task="chat", image=image, time_limit=seconds, prompt=text, max_tokens=new)
+    turns = question([image], text)
+    return Request(task="chat", turns=turns, time_limit=seconds, max_tokens=new)
 
 
 def alone(text: str, new: int = 20) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runners.catalog import CATALOG
-from runners.messages import Answer, Options, Piece, Refusal, Request, Why
+from runners.messages import Answer, Options, Piece, Refusal, Request, Why, question
 from runners.tesseract import TesseractEngine, find_tessdata
 from settings import Settings
 from tests.pages import ENGLISH, RUSSIAN, encode, render
@@ -20,8 +20,11 @@ PAGE = encode(render(ENGLISH))
 LONG_PAGE = encode(render(ENGLISH * 40))
 
 
-def ask(image: bytes = PAGE, **fields: object) -> Request:
-    return Request.model_validate({"task": "ocr", "image": image, "time_limit": 30} | fields)
+def ask(*images: bytes, prompt: str | None = None, **fields: object) -> Request:
+    """To read the page, or to answer the prompt from the pages."""
+    turns = question(images or [PAGE], *([] if prompt is None else [prompt]))
+    task = "ocr" if prompt is None else "chat"
+    return Request.model_validate({"task": task, "turns": turns, "time_limit": 30} | fields)
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ async def test_a_language_without_trained_data_is_read_with_a_warning(
 
 
 async def test_a_question_is_answered_from_the_page(engine: TesseractEngine) -> None:
-    answer = await engine.answer(ask(task="chat", prompt="What will the repairs cost?"))
+    answer = await engine.answer(ask(prompt="What will the repairs cost?"))
     assert answer.text == ENGLISH[2]
     assert answer.prompt_used is True
     assert answer.lines is not None
@@ -82,7 +85,7 @@ async def test_a_question_is_answered_from_the_page(engine: TesseractEngine) -> 
 
 
 async def test_max_tokens_cuts_an_answer_between_words(engine: TesseractEngine) -> None:
-    answer = await engine.answer(ask(task="chat", prompt="Read the text", max_tokens=3))
+    answer = await engine.answer(ask(prompt="Read the text", max_tokens=3))
     assert (answer.text, answer.finish_reason) == ("Minutes of the", "length")
 
 
