@@ -101,7 +101,7 @@ class Block(Message):
 
 class Answer(Message):
     text: str
-    image_size: tuple[int, int] = (0, 0)
+    image_size: tuple[int, int]
     """Width, height of the upright image, the first of several; zeros where there was none."""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
