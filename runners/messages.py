@@ -61,6 +61,12 @@ class Request(Message):
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
     temperature: float = 0.0
     """0 is greedy."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability are drawn from."""
+    seed: int | None = None
+    """Equal seeds draw equally."""
+    stop: tuple[str, ...] = ()
+    """Texts before the first of which the answer ends."""
     max_tokens: int = 2048
     options: Options = Options()
 

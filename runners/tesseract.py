@@ -28,6 +28,7 @@ from runners.messages import (
     Request,
     Status,
     Stream,
+    Usage,
     Why,
 )
 from runners.questions import reply
@@ -45,6 +46,8 @@ _LANGUAGES = ("en", "ru")
 _PROJECT = Path(__file__).parent.parent
 _TESSDATA = ("/usr/share/tessdata", "/usr/local/share/tessdata", "/opt/homebrew/share/tessdata")
 _WATCH_SECONDS = 0.1
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+"""Of a reader without a vocabulary: a word or a mark."""
 
 
 class TesseractEngine:
@@ -67,7 +70,8 @@ class TesseractEngine:
         """The text and lines of the page, or what those of all pages say to the last question.
 
         Raises `Refusal`: QUEUE_FULL at once, DEADLINE, UNAVAILABLE without trained data,
-        BAD_IMAGE, BAD_PARAMETER without an image. Cancelled, the work ends before the next line; a page that waits never starts.
+        BAD_IMAGE, BAD_PARAMETER without an image. Cancelled, the work ends before the next line; a
+        page that waits never starts.
         """
         if self._accepted > self._settings.queue_size:
             raise Refusal(Why.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1)
@@ -262,11 +266,17 @@ def _answer(request: Request, pages: "Sequence[Page]") -> Answer:
             warning=warning,
         )
     said = reply(request.prompt, pages)
-    text = _first_words(said.text, request.max_tokens)
+    whole = said.text
+    if request.stop:
+        whole = re.split("|".join(map(re.escape, request.stop)), whole)[0]
+    text = _first_words(whole, request.max_tokens)
     return Answer(
         text=text,
         image_size=page.size,
-        finish_reason="stop" if text == said.text else "length",
+        finish_reason="stop" if text == whole else "length",
+        usage=Usage(
+            prompt_tokens=_count(request.prompt), visual_tokens=0, completion_tokens=_count(text)
+        ),
         lines=said.lines,
         prompt_used=True,
         warning=warning,
@@ -282,7 +292,11 @@ def _block(lines: list[Line]) -> Block:
     )
 
 
+def _count(text: str) -> int:
+    return len(_TOKEN.findall(text))
+
+
 def _first_words(text: str, most: int) -> str:
-    """The text up to its `most`th token, a word or a mark being one."""
-    tokens = list(re.finditer(r"\w+|[^\w\s]", text))
+    """The text up to its `most`th token."""
+    tokens = list(_TOKEN.finditer(text))
     return text if len(tokens) <= most else text[: tokens[most - 1].end()]

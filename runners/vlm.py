@@ -143,7 +143,8 @@ class TransformersVlm(Vlm):
         tokens = self._to_device(encoded.inputs["input_ids"])
         positions = self._to_device(positions)
         end = encoded.prefix_length
-        prefix = self._prefixes.get(encoded.prefix_key) if end else None
+        key = encoded.prefix_key
+        prefix = self._prefixes.get(key) if end else None
         cache = DynamicCache(prefix)
         if end and prefix is None:
             features = {"image": self._image_features(encoded)}
@@ -154,7 +155,7 @@ class TransformersVlm(Vlm):
                 mm_encoder_outputs=features,
                 logits_to_keep=positions.new_empty(0),
             )
-            self._prefixes.put(encoded.prefix_key, _layers(cache))
+            self._prefixes.put(key, _layers(cache))
         logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
         return Prefilled(logits[0, 0], _layers(cache), next_position)
 
@@ -242,6 +243,7 @@ class ChatVlm(TransformersVlm):
         self._pixels = {"shortest_edge": smallest, "longest_edge": max_pixels}
         self._prompt = ChatPrompt(processor)
         self._image_token = processor.image_token_id
+        self._context = model.config.get_text_config().max_position_embeddings
 
     @abstractmethod
     def instruction(self, request: Request) -> str:
@@ -262,7 +264,14 @@ class ChatVlm(TransformersVlm):
         pictures = self._pictures(images) if images else {}
         grid = pictures.get("image_grid_thw")
         counts = [] if grid is None else (grid.prod(-1) // self._images.merge_size**2).tolist()
-        input_ids = torch.tensor([self._prompt.tokens(turns, counts)])
+        tokens = self._prompt.tokens(turns, counts)
+        if len(tokens) + request.max_tokens > self._context:
+            raise Refusal(
+                Why.BAD_PARAMETER,
+                f"The model takes at most {self._context} tokens together with the answer's; the "
+                f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
+            )
+        input_ids = torch.tensor([tokens])
         visual = (input_ids[0] == self._image_token).nonzero()
         return Encoded(
             inputs={

@@ -162,6 +162,47 @@ async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):
     assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
 
 
+@pytest.mark.parametrize("new", [60, 12])
+async def test_a_text_ends_before_its_stop_text_and_its_row_leaves(engine, family, new):
+    whole = alone("page", 60)
+    stop = whole[9:11]
+    end = whole.index(stop)
+    request = ask(new=new).model_copy(update={"stop": ("no such text", stop)})
+    answer = await engine.answer(request)
+    assert (answer.text, answer.finish_reason) == (whole[:end], "stop")
+    tokens = answer.usage.completion_tokens
+    assert bytes(TextVlm().generate(prompt(b"page"), new)[:tokens]).decode().endswith(stop)
+    *pieces, streamed = [item async for item in engine.stream(request)]
+    assert "".join(piece.text for piece in pieces) == streamed.text == answer.text
+    await until_rows(engine, 0)
+
+
+async def test_a_row_ends_at_its_stop_text_long_before_its_last_token(engine, family):
+    family.endless = True
+    endless = ask(new=100_000).model_copy(update={"stop": ("\x07",)})
+    answer = await engine.answer(endless)
+    assert answer.finish_reason == "stop"
+    await until_rows(engine, 0)
+
+
+async def test_a_stop_text_that_never_comes_changes_nothing(engine):
+    request = ask(new=60).model_copy(update={"stop": ("no such text", alone("page", 60) + "!")})
+    *pieces, answer = [item async for item in engine.stream(request)]
+    assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
+
+
+async def test_equal_seeds_draw_equally_beside_any_neighbour(engine):
+    def drawn(seed: int, **more: object) -> Request:
+        return ask(new=30).model_copy(update={"temperature": 1.0, "seed": seed} | more)
+
+    requests = [drawn(1), drawn(2), drawn(1), drawn(1, top_p=0.0), ask(new=30)]
+    first, other, again, nucleus, greedy = [
+        answer.text for answer in await asyncio.gather(*map(engine.answer, requests))
+    ]
+    assert first == again != other
+    assert nucleus == greedy == alone("page", 30)
+
+
 async def test_a_broken_image_is_refused_and_harms_nobody(engine):
     with pytest.raises(Refusal) as refused:
         await engine.answer(ask(image=b"no image"))

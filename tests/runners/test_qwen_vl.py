@@ -159,6 +159,14 @@ def test_another_image_of_the_same_size_is_not_taken_for_the_first(vlm):
     assert not torch.equal(vlm.prefill(first).logits, vlm.prefill(second).logits)
 
 
+def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
+    longest = vlm.model.config.get_text_config().max_position_embeddings
+    request, _ = talk(("user", "fox " * longest))
+    with pytest.raises(Refusal, match=f"at most {longest} tokens") as refused:
+        vlm.encode(request, [])
+    assert refused.value.failure.why is Why.BAD_PARAMETER
+
+
 def test_close_forgets_the_images(vlm):
     vlm.prefill(vlm.encode(chat(""), [page(64, 64)]))
     vlm.close()
