@@ -51,11 +51,14 @@ class Unloaded(BaseModel):
     message: str
 
 
-class Extras(BaseModel):
-    """What more a model can say of its answer; absent where it cannot."""
-
+class _End(BaseModel):
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+
+
+class Remarks(BaseModel):
+    """What a model can say of its answer beside how it ended; absent where it cannot."""
+
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
     prompt_used: bool | None = Field(
@@ -63,6 +66,10 @@ class Extras(BaseModel):
     )
     truncated: bool | None = None
     warning: str | None = None
+
+
+class Extras(Remarks, _End):
+    """What more a model can say of its answer; absent where it cannot."""
 
 
 class _Page(BaseModel):

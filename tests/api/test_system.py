@@ -129,6 +129,8 @@ async def test_the_schema_is_valid_openapi(client):
         "/ocr",
         "/batch/ocr",
         "/chat",
+        "/v1/models",
+        "/v1/chat/completions",
     }
 
 

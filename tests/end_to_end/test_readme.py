@@ -55,10 +55,15 @@ def test_a_document_is_read_and_asked_about(reader: Server) -> None:
 
 def test_several_files_are_read(reader: Server) -> None:
     [answer] = curl("Several files", reader)
-    assert [item["text"] for item in answer["results"]][0] == "\n".join(RUSSIAN)
-    assert len(answer["results"][1]["pages"]) == 3
+    image, document = answer["results"]
+    assert image["text"] == "\n".join(RUSSIAN)
+    assert len(document["pages"]) == 3
 
 
 def test_json_is_sent(reader: Server) -> None:
     [answer] = curl("Send JSON", reader)
     assert (answer["text"], answer["language"]) == ("\n".join(RUSSIAN), "Russian")
+
+
+def test_openais_client_is_used(reader: Server) -> None:
+    assert python("Use OpenAI's client", reader) == [f"{ENGLISH[4]}\n"]
