@@ -83,11 +83,15 @@ def test_a_conversation_with_several_images_is_gone_on_with(models: OpenAI) -> N
 def test_the_answer_is_cut_at_max_tokens_and_at_a_stop_text(models: OpenAI) -> None:
     asked = [user(shown(PAGE))]
     words = SAYS[MODEL].split()
+    whole = models.chat.completions.create(model=MODEL, messages=asked)
     cut = models.chat.completions.create(model=MODEL, messages=asked, max_completion_tokens=2)
-    assert cut.choices[0].message.content == " ".join(words[:2])
+    beginning = cut.choices[0].message.content
+    assert beginning
+    assert SAYS[MODEL].startswith(beginning)
     assert cut.choices[0].finish_reason == "length"
     assert cut.usage is not None
-    assert cut.usage.completion_tokens == 2
+    assert whole.usage is not None
+    assert cut.usage.completion_tokens == 2 < whole.usage.completion_tokens
     stopped = models.chat.completions.create(model=MODEL, messages=asked, stop=[f" {words[3]}"])
     assert stopped.choices[0].message.content == " ".join(words[:3])
     assert stopped.choices[0].finish_reason == "stop"
@@ -109,11 +113,10 @@ def test_equal_seeds_give_equal_texts(models: OpenAI) -> None:
 
 
 def test_a_stream_is_the_answer_in_pieces(models: OpenAI) -> None:
+    asked = [user(shown(PAGE), said("Read."))]
+    whole = models.chat.completions.create(model=MODEL, messages=asked)
     stream = models.chat.completions.create(
-        model=MODEL,
-        messages=[user(shown(PAGE), said("Read."))],
-        stream=True,
-        stream_options={"include_usage": True},
+        model=MODEL, messages=asked, stream=True, stream_options={"include_usage": True}
     )
     *chunks, last = stream
     deltas = [chunk.choices[0].delta.content or "" for chunk in chunks]
@@ -121,8 +124,7 @@ def test_a_stream_is_the_answer_in_pieces(models: OpenAI) -> None:
     assert len(deltas) > 3
     assert [chunk.choices[0].finish_reason for chunk in chunks][-2:] == [None, "stop"]
     assert last.choices == []
-    assert last.usage is not None
-    assert last.usage.completion_tokens == len(SAYS[MODEL].split())
+    assert last.usage == whole.usage
 
 
 def test_a_stream_that_is_closed_in_the_middle_frees_its_row(models: OpenAI, fleet: Server) -> None:
