@@ -48,11 +48,12 @@ class Server:
         cwd: Path = ROOT,
         home: Path | None = None,
         port: int | None = None,
+        threads: int = 1,
         **settings: object,
     ) -> None:
         """settings: of the service, `queue_size=1` being CHATVLM_QUEUE_SIZE.
 
-        home: BENTOML_HOME; by default one of its own.
+        home: BENTOML_HOME; by default one of its own. threads: of a model's matrix products.
         """
         self._target = target
         self._cwd = cwd
@@ -69,7 +70,7 @@ class Server:
             "BENTOML_DO_NOT_TRACK": "True",
             "HF_HOME": str(self._folder / "hub"),
             "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(threads),
             "TMPDIR": str(self.temporary),
             **{f"CHATVLM_{name.upper()}": str(value) for name, value in settings.items()},
         }
