@@ -16,7 +16,7 @@ import torch
 from benchmarks.random_qwen import MODEL, make_requests, make_weights
 from runners.catalog import CATALOG
 from runners.engine import VlmEngine
-from runners.messages import Request
+from runners.messages import Request, question
 from settings import MIB, Settings
 
 ROUNDS = 3
@@ -28,9 +28,8 @@ async def main(weights: Path) -> None:
     requests = [
         Request(
             task="chat",
-            image=asked.png,
+            turns=question([asked.png], asked.prompt),
             time_limit=600,
-            prompt=asked.prompt,
             max_tokens=asked.new_tokens,
         )
         for asked in make_requests(QUESTIONS, (16, 32), (300, 640))

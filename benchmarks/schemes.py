@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from benchmarks.random_qwen import Asked
 from runners.batcher import Batcher, Row
 from runners.kv import RowCache
-from runners.messages import Request
+from runners.messages import Request, question
 from runners.metrics import Metrics
 from runners.qwen_vl import QwenVl
 
@@ -153,8 +153,8 @@ def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:
-    request = Request(task="chat", image=b"", time_limit=0, prompt=asked.prompt)
-    return Row(vlm.encode(request, asked.image), asked.new_tokens, float("inf"))
+    request = Request(task="chat", turns=question([b""], asked.prompt), time_limit=0)
+    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, float("inf"))
 
 
 class ConcatenatingCache(RowCache):

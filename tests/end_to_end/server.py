@@ -133,6 +133,14 @@ class Server:
         """The processes that serve one model."""
         return [process for process in self.children() if _named(process, "--service-name", model)]
 
+    def memory(self) -> int:
+        """Bytes that its processes hold together, what they share counted once for all."""
+        held = 0
+        for process in self.children():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                held += process.memory_full_info().pss
+        return held
+
     def new_log(self) -> str:
         """What was logged since the last call."""
         with self._log.open("rb") as log:
