@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from opentelemetry import propagate
-from pydantic import ValidationError
 from pydantic_core import to_json
 
 from runners.messages import Answer, Failure, Refusal, Reply, Request, Status, Stream, Why
@@ -83,8 +82,9 @@ class Runner:
         self._watch = asyncio.create_task(self._follow())
 
     def close(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in (self._watch, self._look):
+            if task is not None:
+                task.cancel()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -146,22 +146,19 @@ class Runner:
         to. Calls would not tell: `bentoml serve` keeps the socket, where they wait for a successor.
         """
         while True:
-            lost: Refusal = Lost(self.model)
+            lost: Exception = Lost(self.model)
             pause = RECONNECT_SECONDS
             try:
                 async with self._lifeline() as lifeline:
                     await self.status()
                     self.started = self.answers = True
-                    logger.info("The runner of %s at %s answers", self.model, self.url)
                     await lifeline.read()
                     pause = 0
-            except OSError as error:
-                lost.__cause__ = error
-            except Refusal as refusal:
-                lost = refusal
-            seen = _unavailable(lost)
+            except (OSError, Refusal) as error:
+                lost = error
+            seen = _unavailable(lost if isinstance(lost, Refusal) else Lost(self.model))
             if self.answers or seen != self.seen:
-                logger.warning("%s: %s %r", self.url, seen.reason, lost.__cause__)
+                logger.warning("%s: %s (%r)", self.url, seen.reason, lost.__cause__ or lost)
             self.answers, self.seen = False, seen
             await asyncio.sleep(pause)
 
@@ -207,7 +204,7 @@ class Runner:
             ):
                 self._check(response.headers.get("Server", ""))
                 yield response
-        except (aiohttp.ClientResponseError, ValidationError) as error:
+        except (aiohttp.ClientResponseError, ValueError) as error:
             if at_work:
                 logger.error("Model %s failed on a request: %r", self.model, error)
             raise Refusal(

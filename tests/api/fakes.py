@@ -60,7 +60,7 @@ class FakeRunner:
         """at: the path of a socket, or an address and a port, 0 being any."""
         app = web.Application()
         app.router.add_post("/{call}", self._called)
-        server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await server.setup()
         if isinstance(at, Path):
             await web.UnixSite(server, str(at)).start()
@@ -68,11 +68,13 @@ class FakeRunner:
         else:
             await web.TCPSite(server, *at).start()
             self.url = "http://{}:{}".format(*server.addresses[0])
-        self.stop = server.cleanup
         try:
             yield
         finally:
-            await server.cleanup()
+            await self.stop()
+
+    async def stop(self) -> None:
+        await self._server.cleanup()
 
     async def has_got(self, count: int) -> None:
         """Returns when so many requests have come."""

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -118,7 +118,7 @@ class TestReady:
     """Once all runners beside the gateway have started, and while any answers."""
 
     @pytest.fixture
-    def fleet(self, runners) -> Iterator[Fleet]:
+    async def fleet(self, runners) -> AsyncIterator[Fleet]:
         urls = {model: runners[model].url for model in ("got_ocr", "tesseract")}
         fleet = Fleet(urls, Settings(), has_gpu=False)
         fleet.open()
