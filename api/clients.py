@@ -74,6 +74,8 @@ class Runner:
         self.calls = 0
         """Requests in flight from this gateway."""
         self.last_call = 0.0
+        self._patience: set[asyncio.Timeout] = set()
+        """Of those who wait to hear how it stands."""
         self._watch: asyncio.Task[None] | None = None
         self._look: asyncio.Task[None] | None = None
 
@@ -122,8 +124,17 @@ class Runner:
         return was_loaded
 
     async def status(self) -> Status:
-        async with self._post("status", seconds=SILENCE) as response:
-            self.seen = Status.model_validate_json(await response.read())
+        """Raises `Lost` as soon as the runner is: a dead one's socket may still take calls."""
+        try:
+            async with asyncio.timeout(SILENCE) as patience:
+                self._patience.add(patience)
+                try:
+                    async with self._post("status") as response:
+                        self.seen = Status.model_validate_json(await response.read())
+                finally:
+                    self._patience.discard(patience)
+        except TimeoutError as error:
+            raise Lost(self.model) from error
         return self.seen
 
     async def standing(self) -> Status:
@@ -160,6 +171,9 @@ class Runner:
             if self.answers or seen != self.seen:
                 logger.warning("%s: %s (%r)", self.url, seen.reason, lost.__cause__ or lost)
             self.answers, self.seen = False, seen
+            for patience in self._patience:
+                if not patience.expired():
+                    patience.reschedule(0)
             await asyncio.sleep(pause)
 
     @asynccontextmanager
@@ -177,12 +191,9 @@ class Runner:
 
     @asynccontextmanager
     async def _post(
-        self, method: str, request: Request | None = None, seconds: float | None = None
+        self, method: str, request: Request | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One call of the runner, as long as its response is read. Raises `Refusal`.
-
-        seconds: its limit.
-        """
+        """One call of the runner, as long as its response is read. Raises `Refusal`."""
         headers = {"Content-Type": "application/json"}
         propagate.inject(headers)
         at_work = method != "status"
@@ -192,7 +203,7 @@ class Runner:
                     connector=aiohttp.UnixConnector(self._path)
                     if self._path
                     else aiohttp.TCPConnector(socket_factory=_socket),
-                    timeout=aiohttp.ClientTimeout(seconds, sock_connect=CONNECT_TIMEOUT),
+                    timeout=aiohttp.ClientTimeout(None, sock_connect=CONNECT_TIMEOUT),
                     read_bufsize=MAX_REPLY_BYTES,
                 ) as session,
                 session.post(

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,18 +57,24 @@ class FakeRunner:
         """The calls that came, but for `status`."""
 
     @asynccontextmanager
-    async def serve(self, at: Path | tuple[str, int]) -> AsyncIterator[None]:
-        """at: the path of a socket, or an address and a port, 0 being any."""
+    async def serve(self, at: Path | tuple[str, int] | socket.socket) -> AsyncIterator[None]:
+        """at: the path of a socket, an address and a port (0: any), or what listens already."""
         app = web.Application()
         app.router.add_post("/{call}", self._called)
         server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await server.setup()
+        site: web.BaseSite
         if isinstance(at, Path):
-            await web.UnixSite(server, str(at)).start()
             self.url = f"file://{quote(str(at))}"
+            site = web.UnixSite(server, str(at))
+        elif isinstance(at, tuple):
+            site = web.TCPSite(server, *at)
         else:
-            await web.TCPSite(server, *at).start()
+            site = web.SockSite(server, at)
+        await site.start()
+        if isinstance(at, tuple):
             self.url = "http://{}:{}".format(*server.addresses[0])
+        self.accept_no_more = site.stop
         try:
             yield
         finally:

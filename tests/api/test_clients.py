@@ -141,6 +141,26 @@ async def test_a_runner_that_hangs_from_the_start_is_not_asked(runner, fake):
     await until(lambda: runner.answers)
 
 
+async def test_nobody_waits_at_the_socket_of_a_runner_that_is_gone(fake, tmp_path):
+    with socket.socket(socket.AF_UNIX) as kept:  # as `bentoml serve` keeps it
+        kept.bind(str(tmp_path / "s"))
+        kept.listen()
+        runner = Runner("got_ocr", f"file://{tmp_path}/s")
+        async with fake.serve(kept.dup()):
+            runner.open()
+            await until(lambda: runner.answers)
+            await fake.accept_no_more()
+            asking = asyncio.create_task(runner.status())
+            await asyncio.sleep(0.05)
+            assert not asking.done()
+        with pytest.raises(Lost, match=GONE):
+            await asyncio.wait_for(asking, 1)
+        assert not runner.answers
+        async with fake.serve(kept.dup()):
+            await until(lambda: runner.answers)
+        runner.close()
+
+
 async def test_how_it_stands_is_known_without_waiting_for_it(runner, fake):
     runner.open()
     await until(lambda: runner.answers)

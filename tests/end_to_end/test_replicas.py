@@ -55,7 +55,7 @@ class Site:
         yield
         self.replicas[number].stop()
         self.replicas[number] = self.replica(number).__enter__()
-        until(lambda: self.states() == ["loaded", "loaded"])
+        until(lambda: self.states()[number] == "loaded")
 
     def chat(self, asked: dict[str, str] = SHORT) -> httpx.Response:
         return self.gateway.client.post("/chat", files={"file": PAGE}, data=asked)
