@@ -41,7 +41,7 @@ def make_service(runners: Mapping[str, Any]) -> Any:
         name="chatvlmllm",
         http={"port": 8000},
         traffic={"timeout": NO_TIMEOUT},
-        runner_probe={"enabled": False},  # `__is_ready__` is
+        runner_probe={"enabled": False},  # `__is_ready__` says it
     )(bentoml.asgi_app(app, path="/")(ChatVLMLLM))
     service.add_asgi_middleware(JSONErrors)
     service.add_asgi_middleware(CancelOnDisconnect)
