@@ -113,9 +113,9 @@ class Vlm(ABC):
 class TransformersVlm(Vlm):
     """A model with the interface of the transformers library: a vision encoder and a decoder.
 
-    The prompt runs in two parts, on a hit as on a miss: the prefix (all up to the image's end),
-    whose keys and values are kept, then the rest. So a hit goes through the very operations of a
-    miss, and changes no token.
+    Where prefixes are kept, the prompt runs in two parts, on a hit as on a miss: the prefix (all up
+    to the image's end), whose keys and values are kept, then the rest. So a hit goes through the
+    very operations of a miss, and changes no token.
     """
 
     def __init__(
@@ -140,17 +140,20 @@ class TransformersVlm(Vlm):
         end = encoded.prefix_length
         prefix = self._prefixes.get(encoded.image_key)
         cache = DynamicCache(prefix)
-        if prefix is None:
-            features = {"image": self._image_features(encoded)}
+        done, features = (0, self._features_of(encoded)) if prefix is None else (end, {})
+        if prefix is None and self._prefixes.capacity:
             self._forward(
                 tokens[:, :end],
                 positions[..., :end],
                 cache,
-                mm_encoder_outputs=features,
                 logits_to_keep=positions.new_empty(0),
+                **features,
             )
             self._prefixes.put(encoded.image_key, _layers(cache))
-        logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
+            done, features = end, {}
+        logits = self._forward(
+            tokens[:, done:], positions[..., done:], cache, logits_to_keep=1, **features
+        )
         return Prefilled(logits[0, 0], _layers(cache), next_position)
 
     @torch.no_grad()
@@ -189,7 +192,8 @@ class TransformersVlm(Vlm):
             return_dict=True,
         )
 
-    def _image_features(self, encoded: Encoded) -> BaseModelOutputWithPooling:
+    def _features_of(self, encoded: Encoded) -> dict[str, Any]:
+        """As the model takes them, in place of the pixel values."""
         kept = self._features.get(encoded.image_key)
         if kept is None:
             features = self.image_features(
@@ -204,7 +208,7 @@ class TransformersVlm(Vlm):
                 }
             )
             self._features.put(encoded.image_key, kept)
-        return kept
+        return {"mm_encoder_outputs": {"image": kept}}
 
     def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
         """Logits of the tokens kept, [rows, tokens, vocabulary]; by default of all."""

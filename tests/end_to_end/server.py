@@ -50,11 +50,13 @@ class Server:
         host: str = "127.0.0.1",
         port: int | None = None,
         containerized: bool = False,
+        threads: int = 1,
         **settings: object,
     ) -> None:
         """settings: of the service, `queue_size=1` being CHATVLM_QUEUE_SIZE.
 
         home: BENTOML_HOME; by default one of its own. containerized: as in the image of a Bento.
+        threads: of a model's matrix products.
         """
         self._target = target
         self._cwd = cwd
@@ -73,7 +75,7 @@ class Server:
             "BENTOML_DO_NOT_TRACK": "True",
             "HF_HOME": str(self._folder / "hub"),
             "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(threads),
             "TMPDIR": str(self.temporary),
             **({"BENTOML_CONTAINERIZED": "true"} if containerized else {}),
             **{f"CHATVLM_{name.upper()}": str(value) for name, value in settings.items()},

@@ -97,10 +97,11 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
 
 
 def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
-    keeping, forgetting = load(), load(reuse_mib=0)
+    keeping, missing = load(), load()
     for options, _ in ASKED.values():
         encoded = keeping.encode(ocr(options=Options(**options)), page(*SMALL))
-        hit, miss = keeping.prefill(encoded), forgetting.prefill(encoded)
+        missing.close()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == encoded.length
     assert keeping.reuse_stats["prefixes"]["hits"] == len(ASKED) - 1

@@ -82,13 +82,22 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
 
 
 def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(load):
-    keeping, forgetting = load(), load(reuse_mib=0)
+    keeping, missing = load(), load()
     for prompt in PROMPTS:
         encoded = keeping.encode(chat(prompt), page(200, 300))
-        hit, miss = keeping.prefill(encoded), forgetting.prefill(encoded)
+        missing.close()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == miss.next_position
     assert keeping.reuse_stats["prefixes"]["hits"] == len(PROMPTS) - 1
+
+
+def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
+    forgetting = load(reuse_mib=0)
+    for prompt in PROMPTS:
+        encoded = forgetting.encode(chat(prompt), page(200, 300))
+        _, tokens = reference(page(200, 300), prompt)
+        assert greedy(forgetting, encoded, NEW_TOKENS) == tokens
     assert forgetting.reuse_stats["prefixes"]["bytes"] == 0
 
 
