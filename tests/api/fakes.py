@@ -13,7 +13,7 @@ from aiohttp import web
 from PIL import Image
 
 from runners.images import decode
-from runners.messages import Answer, Failure, Piece, Reply, Request, Status
+from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status
 
 
 class Dies:
@@ -59,7 +59,7 @@ class FakeRunner:
     @asynccontextmanager
     async def serve(self, at: Path | tuple[str, int] | socket.socket) -> AsyncIterator[None]:
         """at: the path of a socket, an address and a port (0: any), or what listens already."""
-        app = web.Application()
+        app = web.Application(client_max_size=2**30)
         app.router.add_post("/{call}", self._called)
         server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await server.setup()
@@ -139,6 +139,9 @@ class FakeRunner:
             self.stopped.set()
             raise
 
-    def _read(self, request: Request) -> Answer:
-        width, height = decode(request.image).size
+    def _read(self, request: Request) -> Answer | Failure:
+        try:
+            width, height = decode(request.image).size
+        except Refusal as refusal:
+            return refusal.failure
         return Answer(text=f"{width}x{height}", image_size=(width, height))
