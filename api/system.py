@@ -1,10 +1,14 @@
 """GET /, /health, /models · DELETE /models/{name}"""
 
+from typing import Any
+
 from fastapi import APIRouter
 
+from api.clients import Runner
 from api.gateway import Current
-from api.schemas import ERRORS, Health, ModelInfo, Models, Root, Unloaded
+from api.schemas import ERRORS, Health, ModelInfo, Models, Replica, Root, Standing, Unloaded
 from runners.catalog import CATALOG
+from runners.messages import Status
 
 router = APIRouter(tags=["system"])
 
@@ -18,17 +22,17 @@ async def root() -> Root:
 @router.get("/health")
 async def health(gateway: Current) -> Health:
     """Whether the service is up, its GPU, and the models in memory."""
-    loaded = [
-        model
-        for model, status in (await gateway.fleet.statuses()).items()
-        if status.state == "loaded"
-    ]
+    fleet = gateway.fleet
+    statuses = await fleet.statuses()
+    loaded = [model for model, status in statuses.items() if status.state == "loaded"]
     return Health(
+        status="degraded" if fleet.unreachable else "healthy",
         gpu_available=gateway.gpu_name is not None,
         gpu_name=gateway.gpu_name,
         models_loaded=len(loaded),
         loaded_models=loaded,
-        default_model=gateway.fleet.default,
+        default_model=fleet.default,
+        unreachable_models=fleet.unreachable,
     )
 
 
@@ -41,7 +45,8 @@ async def models(gateway: Current) -> Models:
             id=entry.id,
             name=entry.name,
             params=entry.params,
-            **statuses[entry.id].model_dump(include=ModelInfo.model_fields.keys() - {"id"}),
+            replicas=_replicas(gateway.fleet.remote(entry.id)),
+            **_standing(statuses[entry.id]),
         )
         for entry in CATALOG.values()
     ]
@@ -57,3 +62,13 @@ async def unload(model_name: str, gateway: Current) -> Unloaded:
     """Free a model's memory; the next request for it loads it again."""
     await gateway.fleet.unload(model_name)
     return Unloaded(message=f"Model {model_name} unloaded")
+
+
+def _replicas(runners: list[Runner] | None) -> list[Replica] | None:
+    if runners is None:
+        return None
+    return [Replica(url=runner.url, **_standing(runner.seen)) for runner in runners]
+
+
+def _standing(status: Status) -> dict[str, Any]:
+    return status.model_dump(include=set(Standing.model_fields))

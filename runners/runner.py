@@ -7,6 +7,7 @@ it loads its model.
 import asyncio
 import json
 import logging
+import os
 import pkgutil
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 
 # Limits on time are the engine's and the gateway's; BentoML's own would answer in its own form.
 NO_TIMEOUT = 24 * 3600
-# BentoML's client drops its connection, and every call on it, after 100 requests or 300 s.
-KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
 
 
 class Engine(Protocol):
@@ -49,6 +48,12 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
+def start_again() -> None:
+    """BentoML starts a process that died again, but not in its own images, where the whole
+    container would end with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py."""
+    os.environ.pop("BENTOML_CONTAINERIZED", None)
+
+
 def make_runner(entry: Entry, settings: Settings) -> Any:
     """The BentoML service that serves `entry`, named by its id."""
 
@@ -56,6 +61,8 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         def __init__(self) -> None:
             self.engine: Engine = pkgutil.resolve_name(entry.engine)(entry, settings)
             self.preloading: asyncio.Task[None] | None = None
+
+        prepare = bentoml.on_deployment(start_again)
 
         @bentoml.on_startup
         async def preload(self) -> None:
@@ -95,6 +102,9 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         async def status(self) -> Status:
             return await self.engine.status()
 
+        async def __is_ready__(self) -> bool:
+            return self.preloading is None or self.preloading.done()
+
         @bentoml.on_shutdown
         async def close(self) -> None:
             await self.engine.close()
@@ -103,7 +113,6 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         name=entry.id,
         workers=settings.reader_processes if entry.many_processes else 1,
         traffic={"timeout": NO_TIMEOUT},
-        runner_connection=KEEP_CONNECTION,
     )(Runner)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
