@@ -7,11 +7,12 @@ import bentoml
 
 from api.app import app
 from api.errors import JSONErrors
-from api.gateway import Gateway
+from api.gateway import DEADLINE_GRACE, Gateway
 from runners.catalog import CATALOG
 from runners.disconnect import CancelOnDisconnect
 from runners.runner import NO_TIMEOUT, make_runner
 from settings import settings
+from shutdown import end_in_order
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:
@@ -31,6 +32,7 @@ def make_service(runners: Mapping[str, Any]) -> Any:
     return service
 
 
+end_in_order(patience=settings().request_timeout + DEADLINE_GRACE + 1)
 RUNNERS = {model: make_runner(CATALOG[model], settings()) for model in settings().models or CATALOG}
 globals().update(RUNNERS)  # `bentoml serve service:qwen3_vl_2b` serves one of them by itself
 service = make_service(RUNNERS)
