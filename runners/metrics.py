@@ -25,7 +25,9 @@ def _histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
 _REQUESTS = _gauge("requests", "Requests taken and not yet answered, those in flight among them")
 _ROWS = _gauge("rows_in_flight", "Rows that are being decoded, pages that are being read")
 _WAITING = _gauge("rows_waiting", "Rows that wait for their prefill")
-_MODEL_BYTES = _gauge("model_bytes", "Bytes of the loaded model, without what it keeps for requests")
+_MODEL_BYTES = _gauge(
+    "model_bytes", "Bytes of the loaded model, without what it keeps for requests"
+)
 _KV_BYTES = _gauge("kv_bytes", "Bytes that the KV cache holds")
 _REUSE_BYTES = _gauge("reuse_bytes", "Bytes kept between requests", "kept")
 _REUSED = _counter(

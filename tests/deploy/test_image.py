@@ -139,7 +139,7 @@ def test_an_ordinary_user_runs_it_and_owns_none_of_its_code(container: Container
 
 def test_it_holds_no_compiler_no_test_and_no_pytorch(container: Container) -> None:
     assert container.sh("which cc gcc g++ clang make || true") == ""
-    assert container.sh("find /app /home -name test -o -name tests -o -name conftest.py") == ""
+    assert container.sh("find /app /home -name test -o -name tests") == ""
     assert container.sh("find /app -maxdepth 5 -name torch -o -name 'nvidia_c*'") == ""
 
 
@@ -160,8 +160,9 @@ def test_its_health_check_fails_while_it_is_not(
         container.sh(f"export BENTOML_PORT={nobody}; {command}")
 
 
-def test_weights_and_the_hubs_cache_are_volumes(described: dict[str, Any]) -> None:
-    assert set(described["Volumes"]) == {"/weights", "/hub"}
+def test_weights_and_the_hubs_cache_are_volumes(image: str) -> None:
+    (described,) = json.loads(engine("image", "inspect", image))
+    assert set(described["Config"]["Volumes"]) == {"/weights", "/hub"}
 
 
 def test_one_runner_of_it_is_served_by_itself(image: str) -> None:
