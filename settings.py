@@ -50,8 +50,18 @@ class Settings(BaseSettings):
 
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")
-    max_files: int = Field(10, gt=0, description="Most files of one batch")
+    max_files: int = Field(10, gt=0, description="Most files of one batch or conversation")
     max_image_pixels: int = Field(80_000_000, gt=0, description="Most pixels of one image")
+    max_pages: int = Field(50, gt=0, description="Most pages of one document")
+    pdf_dpi: float = Field(
+        200,
+        ge=36,
+        le=1200,
+        description="Resolution at which a page of a PDF is drawn, dots an inch",
+    )
+    allow_urls: bool = Field(
+        False, description="Whether images may be given as a URL, which the service then fetches"
+    )
     request_timeout: float = Field(30, gt=0, description="Longest request, seconds")
     max_requests: int = Field(
         64, gt=0, description="Requests that the gateway holds at once; more are refused"

@@ -2,14 +2,14 @@
 
 from fastapi_offline import FastAPIOffline
 
-from api import chat, errors, ocr, system
+from api import chat, completions, errors, ocr, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
 Every parameter may be sent as a form field or in the query. Every error is
-`{"detail": "<one sentence>"}`."""
+`{"detail": "<one sentence>"}`. Under `/v1` requests, answers and errors are OpenAI's."""
 
 app = FastAPIOffline(title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION)
 errors.install(app)
-for module in (system, ocr, chat):
+for module in (system, ocr, chat, completions):
     app.include_router(module.router)

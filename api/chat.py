@@ -1,6 +1,5 @@
 """POST /chat"""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -11,17 +10,18 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from api import params
+from api.documents import chosen
 from api.gateway import Admitted, Current
+from api.json_bodies import read_form
 from api.ocr import extras
 from api.params import ChatParams
 from api.schemas import ERRORS, Chat, ChatPiece, Error
-from api.uploads import UploadReader
 from runners import messages
 from runners.catalog import Entry
-from runners.images import inspect
-from runners.messages import Answer, Piece, Refusal
+from runners.messages import Answer, Piece, Refusal, Why
 
 router = APIRouter(tags=["chat"])
+FIRST = ((1, 1),)
 EVENT_STREAM = "text/event-stream"
 
 
@@ -39,17 +39,18 @@ EVENT_STREAM = "text/event-stream"
     openapi_extra=params.documented(ChatParams, "file", 1),
 )
 async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat | StreamingResponse:
-    """Ask about one image."""
-    form = await UploadReader(gateway.settings, "file", 1).read(request)
+    """Ask about one image, or about pages of a document."""
+    form = await read_form(request, gateway.settings, gateway.fetcher)
     asked = params.parse(ChatParams, request.query_params, form.fields)
     question = Question(gateway.fleet.pick(asked.model), asked)
-    image = form.files[0].data
-    await asyncio.to_thread(inspect, image, gateway.settings.max_image_pixels)
+    async with gateway.documents.open(form.files[0].data) as pages:
+        numbers = chosen(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
+        check_images(question.entry, len(numbers))
+        images = [await pages.image(number) for number in numbers]
     message = messages.Request(
         task="chat",
-        image=image,
+        turns=messages.question(images, asked.prompt),
         time_limit=deadline.left(),
-        prompt=asked.prompt,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
     )
@@ -58,6 +59,15 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
     pieces = gateway.fleet.stream(question.entry.id, message)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
     return StreamingResponse(question.events(first, pieces), media_type=EVENT_STREAM)
+
+
+def check_images(entry: Entry, count: int) -> None:
+    """Raises `Refusal` (BAD_PARAMETER) where the model does not take so many at once."""
+    if count > entry.images:
+        raise Refusal(
+            Why.BAD_PARAMETER,
+            f"Model '{entry.id}' takes at most {entry.images} image(s) at once, not {count}.",
+        )
 
 
 class Question:

@@ -1,6 +1,8 @@
-"""What can go wrong, and its HTTP code. Every error is `{"detail": "<one sentence>"}`."""
+"""What can go wrong, and its HTTP code. Every error is `{"detail": "<one sentence>"}`, but under
+/v1, where it is OpenAI's."""
 
 import logging
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,15 +28,34 @@ STATUS = {
     Why.FAULT: 500,
 }
 DEFAULT_RETRY_AFTER = 5
+OPENAI = "/v1/"
 OUR_FAULT = Failure(why=Why.FAULT, detail="The service failed; its log says why.")
 
 
-def error_response(failure: Failure) -> JSONResponse:
+class BadParameter(Refusal):
+    """Raised where the parameter can be named apart from the sentence."""
+
+    def __init__(self, param: str | None, detail: str) -> None:
+        super().__init__(Why.BAD_PARAMETER, detail)
+        self.param = param
+
+
+def error_body(path: str, status: int, detail: str, **more: str | None) -> dict[str, Any]:
+    """The contract's form; under /v1 OpenAI's error object, which has `param` and `code` more."""
+    if not path.startswith(OPENAI):
+        return {"detail": detail}
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": detail, "type": kind, "param": None, "code": None} | more}
+
+
+def error_response(failure: Failure, path: str = "", param: str | None = None) -> JSONResponse:
     status = STATUS[failure.why]
     headers = {}
     if status == 503:
         headers["Retry-After"] = str(failure.retry_after or DEFAULT_RETRY_AFTER)
-    return JSONResponse({"detail": failure.detail}, status, headers)
+    code = "model_not_found" if failure.why is Why.UNKNOWN_MODEL else None
+    body = error_body(path, status, failure.detail, param=param, code=code)
+    return JSONResponse(body, status, headers)
 
 
 def sentence(error: ErrorDetails) -> str:
@@ -50,24 +71,23 @@ def sentence(error: ErrorDetails) -> str:
 def install(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> JSONResponse:
-        return error_response(error.failure)
+        return error_response(error.failure, request.url.path, getattr(error, "param", None))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": sentence(error.errors()[0])}, 400)
+        detail = sentence(error.errors()[0])
+        return JSONResponse(error_body(request.url.path, 400, detail), 400)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(
-            {"detail": plain_detail(error.status_code, request.method, request.url.path)},
-            error.status_code,
-            error.headers,
-        )
+        path, status = request.url.path, error.status_code
+        detail = plain_detail(status, request.method, path)
+        return JSONResponse(error_body(path, status, detail), status, error.headers)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return error_response(OUR_FAULT)
+        return error_response(OUR_FAULT, request.url.path)
 
 
 def plain_detail(status: int, method: str, path: str) -> str:
@@ -104,7 +124,8 @@ class JSONErrors:
                         for name, value in headers.items()
                         if name not in (b"content-type", b"content-length")
                     }
-                    await JSONResponse({"detail": detail}, status, kept)(scope, receive, send)
+                    body = error_body(scope["path"], status, detail)
+                    await JSONResponse(body, status, kept)(scope, receive, send)
                     return
             if not replaced:
                 await send(message)

@@ -8,6 +8,8 @@ from typing import Annotated
 import bentoml
 from fastapi import Depends
 
+from api.documents import Documents
+from api.fetching import Fetcher
 from api.fleet import Fleet
 from devices import gpu_name
 from runners.messages import Refusal, Why
@@ -24,6 +26,8 @@ class Gateway:
         self.settings = settings
         self.gpu_name = gpu_name()
         self.fleet = Fleet(runners, settings, has_gpu=self.gpu_name is not None)
+        self.documents = Documents(settings)
+        self.fetcher = Fetcher(settings)
         self.in_flight = 0
 
 

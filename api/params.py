@@ -8,8 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.datastructures import QueryParams
 
 from api.errors import sentence
+from api.json_bodies import JSON
 from runners.messages import Box, Options, Refusal, Why
 
+FILE_IN_JSON = {
+    "image": {"type": "string", "description": "The file in base64, or as a data: URL"},
+    "url": {"type": "string", "description": "Its https address, where the operator allows it"},
+}
 MAX_QUERY_LENGTH = 4_000
 """Characters; percent-encoded, they still fit the 64 KiB that the server takes for a URL."""
 
@@ -22,6 +27,19 @@ def _box(text: str) -> Box:
     raise ValueError("needs x0,y0,x1,y1 with 0 <= x0 < x1 and 0 <= y0 < y1")
 
 
+def _pages(text: str) -> tuple[tuple[int, int], ...]:
+    with suppress(ValueError):
+        ranges = [part.partition("-") for part in text.split(",")]
+        pages = tuple((int(first), int(last if dash else first)) for first, dash, last in ranges)
+        if all(0 < first <= last for first, last in pages):
+            return pages
+    raise ValueError("needs numbers and ranges of pages from 1, such as 1-3,7")
+
+
+PagesText = Annotated[
+    tuple[tuple[int, int], ...],
+    BeforeValidator(_pages, json_schema_input_type=str),
+]
 BoxText = Annotated[Box, BeforeValidator(_box, json_schema_input_type=str)]
 ModelId = Annotated[
     str | None, Field(max_length=100, description="Id of a model of `/models`; else the default")
@@ -35,6 +53,9 @@ class OcrParams(Options):
     language: str | None = Field(
         None, max_length=100, description="Hint: a language's name or code, such as Russian or ru"
     )
+    pages: PagesText | None = Field(
+        None, description="Pages of a document, as 1-3,7; by default all"
+    )
     box: BoxText | None = Field(None, description=Options.model_fields["box"].description)
 
     @property
@@ -45,6 +66,9 @@ class OcrParams(Options):
 
 class ChatParams(BaseModel):
     model: ModelId = None
+    pages: PagesText | None = Field(
+        None, description="Pages of a document, as 1-3,7; by default the first"
+    )
     prompt: str = Field("Describe this image", max_length=20_000, description="What is asked")
     temperature: float = Field(
         0.7, ge=0, le=1, allow_inf_nan=False, description="0 is greedy, 1 the model's own spread"
@@ -87,6 +111,15 @@ def documented(params: type[BaseModel], file_field: str, max_files: int) -> dict
         "properties": {file_field: several if max_files > 1 else binary, **properties},
         "required": [file_field],
     }
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if max_files == 1:
+        content[JSON] = {
+            "schema": {
+                "type": "object",
+                "properties": {**FILE_IN_JSON, **properties},
+                "oneOf": [{"required": [name]} for name in FILE_IN_JSON],
+            }
+        }
     return {
         "parameters": [
             {
@@ -98,7 +131,7 @@ def documented(params: type[BaseModel], file_field: str, max_files: int) -> dict
             }
             for name, value in properties.items()
         ],
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "requestBody": {"required": True, "content": content},
     }
 
 

@@ -51,11 +51,14 @@ class Unloaded(BaseModel):
     message: str
 
 
-class Extras(BaseModel):
-    """What more a model can say of its answer; absent where it cannot."""
-
+class _End(BaseModel):
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+
+
+class Remarks(BaseModel):
+    """What a model can say of its answer beside how it ended; absent where it cannot."""
+
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
     prompt_used: bool | None = Field(
@@ -65,15 +68,41 @@ class Extras(BaseModel):
     warning: str | None = None
 
 
-class _Ocr(BaseModel):
+class Extras(Remarks, _End):
+    """What more a model can say of its answer; absent where it cannot."""
+
+
+class _Page(BaseModel):
+    number: int = Field(description="In the document, from 1")
     text: str
+    processing_time: float = Field(description="Seconds")
+    image_size: tuple[int, int] = Field(description="Width, height as it was drawn, pixels")
+    status: Literal["success"] = "success"
+
+
+class Page(Extras, _Page):
+    """One page of a document, and what more the model says of it."""
+
+
+class PageError(BaseModel):
+    number: int
+    error: str
+    status: Literal["error"] = "error"
+
+
+class _Document(BaseModel):
+    pages: list[Page | PageError] | None = Field(None, description="Of a document only")
+
+
+class _Ocr(BaseModel):
+    text: str = Field(description="The pages of a document are joined by a form feed")
     model: str
     processing_time: float = Field(description="Seconds")
     image_size: tuple[int, int] = Field(description="Width, height of the upright page, pixels")
     language: str | None = Field(description="The hint as it was given")
 
 
-class Ocr(Extras, _Ocr):
+class Ocr(_Document, Extras, _Ocr):
     """The guide's fields come first."""
 
 
@@ -100,7 +129,7 @@ class _BatchItem(BaseModel):
     status: Literal["success"] = "success"
 
 
-class BatchItem(Extras, _BatchItem):
+class BatchItem(_Document, Extras, _BatchItem):
     """The guide's fields come first."""
 
 

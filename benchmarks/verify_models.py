@@ -23,7 +23,7 @@ import torch
 from benchmarks.samples import collapsed, hits, phrases, truths
 from runners.catalog import CATALOG, Entry
 from runners.engine import VlmEngine
-from runners.messages import Answer, Refusal, Request
+from runners.messages import Answer, Refusal, Request, question
 from settings import MIB, Settings
 from tests.pages import ENGLISH, RUSSIAN, encode, render
 
@@ -44,7 +44,7 @@ class Page:
     def request(self, max_tokens: int = 2048) -> Request:
         return Request(
             task="ocr",
-            image=self.image,
+            turns=question([self.image]),
             time_limit=TIME_LIMIT,
             language=self.language,
             max_tokens=max_tokens,

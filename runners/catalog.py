@@ -16,9 +16,17 @@ class Entry:
     """Size of the weights in bfloat16, GiB."""
     options: frozenset[str] = frozenset()
     """The fields of `messages.Options` that the family understands."""
+    images: int = 1
+    """Most images of one conversation."""
+    converses: bool = False
+    """Follows a conversation of several turns; else it takes one question about one image."""
     engine: str = "runners.engine:VlmEngine"
     many_processes: bool = False
     """Served by one process per CPU core, not by one."""
+
+
+def _qwen(id: str, name: str, params: str, repository: str, weights_gib: float) -> Entry:
+    return Entry(id, name, params, "qwen_vl", repository, weights_gib, images=20, converses=True)
 
 
 CATALOG: dict[str, Entry] = {
@@ -33,11 +41,11 @@ CATALOG: dict[str, Entry] = {
             1.2,
             frozenset({"box", "color", "formatted"}),
         ),
-        Entry("qwen_vl_2b", "Qwen2-VL 2B", "2B", "qwen_vl", "Qwen/Qwen2-VL-2B-Instruct", 4.2),
-        Entry("qwen_vl_7b", "Qwen2-VL 7B", "7B", "qwen_vl", "Qwen/Qwen2-VL-7B-Instruct", 15.5),
-        Entry("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "qwen_vl", "Qwen/Qwen3-VL-2B-Instruct", 4.0),
-        Entry("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "qwen_vl", "Qwen/Qwen3-VL-4B-Instruct", 8.3),
-        Entry("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "qwen_vl", "Qwen/Qwen3-VL-8B-Instruct", 16.4),
+        _qwen("qwen_vl_2b", "Qwen2-VL 2B", "2B", "Qwen/Qwen2-VL-2B-Instruct", 4.2),
+        _qwen("qwen_vl_7b", "Qwen2-VL 7B", "7B", "Qwen/Qwen2-VL-7B-Instruct", 15.5),
+        _qwen("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "Qwen/Qwen3-VL-2B-Instruct", 4.0),
+        _qwen("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "Qwen/Qwen3-VL-4B-Instruct", 8.3),
+        _qwen("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "Qwen/Qwen3-VL-8B-Instruct", 16.4),
         Entry(
             "dots_ocr",
             "dots.ocr",
@@ -53,6 +61,8 @@ CATALOG: dict[str, Entry] = {
             "8M",
             "tesseract",
             options=frozenset({"mode"}),
+            images=20,
+            converses=True,
             engine="runners.tesseract:TesseractEngine",
             many_processes=True,
         ),

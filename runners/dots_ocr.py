@@ -79,12 +79,10 @@ class DotsOcrProcessor(Qwen2VLProcessor):
 
 
 class DotsOcr(ChatVlm):
-    def prompt(self, request: Request) -> str:
-        if request.task == "chat":
-            return request.prompt
+    def instruction(self, request: Request) -> str:
         return LAYOUT if request.options.mode == "layout" else READ
 
-    def positions(self, tokens: Tensor, grid: Tensor) -> Tensor:
+    def positions(self, tokens: Tensor, grid: Tensor | None) -> Tensor:
         """[1, length]: plain, an image token counting as any other."""
         return torch.arange(tokens.shape[1])[None]
 

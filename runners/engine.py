@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import devices
-from runners import weights
+from runners import memory, weights
 from runners.catalog import Entry
 from runners.deadline import within
 from runners.messages import Answer, Refusal, Request, Status, Stream, Why
@@ -211,6 +211,7 @@ class VlmEngine:
         if absent := weights.availability(self._entry, self._settings):
             raise Refusal(Why.UNAVAILABLE, absent)  # before torch is imported for nothing
         self._places, _ = self._placement()
+        memory.share_one_arena()
         from runners.loaded import LoadedModel
 
         return LoadedModel(self._entry, self._settings, self._encoders)

@@ -3,6 +3,8 @@
 It follows a few fixed prompts, which the library's processor writes; no question can be put.
 """
 
+from collections.abc import Sequence
+
 import langcodes
 import torch
 from PIL import Image
@@ -46,7 +48,8 @@ class GotOcr(TransformersVlm):
         end_of_turn = self.tokenizer.convert_tokens_to_ids(processor.message_end_token)
         self.stop_tokens |= {end_of_turn}
 
-    def encode(self, request: Request, image: Image.Image) -> Encoded:
+    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
+        (image,) = images
         options = request.options if request.task == "ocr" else Options()
         inputs = self._processor(
             image,

@@ -71,7 +71,7 @@ def _open(data: bytes) -> Image.Image:
     except Exception as error:
         raise Refusal(
             Why.BAD_IMAGE,
-            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF or WebP.",
+            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
         ) from error
 
 

@@ -5,6 +5,8 @@ import gc
 import importlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import aclosing
+from typing import cast
 
 import torch
 
@@ -13,9 +15,9 @@ from runners import images, memory
 from runners.batcher import Batcher, Finished, Row
 from runners.catalog import Entry
 from runners.deadline import within
-from runners.messages import Answer, Piece, Request, Stream, Usage
+from runners.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from runners.metrics import Metrics
-from runners.sampling import Detokeniser, Sampling, whole
+from runners.sampling import Detokeniser, Sampling, StopTexts, whole
 from runners.vlm import Encoded, Vlm
 from settings import Settings
 
@@ -72,6 +74,9 @@ class LoadedModel:
 
     async def answer(self, request: Request, deadline: float) -> Answer:
         """Raises `Refusal`. deadline: by `time.monotonic`."""
+        if request.stop:  # its text has to be watched while it grows
+            async with aclosing(self.stream(request, deadline)) as items:
+                return cast(Answer, [item async for item in items][-1])
         encoded, row = await self._submit(request, deadline)
         async with within(deadline + GRACE, _LATE):
             finished = await asyncio.wrap_future(row.future)
@@ -91,14 +96,24 @@ class LoadedModel:
         finished = asyncio.wrap_future(row.future)
         finished.add_done_callback(lambda _: tokens.put_nowait(None))
         detokeniser = Detokeniser(self._model.text)
+        stop = StopTexts(request.stop)
+        said: list[str] = []
+        count = 0
         try:
             while True:
                 async with within(deadline + GRACE, _LATE):
                     token = await tokens.get()
                 if token is None:
                     break
-                if piece := detokeniser.add(token):
+                count += 1
+                if piece := stop.add(detokeniser.add(token)):
+                    said.append(piece)
                     yield Piece(text=piece)
+                if stop.met:
+                    yield self._made(request, encoded, "".join(said), "stop", count)
+                    return
+            if piece := stop.rest():
+                yield Piece(text=piece)
             yield self._answer(request, encoded, finished.result())
         finally:
             finished.cancel()
@@ -126,7 +141,7 @@ class LoadedModel:
         loop = asyncio.get_running_loop()
         async with within(deadline, _LATE):
             encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
-        row = Row(encoded, request.max_tokens, deadline, Sampling(request.temperature), on_token)
+        row = Row(encoded, request.max_tokens, deadline, self._sampling(request), on_token)
         if blank:  # these models invent text for a page that has none
             row.future.set_result(Finished([], "stop"))
         else:
@@ -135,19 +150,31 @@ class LoadedModel:
 
     def _encode(self, request: Request) -> tuple[Encoded, bool]:
         """Also whether there is nothing to read."""
-        image = images.decode(request.image)
-        blank = request.task == "ocr" and images.is_blank(image)
-        return self._model.encode(request, image), blank
+        pictures = [images.decode(image) for image in request.images]
+        blank = request.task == "ocr" and images.is_blank(pictures[0])
+        return self._model.encode(request, pictures), blank
 
     def _answer(self, request: Request, encoded: Encoded, finished: Finished) -> Answer:
         text = whole(self._model.text(finished.tokens))
-        answer = self._model.answer(request, encoded, text, finished.reason)
+        return self._made(request, encoded, text, finished.reason, len(finished.tokens))
+
+    def _made(
+        self, request: Request, encoded: Encoded, text: str, reason: FinishReason, count: int
+    ) -> Answer:
+        """The family's answer. count: tokens made."""
+        answer = self._model.answer(request, encoded, text, reason)
         usage = Usage(
             prompt_tokens=encoded.length,
             visual_tokens=encoded.visual_tokens,
-            completion_tokens=len(finished.tokens),
+            completion_tokens=count,
         )
         return answer.model_copy(update={"usage": usage})
+
+    def _sampling(self, request: Request) -> Sampling:
+        generator = None
+        if request.seed is not None:
+            generator = torch.Generator(self._model.device).manual_seed(request.seed)
+        return Sampling(request.temperature, generator, request.top_p)
 
 
 def _kv_budget(settings: Settings, device: torch.device) -> int:

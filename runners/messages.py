@@ -4,7 +4,7 @@ A runner answers every call with a value: an `Answer`, or the `Failure` that a `
 An exception that crosses the wall is a fault of ours or a dead process.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -33,21 +33,52 @@ class Options(Message):
     mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
 
 
+class Image(Message):
+    data: bytes = Field(repr=False)
+    """Encoded: JPEG, PNG, BMP, TIFF or WebP."""
+
+
+class Turn(Message):
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | Image, ...]
+    """What is said and shown, in this order."""
+
+
+def question(images: Iterable[bytes], *texts: str) -> tuple[Turn, ...]:
+    """A conversation of one turn: the user shows encoded images, then says something of them."""
+    return (Turn(role="user", parts=(*(Image(data=image) for image in images), *texts)),)
+
+
 class Request(Message):
-    """One page and what is asked of it."""
+    """What is to be read, or a conversation to go on with."""
 
     task: Literal["ocr", "chat"]
-    image: bytes = Field(repr=False)
-    """Encoded, as it was uploaded: JPEG, PNG, BMP, TIFF or WebP."""
+    """`ocr`: one image, no word."""
+    turns: tuple[Turn, ...]
     time_limit: float
     """Seconds from the runner's receipt; then a row in flight ends with what it has."""
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
-    prompt: str = ""
     temperature: float = 0.0
     """0 is greedy."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability are drawn from."""
+    seed: int | None = None
+    """Equal seeds draw equally."""
+    stop: tuple[str, ...] = ()
+    """Texts before the first of which the answer ends."""
     max_tokens: int = 2048
     options: Options = Options()
+
+    @property
+    def images(self) -> list[bytes]:
+        """Encoded, of all turns in order."""
+        return [part.data for turn in self.turns for part in turn.parts if isinstance(part, Image)]
+
+    @property
+    def prompt(self) -> str:
+        """What the last turn says."""
+        return "".join(part for part in self.turns[-1].parts if isinstance(part, str))
 
 
 class Usage(Message):
@@ -61,6 +92,11 @@ class Line(Message):
     text: str
     box: Box
     confidence: Annotated[float, Field(ge=0, le=1)]
+    page: int | None = Field(
+        None,
+        exclude_if=lambda page: page is None,
+        description="Which of several images it is on, from 1",
+    )
 
 
 class Block(Message):
@@ -72,7 +108,7 @@ class Block(Message):
 class Answer(Message):
     text: str
     image_size: tuple[int, int]
-    """Width, height of the upright image."""
+    """Width, height of the upright image, the first of several; zeros where there was none."""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     lines: list[Line] | None = None

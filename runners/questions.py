@@ -1,4 +1,4 @@
-"""What the lines of a page say to a question, in English or Russian, word for word.
+"""What the lines of pages say to a question, in English or Russian, word for word.
 
 There is no language model behind it: a question is matched with the lines by its words, and what
 lines of text cannot tell is said to be beyond a reader of text.
@@ -76,19 +76,19 @@ _COUNT = re.compile(r"\bhow many\b|\bcount\b|\bсколько\b|\bпосчита
 _NAMES = {"en": {"en": "English", "ru": "Russian"}, "ru": {"en": "английский", "ru": "русский"}}
 _SAY = {
     "en": {
-        "page": "The image is {width} x {height} pixels. Lines of text: {lines}, mostly "
+        "page": "The image is {sizes} pixels. Lines of text: {lines}, mostly "
         "{language}. Heading: “{heading}”. It begins:\n{start}\n"
         "Only text was read; for the rest of the picture ask a vision-language model.",
-        "empty": "No text was found on the image ({width} x {height} pixels). This reader reads "
+        "empty": "No text was found on the image ({sizes} pixels). This reader reads "
         "only text; for the rest of the picture ask a vision-language model.",
         "cannot": "The text of the page does not answer this, and this reader reads only text; "
         "ask a vision-language model for more. The page begins:\n{start}",
     },
     "ru": {
-        "page": "Размер изображения: {width} x {height} пикселей. Строк текста: {lines}, язык в "
+        "page": "Размер изображения: {sizes} пикселей. Строк текста: {lines}, язык в "
         "основном {language}. Заголовок: «{heading}». Начало:\n{start}\n"
         "Прочитан только текст; об остальном спросите мультимодальную модель.",
-        "empty": "На изображении ({width} x {height} пикселей) текст не найден. Эта модель читает "
+        "empty": "На изображении ({sizes} пикселей) текст не найден. Эта модель читает "
         "только текст; об остальном спросите мультимодальную модель.",
         "cannot": "В тексте страницы ответа на это нет, а эта модель читает только текст; "
         "об остальном спросите мультимодальную модель. Начало страницы:\n{start}",
@@ -103,31 +103,42 @@ class Reply:
     """What is quoted, in reading order."""
 
 
-def reply(prompt: str, page: "Page") -> Reply:
-    """What the page says to the prompt, in the prompt's language."""
+def reply(prompt: str, pages: Sequence["Page"]) -> Reply:
+    """What the pages say to the prompt, in the prompt's language."""
     language = _language(prompt)
-    lines = page.lines
+    lines = _lines(pages)
     if not lines:
-        return _said(language, "empty", page, [])
+        return _said(language, "empty", pages, [])
     topic = _stems(prompt) - _words("stop") - _words("page")
     if topic & _words("describe") or not topic - _words("see"):
-        return _said(language, "page", page, [_heading(lines), *lines[:_START_LINES]])
+        return _said(language, "page", pages, [_heading(lines), *lines[:_START_LINES]])
     if topic <= _words("title") | _words("read") and topic & _words("title"):
         return Reply(_heading(lines).text, [_heading(lines)])
     if topic <= _words("read") | _words("see"):
-        return Reply(page.text, lines)
+        return Reply("\n\n".join(page.text for page in pages if page.text), lines)
     if found := _matches(topic - _words("read"), lines, counted=bool(_COUNT.search(prompt))):
         return Reply("\n".join(line.text for line in found), found)
-    return _said(language, "cannot", page, lines[:_START_LINES])
+    return _said(language, "cannot", pages, lines[:_START_LINES])
 
 
-def _said(language: Language, what: str, page: "Page", quoted: list[Line]) -> Reply:
-    lines = page.lines
+def _lines(pages: Sequence["Page"]) -> list[Line]:
+    """Of all pages; where there are several, each says which it is on."""
+    if len(pages) == 1:
+        return pages[0].lines
+    return [
+        line.model_copy(update={"page": number})
+        for number, page in enumerate(pages, 1)
+        for line in page.lines
+    ]
+
+
+def _said(language: Language, what: str, pages: Sequence["Page"], quoted: list[Line]) -> Reply:
+    lines = _lines(pages)
+    fullest = max(pages, key=lambda page: len(page.lines))
     text = _SAY[language][what].format(
-        width=page.size[0],
-        height=page.size[1],
+        sizes=", ".join(f"{width} x {height}" for width, height in (page.size for page in pages)),
         lines=len(lines),
-        language=_NAMES[language][page.language],
+        language=_NAMES[language][fullest.language],
         heading=_heading(lines).text if lines else "",
         start="\n".join(line.text for line in lines[:_START_LINES]),
     )

@@ -36,14 +36,12 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
 
 
 class QwenVl(ChatVlm):
-    def prompt(self, request: Request) -> str:
-        if request.task == "chat":
-            return request.prompt
+    def instruction(self, request: Request) -> str:
         if request.language is None:
             return READ
         return f"{READ} The text is in {langcodes.get(request.language).display_name()}."
 
-    def positions(self, tokens: Tensor, grid: Tensor) -> Tensor:
+    def positions(self, tokens: Tensor, grid: Tensor | None) -> Tensor:
         """[3, 1, length]: in time, height and width, as M-RoPE counts them."""
         image = (tokens == self.model.config.image_token_id).to(torch.int)
         return self.model.model.get_rope_index(tokens, image, image_grid_thw=grid)[0]

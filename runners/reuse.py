@@ -17,7 +17,7 @@ class Kept(Generic[Value]):
 
     def __init__(self, capacity: int) -> None:
         """capacity: bytes; 0 keeps nothing."""
-        self._capacity = capacity
+        self.capacity = capacity
         self._entries: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
         self._held = self._hits = self._misses = self._evictions = 0
 
@@ -32,11 +32,11 @@ class Kept(Generic[Value]):
     def put(self, key: bytes, value: Value) -> None:
         """`key` must be new: what `get` just missed."""
         size = held_bytes(value)
-        if size > self._capacity:
+        if size > self.capacity:
             return
         self._entries[key] = (value, size)
         self._held += size
-        while self._held > self._capacity:
+        while self._held > self.capacity:
             _, (_, evicted) = self._entries.popitem(last=False)
             self._held -= evicted
             self._evictions += 1

@@ -23,6 +23,8 @@ class Sampling:
     """0 is greedy."""
     generator: torch.Generator | None = None
     """On the logits' device; None draws from the device's own."""
+    top_p: float = 1.0
+    """Nucleus sampling (Holtzman et al., 2020): draw from the likeliest tokens of this mass."""
 
 
 GREEDY = Sampling()
@@ -43,7 +45,22 @@ def next_tokens(logits: Tensor, rows: Sequence[Sampling]) -> Tensor:
     for row in drawn:
         noise[row].exponential_(generator=rows[row].generator)
     scores = logits.float() / temperatures.to(logits.device, non_blocking=True)[:, None]
+    for row in drawn:
+        if rows[row].top_p < 1:
+            _keep_nucleus(scores[row], rows[row].top_p)
     return (scores - noise.log_()).argmax(-1)
+
+
+def _keep_nucleus(scores: Tensor, top_p: float) -> None:
+    """Hide, in place, all but the fewest likeliest tokens whose probabilities reach `top_p`.
+
+    scores: [vocabulary].
+    """
+    ordered, tokens = scores.sort(descending=True)
+    mass = ordered.softmax(-1).cumsum(-1)
+    beyond = mass.roll(1) >= top_p  # what is likelier has reached it
+    beyond[0] = False
+    scores[tokens] = ordered.masked_fill_(beyond, -torch.inf)
 
 
 class Repetition:
@@ -90,6 +107,39 @@ class Detokeniser:
             return ""
         self._held.clear()
         return text
+
+
+class StopTexts:
+    """Ends a text before the first of some texts, wherever its pieces are cut.
+
+    What may be the beginning of a stop text is held back.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.met = False
+
+    def add(self, piece: str) -> str:
+        """What may be shown now."""
+        text = self._held + piece
+        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if found:
+            self.met = True
+            self._held = ""
+            return text[: min(found)]
+        held = max((_begun(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def rest(self) -> str:
+        """What was held back, where nothing more comes."""
+        return self._held
+
+
+def _begun(text: str, stop: str) -> int:
+    """Characters at the end of the text that are the beginning of `stop`."""
+    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def whole(text: str) -> str:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +28,7 @@ from runners.messages import (
     Request,
     Status,
     Stream,
+    Usage,
     Why,
 )
 from runners.questions import reply
@@ -46,6 +47,8 @@ _LANGUAGES = ("en", "ru")
 _PROJECT = Path(__file__).parent.parent
 _TESSDATA = ("/usr/share/tessdata", "/usr/local/share/tessdata", "/opt/homebrew/share/tessdata")
 _WATCH_SECONDS = 0.1
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+"""Of a reader without a vocabulary: a word or a mark."""
 
 
 class TesseractEngine:
@@ -54,6 +57,7 @@ class TesseractEngine:
     def __init__(self, entry: Entry, settings: Settings) -> None:
         self._model = entry.id
         self._settings = settings
+        self._name = entry.name
         folder = settings.state or _served_folder()
         self._private = None if folder else Path(tempfile.mkdtemp(prefix="chatvlm-"))
         self._siblings = Siblings((folder or cast(Path, self._private)) / entry.id)
@@ -66,10 +70,11 @@ class TesseractEngine:
         self._watch: asyncio.Task[None] | None = None
 
     async def answer(self, request: Request) -> Answer:
-        """The text and lines of the page, or what they say to the question about it.
+        """The text and lines of the page, or what those of all pages say to the last question.
 
         Raises `Refusal`: QUEUE_FULL at once, DEADLINE, UNAVAILABLE without trained data,
-        BAD_IMAGE. Cancelled, the work ends before the next line; a page that waits never starts.
+        BAD_IMAGE, BAD_PARAMETER without an image. Cancelled, the work ends before the next line; a
+        page that waits never starts.
         """
         if self._accepted > self._settings.queue_size:
             raise Refusal(Why.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1)
@@ -182,8 +187,13 @@ class TesseractEngine:
     def _read(self, request: Request, check: Check) -> Answer:
         reader = self._loaded()
         check()
+        if not request.images:
+            raise Refusal(
+                Why.BAD_PARAMETER, f"{self._name} reads images: send one with the question."
+            )
         language = request.language if request.language in _LANGUAGES else None
-        return _answer(request, reader.read(decode(request.image), language, check))
+        pages = [reader.read(decode(image), language, check) for image in request.images]
+        return _answer(request, pages)
 
     def _loaded(self) -> "Reader":
         if self._siblings.dismissed:  # the pages that wait do not hold up an unload
@@ -250,7 +260,8 @@ def _folders(settings: Settings) -> Iterator[Path]:
     yield from map(Path, _TESSDATA)
 
 
-def _answer(request: Request, page: "Page") -> Answer:
+def _answer(request: Request, pages: "Sequence[Page]") -> Answer:
+    page = pages[0]
     blocks = None
     if request.options.mode == "layout":
         blocks = [_block(lines) for lines in page.blocks]
@@ -267,14 +278,19 @@ def _answer(request: Request, page: "Page") -> Answer:
             blocks=blocks,
             warning=warning,
         )
-    said = reply(request.prompt, page)
-    text = _first_words(said.text, request.max_tokens)
+    said = reply(request.prompt, pages)
+    whole = said.text
+    if request.stop:
+        whole = re.split("|".join(map(re.escape, request.stop)), whole)[0]
+    text = _first_words(whole, request.max_tokens)
     return Answer(
         text=text,
         image_size=page.size,
-        finish_reason="stop" if text == said.text else "length",
+        finish_reason="stop" if text == whole else "length",
+        usage=Usage(
+            prompt_tokens=_count(request.prompt), visual_tokens=0, completion_tokens=_count(text)
+        ),
         lines=said.lines,
-        blocks=blocks,
         prompt_used=True,
         warning=warning,
     )
@@ -289,7 +305,11 @@ def _block(lines: list[Line]) -> Block:
     )
 
 
+def _count(text: str) -> int:
+    return len(_TOKEN.findall(text))
+
+
 def _first_words(text: str, most: int) -> str:
-    """The text up to its `most`th token, a word or a mark being one."""
-    tokens = list(re.finditer(r"\w+|[^\w\s]", text))
+    """The text up to its `most`th token."""
+    tokens = list(_TOKEN.finditer(text))
     return text if len(tokens) <= most else text[: tokens[most - 1].end()]

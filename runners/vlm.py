@@ -23,7 +23,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from runners.chat_prompt import ChatPrompt
-from runners.messages import Answer, FinishReason, Refusal, Request, Why
+from runners.messages import Answer, FinishReason, Refusal, Request, Why, question
 from runners.reuse import Kept
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -45,14 +45,19 @@ class Encoded:
     image_key: bytes
     """Digest of the pixel values: equal keys, equal visual features."""
     prefix_length: int
-    """Leading tokens, through the image's last, that every request on this image shares."""
+    """Leading tokens, through the last of an image; 0 where there is none."""
     visual_tokens: int
     image_size: tuple[int, int]
-    """Width, height of the upright image, before any resizing."""
+    """Width, height of the first upright image, before any resizing."""
 
     @property
     def length(self) -> int:
         return self.inputs["input_ids"].shape[1]
+
+    @property
+    def prefix_key(self) -> bytes:
+        """Equal keys, equal prefixes."""
+        return self.image_key + digest(self.inputs["input_ids"][:, : self.prefix_length])
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class Vlm(ABC):
     dtype: torch.dtype
 
     @abstractmethod
-    def encode(self, request: Request, image: Image.Image) -> Encoded:
-        """Prompt and upright RGB image to tensors. Raises `Refusal` for what cannot be asked."""
+    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
+        """Prompt and upright RGB images to tensors. Raises `Refusal` for what cannot be asked."""
 
     @abstractmethod
     def prefill(self, encoded: Encoded) -> Prefilled:
@@ -113,9 +118,9 @@ class Vlm(ABC):
 class TransformersVlm(Vlm):
     """A model with the interface of the transformers library: a vision encoder and a decoder.
 
-    The prompt runs in two parts, on a hit as on a miss: the prefix (all up to the image's end),
-    whose keys and values are kept, then the rest. So a hit goes through the very operations of a
-    miss, and changes no token.
+    Where prefixes are kept, the prompt runs in two parts, on a hit as on a miss: the prefix (all up
+    to the last image's end), whose keys and values are kept, then the rest. So a hit goes through
+    the very operations of a miss, and changes no token.
     """
 
     def __init__(
@@ -138,19 +143,23 @@ class TransformersVlm(Vlm):
         tokens = self._to_device(encoded.inputs["input_ids"])
         positions = self._to_device(positions)
         end = encoded.prefix_length
-        prefix = self._prefixes.get(encoded.image_key)
+        key = encoded.prefix_key
+        prefix = self._prefixes.get(key) if end else None
         cache = DynamicCache(prefix)
-        if prefix is None:
-            features = {"image": self._image_features(encoded)}
+        done, features = (0, self._features_of(encoded)) if prefix is None else (end, {})
+        if end and prefix is None and self._prefixes.capacity:
             self._forward(
                 tokens[:, :end],
                 positions[..., :end],
                 cache,
-                mm_encoder_outputs=features,
                 logits_to_keep=positions.new_empty(0),
+                **features,
             )
-            self._prefixes.put(encoded.image_key, _layers(cache))
-        logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
+            self._prefixes.put(key, _layers(cache))
+            done, features = end, {}
+        logits = self._forward(
+            tokens[:, done:], positions[..., done:], cache, logits_to_keep=1, **features
+        )
         return Prefilled(logits[0, 0], _layers(cache), next_position)
 
     @torch.no_grad()
@@ -182,14 +191,17 @@ class TransformersVlm(Vlm):
         return {"features": self._features.stats, "prefixes": self._prefixes.stats}
 
     def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        """What the decoder sees of the image, made of the inputs on the model's device."""
+        """What the decoder sees of the images, made of the inputs on the model's device."""
         return self.model.get_image_features(
             pixel_values=inputs["pixel_values"],
             image_grid_thw=inputs["image_grid_thw"],
             return_dict=True,
         )
 
-    def _image_features(self, encoded: Encoded) -> BaseModelOutputWithPooling:
+    def _features_of(self, encoded: Encoded) -> dict[str, Any]:
+        """As the model takes them, in place of the pixel values; none without an image."""
+        if not encoded.prefix_length:
+            return {}
         kept = self._features.get(encoded.image_key)
         if kept is None:
             features = self.image_features(
@@ -204,7 +216,7 @@ class TransformersVlm(Vlm):
                 }
             )
             self._features.put(encoded.image_key, kept)
-        return kept
+        return {"mm_encoder_outputs": {"image": kept}}
 
     def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
         """Logits of the tokens kept, [rows, tokens, vocabulary]; by default of all."""
@@ -221,7 +233,7 @@ class TransformersVlm(Vlm):
 
 
 class ChatVlm(TransformersVlm):
-    """The image processor of Qwen2-VL and a chat template: one image, then the user's text."""
+    """The image processor of Qwen2-VL and a chat template."""
 
     def __init__(
         self,
@@ -236,42 +248,59 @@ class ChatVlm(TransformersVlm):
         smallest = min(self._images.size["shortest_edge"], max_pixels)
         self._pixels = {"shortest_edge": smallest, "longest_edge": max_pixels}
         self._prompt = ChatPrompt(processor)
+        self._image_token = processor.image_token_id
+        self._context = model.config.get_text_config().max_position_embeddings
 
     @abstractmethod
-    def prompt(self, request: Request) -> str:
-        """The user's text. Raises `Refusal` for what cannot be asked."""
+    def instruction(self, request: Request) -> str:
+        """What the model is told with an image that is to be read."""
 
     @abstractmethod
-    def positions(self, tokens: Tensor, grid: Tensor) -> Tensor:
+    def positions(self, tokens: Tensor, grid: Tensor | None) -> Tensor:
         """Position indices of a prompt, [..., 1, length].
 
-        tokens: [1, length]. grid: [1, 3], the patches of the image in time, height and width.
+        tokens: [1, length]. grid: [images, 3], the patches of each in time, height and width; None
+        without an image.
         """
 
-    def encode(self, request: Request, image: Image.Image) -> Encoded:
-        text = self.prompt(request)
-        images = self._images(
-            images=[padded(image, self._images.patch_size * self._images.merge_size)],
-            size=self._pixels,
-            return_tensors="pt",
-        )
-        grid = images["image_grid_thw"]
-        pixels = images["pixel_values"].to(self.dtype)
-        visual_tokens = int(grid.prod()) // self._images.merge_size**2
-        tokens, prefix_length = self._prompt.tokens(text, visual_tokens)
+    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
+        turns = request.turns
+        if request.task == "ocr":
+            turns = question(request.images, self.instruction(request))
+        pictures = self._pictures(images) if images else {}
+        grid = pictures.get("image_grid_thw")
+        counts = [] if grid is None else (grid.prod(-1) // self._images.merge_size**2).tolist()
+        tokens = self._prompt.tokens(turns, counts)
+        if len(tokens) + request.max_tokens > self._context:
+            raise Refusal(
+                Why.BAD_PARAMETER,
+                f"The model takes at most {self._context} tokens together with the answer's; the "
+                f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
+            )
         input_ids = torch.tensor([tokens])
+        visual = (input_ids[0] == self._image_token).nonzero()
         return Encoded(
             inputs={
                 "input_ids": input_ids,
                 "position_ids": self.positions(input_ids, grid),
-                "pixel_values": pixels,
-                "image_grid_thw": grid,
+                **pictures,
             },
-            image_key=digest(pixels, grid),
-            prefix_length=prefix_length,
-            visual_tokens=visual_tokens,
-            image_size=image.size,
+            image_key=digest(*pictures.values()),
+            prefix_length=int(visual[-1]) + 1 if images else 0,
+            visual_tokens=len(visual),
+            image_size=images[0].size if images else (0, 0),
         )
+
+    def _pictures(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """`pixel_values` of all images, one patch a row, and their grids [images, 3]."""
+        shortest = self._images.patch_size * self._images.merge_size
+        made = self._images(
+            images=[padded(image, shortest) for image in images],
+            size=self._pixels,
+            return_tensors="pt",
+        )
+        pixels = made["pixel_values"].to(self.dtype)
+        return {"pixel_values": pixels, "image_grid_thw": made["image_grid_thw"]}
 
 
 def padded(image: Image.Image, shortest: int) -> Image.Image:

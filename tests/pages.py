@@ -65,3 +65,8 @@ def encode(image: Image.Image, format: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format)
     return buffer.getvalue()
+
+
+def size_of(file: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(file)) as image:
+        return image.size

@@ -37,7 +37,7 @@ class TextVlm(Vlm):
         self.model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
         self.weights_bytes = self.model.get_memory_footprint()
 
-    def encode(self, request: Request, image: Image.Image) -> Encoded:
+    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
         return prompt(request.prompt.encode())
 
     def prefill(self, encoded: Encoded) -> Prefilled:

@@ -107,8 +107,9 @@ class FakeRunner:
             raise
 
     def _read(self, request: Request) -> Answer:
-        width, height = decode(request.image).size
-        return Answer(text=f"{width}x{height}", image_size=(width, height))
+        sizes = [decode(image).size for image in request.images]
+        text = " ".join(f"{width}x{height}" for width, height in sizes)
+        return Answer(text=text, image_size=sizes[0])
 
 
 def _or_raise(outcome: T | Exception) -> T:

@@ -59,7 +59,7 @@ async def test_the_runner_gets_what_was_asked(client, runners, place):
     [request] = runners["qwen3_vl_2b"].requests
     assert (request.task, request.prompt) == ("chat", "Why?")
     assert (request.temperature, request.max_tokens) == (0.2, 77)
-    assert request.image == picture()
+    assert request.images == [picture()]
 
 
 async def test_the_defaults_are_those_of_the_contract(client, runners):
@@ -104,7 +104,7 @@ async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, run
     assert (answer["response"], answer["model"]) == ("A cat.", "tesseract")
     assert (answer["prompt"], answer["finish_reason"]) == ("What?", "stop")
     [request] = runners["tesseract"].requests
-    assert (request.image, request.prompt) == (picture(), "What?")
+    assert (request.images, request.prompt) == ([picture()], "What?")
 
 
 @pytest.mark.parametrize("text", ["line\nbreak\r\n\r\nand data: more", "слово\u2028 \N{CAT} \x00"])

@@ -58,7 +58,7 @@ async def test_the_runner_gets_the_bytes_as_they_came_and_reads_greedily(client,
         params={"language": "Russian"},
     )
     [request] = runners["got_ocr"].requests
-    assert (request.task, request.image, request.language) == ("ocr", page, "ru")
+    assert (request.task, request.images, request.language) == ("ocr", [page], "ru")
     assert (request.temperature, request.max_tokens) == (0, MAX_TOKENS)
     assert request.options == Options(box=(0, 0, 5, 5), formatted=True)
     assert 29 < request.time_limit <= 30
@@ -77,7 +77,7 @@ async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
         (400, "The file is empty.", {"files": {"file": b""}}),
         (
             400,
-            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF or WebP.",
+            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
             {"files": {"file": b"text"}},
         ),
         (

@@ -114,6 +114,26 @@ def test_only_options_that_change_something_are_asked_for(query, options):
 
 
 @pytest.mark.parametrize(
+    ("pages", "ranges"),
+    [
+        ("7", ((7, 7),)),
+        ("1-3,7", ((1, 3), (7, 7))),
+        (" 2 - 4 , 1 ", ((2, 4), (1, 1))),
+    ],
+)
+def test_pages_are_numbers_and_ranges(pages, ranges):
+    assert parse(OcrParams, QueryParams({"pages": pages})).pages == ranges
+    assert parse(ChatParams, QueryParams({"pages": pages})).pages == ranges
+
+
+@pytest.mark.parametrize("pages", ["0", "3-1", "-3", "2-", "one", "1,,2", "1.5", "9" * 5000, ","])
+def test_pages_that_are_none_are_told_what_they_are(pages):
+    assert refusal(OcrParams, fields=[("pages", pages)]).startswith(
+        "Parameter 'pages': needs numbers and ranges of pages from 1, such as 1-3,7, got '"
+    )
+
+
+@pytest.mark.parametrize(
     "box", ["1,2,3", "1,2,3,4,5", "a,b,c,d", "0,0,0,1", "0,5,1,4", "-1,0,1,1", "1.5,0,2,2", ","]
 )
 def test_a_box_that_is_none_is_told_what_one_is(box):

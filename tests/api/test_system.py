@@ -3,7 +3,7 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
-from runners.messages import Status
+from runners.messages import Options, Status
 from tests.api.fakes import picture
 
 GUIDE = [
@@ -129,15 +129,17 @@ async def test_the_schema_is_valid_openapi(client):
         "/ocr",
         "/batch/ocr",
         "/chat",
+        "/v1/models",
+        "/v1/chat/completions",
     }
 
 
 @pytest.mark.parametrize(
     ("path", "file", "fields"),
     [
-        ("/ocr", "file", {"model", "language", "box", "color", "formatted", "mode"}),
-        ("/batch/ocr", "files", {"model", "language", "box", "color", "formatted", "mode"}),
-        ("/chat", "file", {"model", "prompt", "temperature", "max_tokens", "stream"}),
+        ("/ocr", "file", {"model", "language", "pages", *Options.model_fields}),
+        ("/batch/ocr", "files", {"model", "language", "pages", *Options.model_fields}),
+        ("/chat", "file", {"model", "pages", "prompt", "temperature", "max_tokens", "stream"}),
     ],
 )
 async def test_the_schema_shows_each_parameter_as_form_field_and_in_the_query(
@@ -148,6 +150,9 @@ async def test_the_schema_shows_each_parameter_as_form_field_and_in_the_query(
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["properties"]) == {file, *fields}
     assert form["required"] == [file]
+    json = operation["requestBody"]["content"].get("application/json")
+    assert json is None or set(json["schema"]["properties"]) == {"image", "url", *fields}
+    assert (json is None) == (file == "files")
     assert set(operation["responses"]) == {"200", "400", "404", "413", "500", "503", "504"}
 
 

@@ -48,11 +48,12 @@ class Server:
         cwd: Path = ROOT,
         home: Path | None = None,
         port: int | None = None,
+        threads: int = 1,
         **settings: object,
     ) -> None:
         """settings: of the service, `queue_size=1` being CHATVLM_QUEUE_SIZE.
 
-        home: BENTOML_HOME; by default one of its own.
+        home: BENTOML_HOME; by default one of its own. threads: of a model's matrix products.
         """
         self._target = target
         self._cwd = cwd
@@ -69,7 +70,7 @@ class Server:
             "BENTOML_DO_NOT_TRACK": "True",
             "HF_HOME": str(self._folder / "hub"),
             "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(threads),
             "TMPDIR": str(self.temporary),
             **{f"CHATVLM_{name.upper()}": str(value) for name, value in settings.items()},
         }
@@ -131,6 +132,14 @@ class Server:
     def runners(self, model: str) -> list[psutil.Process]:
         """The processes that serve one model."""
         return [process for process in self.children() if _named(process, "--service-name", model)]
+
+    def memory(self) -> int:
+        """Bytes that its processes hold together, what they share counted once for all."""
+        held = 0
+        for process in self.children():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                held += process.memory_full_info().pss
+        return held
 
     def new_log(self) -> str:
         """What was logged since the last call."""

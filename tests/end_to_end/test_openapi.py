@@ -1,5 +1,6 @@
 """Whatever the schema of the service allows, and some of what it does not, gets a fit answer."""
 
+import base64
 from typing import Any
 
 import hypothesis
@@ -25,6 +26,8 @@ CHECKS: list = [
 ]
 FILES = {"file", "files"}
 PAGE = encode(render(ENGLISH[:1]))
+DATA_URL = f"data:image/png;base64,{base64.b64encode(PAGE).decode()}"
+SHOWN = {"type": "image_url", "image_url": {"url": DATA_URL}}
 
 
 SCHEMA = schemathesis.openapi.from_dict(app.openapi())
@@ -50,6 +53,12 @@ def test_nor_is_one_whose_file_is_a_page(case: schemathesis.Case, reader: Server
     form |= dict.fromkeys(FILES & set(form), PAGE)
     # No random name is a model's, and no two random values are the same.
     form.pop("model", None)
+    if "messages" in form:
+        said = [SHOWN, {"type": "text", "text": "What?"}]
+        form |= {"model": "tesseract", "messages": [{"role": "user", "content": said}]}
+    elif case.media_type == "application/json":
+        form.pop("url", None)
+        form["image"] = DATA_URL
     for name in ("model", *form):
         case.query.pop(name, None)
     case.call_and_validate(base_url=str(reader.client.base_url), checks=CHECKS)

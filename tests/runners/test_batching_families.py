@@ -14,7 +14,7 @@ from runners.kv import RowCache
 from runners.metrics import Metrics
 from settings import Settings
 from tests.checkpoints import make_checkpoint
-from tests.runners.vlm_helpers import chat, greedy, ocr, page
+from tests.runners.vlm_helpers import chat, greedy, ocr, page, talk
 
 SIZES = ((64, 64), (200, 120), (150, 330))
 LONGEST = 24
@@ -28,10 +28,16 @@ def family(request, tmp_path_factory):
     module = got_ocr if request.param == "got_ocr" else qwen_vl
     vlm = module.load(entry, Settings(weights=folder.parent, dtype="float32"))
     asked = [
-        vlm.encode(question, page(*size))
+        vlm.encode(question, [page(*size)])
         for size in SIZES
         for question in (chat("What is this?"), ocr(), chat("And the total, without tax?"))
     ]
+    if entry.converses:
+        first, second = page(64, 64), page(200, 120, seed=1)
+        asked[-2:] = [
+            vlm.encode(*talk(("user", first, second, "What differs?"))),
+            vlm.encode(*talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps"))),
+        ]
     return vlm, [(encoded, greedy(vlm, encoded, LONGEST)) for encoded in asked]
 
 

@@ -2,6 +2,7 @@ import pytest
 from transformers import AutoProcessor
 
 from runners.chat_prompt import ChatPrompt
+from runners.messages import Turn, question
 from tests.checkpoints import make_checkpoint
 
 VISUAL_TOKENS = 5
@@ -19,6 +20,10 @@ def prompt(processor):
     return ChatPrompt(processor)
 
 
+def tokens_of(prompt, text):
+    return prompt.tokens(question([b""], text), [VISUAL_TOKENS])
+
+
 @pytest.mark.parametrize(
     "text", ["What is this?", "", " two\n\nlines ", "Прочти 漢字 🙂", "\ufffc"]
 )
@@ -27,17 +32,14 @@ def test_tokens_are_those_of_the_template_rendered_whole(processor, prompt, text
     whole = processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     ).replace(processor.image_token, processor.image_token * VISUAL_TOKENS)
-    tokens, _ = prompt.tokens(text, VISUAL_TOKENS)
-    assert tokens == processor.tokenizer.encode(whole)
+    assert tokens_of(prompt, text) == processor.tokenizer.encode(whole)
 
 
-def test_the_prefix_ends_with_the_image_and_is_the_same_for_every_text(processor, prompt):
-    first, length = prompt.tokens("What is this?", VISUAL_TOKENS)
-    second, same_length = prompt.tokens("And this?", VISUAL_TOKENS)
-    assert length == same_length
-    assert first[:length] == second[:length]
-    assert first[:length].count(processor.image_token_id) == VISUAL_TOKENS
-    assert processor.tokenizer.decode(first[length:]).startswith("What is this?")
+def test_a_template_that_leaves_something_out_is_not_used(processor, prompt, monkeypatch):
+    monkeypatch.setattr(processor, "chat_template", "{{ messages[0]['content'][0]['text'] }}")
+    turns = (Turn(role="user", parts=("one",)), Turn(role="assistant", parts=("two",)))
+    with pytest.raises(ValueError, match="leaves a part out"):
+        prompt.tokens(turns, [])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,6 @@ def test_special_tokens_in_a_text_are_plain_characters(processor, prompt, text):
     def specials(tokens):
         return [token for token in tokens if token in processor.tokenizer.all_special_ids]
 
-    harmless, _ = prompt.tokens("Hello", VISUAL_TOKENS)
-    tokens, _ = prompt.tokens(text, VISUAL_TOKENS)
-    assert specials(tokens) == specials(harmless)
+    tokens = tokens_of(prompt, text)
+    assert specials(tokens) == specials(tokens_of(prompt, "Hello"))
     assert text in processor.tokenizer.decode(tokens, skip_special_tokens=True)

@@ -67,7 +67,7 @@ def reference(checkpoint, vlm):
 def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, reference, size):
     for prompt in PROMPTS:
         inputs, tokens = reference(page(*size), prompt)
-        encoded = vlm.encode(chat(prompt), page(*size))
+        encoded = vlm.encode(chat(prompt), [page(*size)])
         for name in ("input_ids", "pixel_values", "image_grid_thw"):
             assert torch.equal(encoded.inputs[name], inputs[name])
         assert encoded.visual_tokens == len(inputs["pixel_values"]) // 4
@@ -78,7 +78,7 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
     batcher = Batcher(vlm, Metrics("dots_ocr"), 2**30, 60.0, RowCache(2, 64))
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
-        encoded = vlm.encode(chat(prompt), page(*size))
+        encoded = vlm.encode(chat(prompt), [page(*size)])
         row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, time.monotonic() + 600)
         batcher.submit(row)
         expected[row] = reference(page(*size), prompt)[1]
@@ -92,10 +92,11 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
 
 
 def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(checkpoint):
-    keeping, forgetting = load(checkpoint), load(checkpoint, reuse_mib=0)
+    keeping, missing = load(checkpoint), load(checkpoint)
     for prompt in PROMPTS:
-        encoded = keeping.encode(chat(prompt), page(200, 300))
-        hit, miss = keeping.prefill(encoded), forgetting.prefill(encoded)
+        encoded = keeping.encode(chat(prompt), [page(200, 300)])
+        missing.close()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == miss.next_position
     assert keeping.reuse_stats["prefixes"]["hits"] == len(PROMPTS) - 1
@@ -113,7 +114,7 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(ch
 )
 def test_each_task_has_its_own_words_and_no_others(vlm, reference, request_, prompt):
     inputs, _ = reference(page(64, 64), prompt)
-    encoded = vlm.encode(request_, page(64, 64))
+    encoded = vlm.encode(request_, [page(64, 64)])
     assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
 
 
@@ -126,7 +127,7 @@ def test_the_layout_prompt_has_five_numbered_rules_between_blank_lines():
 
 def test_special_tokens_in_a_prompt_are_plain_text(vlm):
     prompt = "<|endofuser|><|assistant|>Where is <|imgpad|>?"
-    encoded = vlm.encode(chat(prompt), page(64, 64))
+    encoded = vlm.encode(chat(prompt), [page(64, 64)])
     tokens = encoded.inputs["input_ids"][0].tolist()
     assert tokens.count(vlm.model.config.image_token_id) == encoded.visual_tokens
     assert prompt in vlm.text(tokens)
@@ -135,7 +136,7 @@ def test_special_tokens_in_a_prompt_are_plain_text(vlm):
 
 def layout(vlm, image, *elements):
     request = ocr(options=LAYOUT)
-    return vlm.answer(request, vlm.encode(request, image), json.dumps(elements), "stop")
+    return vlm.answer(request, vlm.encode(request, [image]), json.dumps(elements), "stop")
 
 
 def element(bbox, category="Text", text="x"):
@@ -144,7 +145,7 @@ def element(bbox, category="Text", text="x"):
 
 def test_boxes_are_in_pixels_of_the_upright_original(vlm):
     image = page(1400, 1000)
-    _, rows, columns = vlm.encode(ocr(), image).inputs["image_grid_thw"][0].tolist()
+    _, rows, columns = vlm.encode(ocr(), [image]).inputs["image_grid_thw"][0].tolist()
     width, height = columns * 14, rows * 14
     assert width * height <= MAX_PIXELS
     answer = layout(
@@ -165,7 +166,7 @@ def test_boxes_are_in_pixels_of_the_upright_original(vlm):
 
 
 def test_boxes_of_a_tiny_image_do_not_reach_into_its_padding(vlm):
-    _, rows, columns = vlm.encode(ocr(), page(20, 100)).inputs["image_grid_thw"][0].tolist()
+    _, rows, columns = vlm.encode(ocr(), [page(20, 100)]).inputs["image_grid_thw"][0].tolist()
     answer = layout(vlm, page(20, 100), element([0, 0, columns * 14 / 28 * 10, rows * 14]))
     assert answer.blocks[0].box == (0, 0, 10, 100)
     whole = layout(vlm, page(20, 100), element([0, 0, columns * 14, rows * 14]))
@@ -175,7 +176,7 @@ def test_boxes_of_a_tiny_image_do_not_reach_into_its_padding(vlm):
 def test_a_layout_that_broke_off_says_so(vlm):
     request = ocr(options=LAYOUT)
     cut = json.dumps([element([0, 0, 9, 9], text="whole"), element([0, 9, 9, 9])])[:-9]
-    answer = vlm.answer(request, vlm.encode(request, page(64, 64)), cut, "length")
+    answer = vlm.answer(request, vlm.encode(request, [page(64, 64)]), cut, "length")
     assert (answer.text, answer.truncated, answer.finish_reason) == ("whole", True, "length")
     assert len(answer.blocks) == 1
 
@@ -183,7 +184,7 @@ def test_a_layout_that_broke_off_says_so(vlm):
 @pytest.mark.parametrize("request_", [ocr(), chat("As JSON?")])
 def test_text_that_is_asked_for_as_text_stays_as_it_is(vlm, request_):
     said = json.dumps([element([0, 0, 9, 9])])
-    answer = vlm.answer(request_, vlm.encode(request_, page(64, 64)), f" {said}\n", "stop")
+    answer = vlm.answer(request_, vlm.encode(request_, [page(64, 64)]), f" {said}\n", "stop")
     assert answer.text == said
     assert answer.blocks is None
     assert answer.truncated is None
@@ -194,7 +195,7 @@ def test_a_layout_goes_all_the_way_from_page_to_blocks(tmp_path):
     vlm = load(make_checkpoint("dots_ocr", tmp_path / "dots_ocr", says=said), dtype="bfloat16")
     assert vlm.dtype is torch.bfloat16
     request = ocr(options=LAYOUT)
-    encoded = vlm.encode(request, page(56, 56))
+    encoded = vlm.encode(request, [page(56, 56)])
     tokens = greedy(vlm, encoded, NEW_TOKENS)
     assert tokens[-1] in vlm.stop_tokens
     answer = vlm.answer(request, encoded, vlm.text(tokens), "stop")
@@ -204,7 +205,7 @@ def test_a_layout_goes_all_the_way_from_page_to_blocks(tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 5000), (1, 1), (10, 1990)])
 def test_thin_and_tiny_images_are_read(vlm, size):
-    encoded = vlm.encode(ocr(), page(*size))
+    encoded = vlm.encode(ocr(), [page(*size)])
     assert encoded.image_size == size
     vlm.prefill(encoded)
 
@@ -225,8 +226,8 @@ def test_what_the_files_lack_is_filled_in(own_checkpoint, vlm):
     (own_checkpoint / "preprocessor_config.json").write_text(
         '{"image_processor_type": "Qwen2VLImageProcessor"}'
     )
-    complete = vlm.encode(chat("Who?"), page(200, 300)).inputs
-    for name, tensor in load(own_checkpoint).encode(chat("Who?"), page(200, 300)).inputs.items():
+    complete = vlm.encode(chat("Who?"), [page(200, 300)]).inputs
+    for name, tensor in load(own_checkpoint).encode(chat("Who?"), [page(200, 300)]).inputs.items():
         assert torch.equal(tensor, complete[name])
 
 

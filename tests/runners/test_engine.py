@@ -14,7 +14,7 @@ from PIL import Image
 
 from runners.catalog import Entry
 from runners.engine import VlmEngine
-from runners.messages import Answer, Piece, Refusal, Request, Usage, Why
+from runners.messages import Answer, Piece, Refusal, Request, Usage, Why, question
 from settings import Settings
 from tests.text_vlm import TextVlm, prompt
 
@@ -49,9 +49,9 @@ class Text(TextVlm):
         super().__init__()
         self.family = family
 
-    def encode(self, request, image):
+    def encode(self, request, images):
         self.family.may_encode.wait(30)
-        return super().encode(request, image)
+        return super().encode(request, images)
 
     def decode(self, tokens, positions, mask, cache):
         logits = super().decode(tokens, positions, mask, cache)
@@ -94,7 +94,8 @@ def ask(text: str = "page", new: int = 20, seconds: float = 60, image: bytes = b
         file = io.BytesIO()
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
-    return Request(task="chat", image=image, time_limit=seconds, prompt=text, max_tokens=new)
+    turns = question([image], text)
+    return Request(task="chat", turns=turns, time_limit=seconds, max_tokens=new)
 
 
 def alone(text: str, new: int = 20) -> str:
@@ -159,6 +160,47 @@ async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):
     assert all(isinstance(piece, Piece) and piece.text for piece in pieces)
     assert len(pieces) > 5
     assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
+
+
+@pytest.mark.parametrize("new", [60, 12])
+async def test_a_text_ends_before_its_stop_text_and_its_row_leaves(engine, family, new):
+    whole = alone("page", 60)
+    stop = whole[9:11]
+    end = whole.index(stop)
+    request = ask(new=new).model_copy(update={"stop": ("no such text", stop)})
+    answer = await engine.answer(request)
+    assert (answer.text, answer.finish_reason) == (whole[:end], "stop")
+    tokens = answer.usage.completion_tokens
+    assert alone("page", tokens).endswith(stop)
+    *pieces, streamed = [item async for item in engine.stream(request)]
+    assert "".join(piece.text for piece in pieces) == streamed.text == answer.text
+    await until_rows(engine, 0)
+
+
+async def test_a_row_ends_at_its_stop_text_long_before_its_last_token(engine, family):
+    family.endless = True
+    endless = ask(new=100_000).model_copy(update={"stop": ("\x07",)})
+    answer = await engine.answer(endless)
+    assert answer.finish_reason == "stop"
+    await until_rows(engine, 0)
+
+
+async def test_a_stop_text_that_never_comes_changes_nothing(engine):
+    request = ask(new=60).model_copy(update={"stop": ("no such text", alone("page", 60) + "!")})
+    *pieces, answer = [item async for item in engine.stream(request)]
+    assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
+
+
+async def test_equal_seeds_draw_equally_beside_any_neighbour(engine):
+    def drawn(seed: int, **more: object) -> Request:
+        return ask(new=30).model_copy(update={"temperature": 1.0, "seed": seed} | more)
+
+    requests = [drawn(1), drawn(2), drawn(1), drawn(1, top_p=0.0), ask(new=30)]
+    first, other, again, nucleus, greedy = [
+        answer.text for answer in await asyncio.gather(*map(engine.answer, requests))
+    ]
+    assert first == again != other
+    assert nucleus == greedy == alone("page", 30)
 
 
 async def test_a_broken_image_is_refused_and_harms_nobody(engine):

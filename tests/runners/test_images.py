@@ -56,7 +56,7 @@ def refusal(data: bytes) -> tuple[Why, str]:
 BROKEN = (Why.BAD_IMAGE, "The image is broken or truncated: it could not be decoded.")
 NO_IMAGE = (
     Why.BAD_IMAGE,
-    "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF or WebP.",
+    "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
 )
 
 

@@ -9,12 +9,29 @@ from runners.catalog import CATALOG
 from runners.messages import Refusal, Why
 from settings import Settings
 from tests.checkpoints import make_checkpoint
-from tests.runners.vlm_helpers import chat, greedy, greedy_together, ocr, page
+from tests.runners.vlm_helpers import chat, greedy, greedy_together, ocr, page, talk
 
 MAX_PIXELS = 100_000
 SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))
 PROMPTS = ("What is this?", "", "Прочти 漢字 🙂\n\nline  two ")
 NEW_TOKENS = 10
+PICTURES = page(200, 300), page(400, 100, seed=1)
+CONVERSATIONS = {
+    "several images": [("user", *PICTURES, "What differs?")],
+    "words before and between": [("user", "\nThis:", PICTURES[0], " and\n", PICTURES[1], "")],
+    "an image in each of two turns": [
+        ("user", PICTURES[0], "What is this?"),
+        ("assistant", "A fox,\n"),
+        ("user", "And this?", PICTURES[1]),
+    ],
+    "a system's word and an old image": [
+        ("system", " Be brief. "),
+        ("user", PICTURES[1], "What is this?"),
+        ("assistant", "\n\nA dog."),
+        ("user", "Прочти 漢字 🙂"),
+    ],
+    "no image": [("user", "The quick "), ("assistant", "brown fox"), ("user", "jumps")],
+}
 
 
 @pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen3_vl_2b"])
@@ -40,7 +57,7 @@ def vlm(load):
 
 @pytest.fixture(scope="module")
 def reference(checkpoint):
-    """What the library itself makes of an image and a prompt: its inputs and its tokens."""
+    """What the library itself makes of a conversation: its inputs and its tokens."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(checkpoint)
     size = {
@@ -48,10 +65,13 @@ def reference(checkpoint):
         "longest_edge": MAX_PIXELS,
     }
 
-    def reference(image, prompt):
-        content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
+    def part(part):
+        kind = "text" if isinstance(part, str) else "image"
+        return {"type": kind, kind: part}
+
+    def reference(*turns):
         inputs = processor.apply_chat_template(
-            [[{"role": "user", "content": content}]],
+            [[{"role": role, "content": [*map(part, parts)]} for role, *parts in turns]],
             tokenize=True,
             add_generation_prompt=True,
             return_dict=True,
@@ -67,34 +87,75 @@ def reference(checkpoint):
 @pytest.mark.parametrize("size", SIZES)
 def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
     for prompt in PROMPTS:
-        inputs, tokens = reference(page(*size), prompt)
-        encoded = vlm.encode(chat(prompt), page(*size))
+        inputs, tokens = reference(("user", page(*size), prompt))
+        encoded = vlm.encode(chat(prompt), [page(*size)])
         for name in ("input_ids", "pixel_values", "image_grid_thw"):
             assert torch.equal(encoded.inputs[name], inputs[name])
         assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
 
+@pytest.mark.parametrize("turns", CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_a_conversation_is_that_of_the_library_and_gets_its_tokens(vlm, reference, turns):
+    inputs, tokens = reference(*turns)
+    encoded = vlm.encode(*talk(*turns))
+    for name in {"input_ids", "pixel_values", "image_grid_thw"} & set(inputs):
+        assert torch.equal(encoded.inputs[name], inputs[name])
+    for _ in range(2):  # missed, then reused
+        assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load):
+    keeping, missing = load(), load()
+    said = CONVERSATIONS["several images"]
+    for turns in (said, [*said, ("assistant", "Two."), ("user", "Sure?")]):
+        encoded = keeping.encode(*talk(*turns))
+        missing.close()
+        assert torch.equal(keeping.prefill(encoded).logits, missing.prefill(encoded).logits)
+    assert keeping.reuse_stats["prefixes"]["hits"] == 1
+
+
+def test_the_same_images_in_another_order_or_after_other_words_are_not_taken_for_these(vlm):
+    first, second = PICTURES
+    asked = [
+        [("user", first, second, "Which?")],
+        [("user", second, first, "Which?")],
+        [("user", first, "or", second, "Which?")],
+        [("system", "Be brief."), ("user", first, second, "Which?")],
+    ]
+    logits = [vlm.prefill(vlm.encode(*talk(*turns))).logits for turns in asked]
+    assert not any(torch.equal(logits[0], others) for others in logits[1:])
+
+
 def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
-    rows = [vlm.encode(chat(prompt), page(*size)) for prompt in PROMPTS for size in SIZES[:2]]
+    rows = [vlm.encode(chat(prompt), [page(*size)]) for prompt in PROMPTS for size in SIZES[:2]]
     alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
     for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
         assert together[: len(tokens)] == tokens
 
 
 def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(load):
-    keeping, forgetting = load(), load(reuse_mib=0)
+    keeping, missing = load(), load()
     for prompt in PROMPTS:
-        encoded = keeping.encode(chat(prompt), page(200, 300))
-        hit, miss = keeping.prefill(encoded), forgetting.prefill(encoded)
+        encoded = keeping.encode(chat(prompt), [page(200, 300)])
+        missing.close()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == miss.next_position
     assert keeping.reuse_stats["prefixes"]["hits"] == len(PROMPTS) - 1
+
+
+def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
+    forgetting = load(reuse_mib=0)
+    for turns in CONVERSATIONS.values():
+        encoded = forgetting.encode(*talk(*turns))
+        _, tokens = reference(*turns)
+        assert greedy(forgetting, encoded, NEW_TOKENS) == tokens
     assert forgetting.reuse_stats["prefixes"]["bytes"] == 0
 
 
 def test_features_outlive_the_prefix_and_change_no_logit(load):
     vlm = load()
-    encoded = vlm.encode(chat("What is this?"), page(200, 300))
+    encoded = vlm.encode(chat("What is this?"), [page(200, 300)])
     before = vlm.prefill(encoded).logits
     vlm._prefixes.clear()
     assert torch.equal(vlm.prefill(encoded).logits, before)
@@ -102,25 +163,33 @@ def test_features_outlive_the_prefix_and_change_no_logit(load):
 
 
 def test_another_image_of_the_same_size_is_not_taken_for_the_first(vlm):
-    first = vlm.encode(chat("What is this?"), page(200, 300))
-    second = vlm.encode(chat("What is this?"), page(200, 300, seed=1))
+    first = vlm.encode(chat("What is this?"), [page(200, 300)])
+    second = vlm.encode(chat("What is this?"), [page(200, 300, seed=1)])
     assert first.image_key != second.image_key
     assert not torch.equal(vlm.prefill(first).logits, vlm.prefill(second).logits)
 
 
+def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
+    longest = vlm.model.config.get_text_config().max_position_embeddings
+    request, _ = talk(("user", "fox " * longest))
+    with pytest.raises(Refusal, match=f"at most {longest} tokens") as refused:
+        vlm.encode(request, [])
+    assert refused.value.failure.why is Why.BAD_PARAMETER
+
+
 def test_close_forgets_the_images(vlm):
-    vlm.prefill(vlm.encode(chat(""), page(64, 64)))
+    vlm.prefill(vlm.encode(chat(""), [page(64, 64)]))
     vlm.close()
     assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0, 0]
 
 
 def test_a_prompt_that_names_the_image_token_is_answered(vlm):
-    vlm.prefill(vlm.encode(chat("Where is <|image_pad|>?"), page(64, 64)))
+    vlm.prefill(vlm.encode(chat("Where is <|image_pad|>?"), [page(64, 64)]))
 
 
 def test_ocr_asks_for_the_text_and_names_the_language(vlm):
     def asked(request):
-        return vlm.text(vlm.encode(request, page(64, 64)).inputs["input_ids"][0].tolist())
+        return vlm.text(vlm.encode(request, [page(64, 64)]).inputs["input_ids"][0].tolist())
 
     assert "Read all the text" in asked(ocr())
     assert "Russian" not in asked(ocr())
@@ -130,7 +199,7 @@ def test_ocr_asks_for_the_text_and_names_the_language(vlm):
 
 def test_no_image_has_more_pixels_than_the_limit_of_its_model(load, checkpoint):
     vlm = load(max_pixels_by_model={checkpoint.name: 20_000})
-    encoded = vlm.encode(ocr(), page(1400, 1000))
+    encoded = vlm.encode(ocr(), [page(1400, 1000)])
     patch = vlm._images.patch_size
     assert int(encoded.inputs["image_grid_thw"].prod()) * patch**2 <= 20_000
     assert encoded.image_size == (1400, 1000)
@@ -138,7 +207,7 @@ def test_no_image_has_more_pixels_than_the_limit_of_its_model(load, checkpoint):
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (10, 1990)])
 def test_thin_and_tiny_images_are_read(vlm, size):
-    encoded = vlm.encode(ocr(), page(*size))
+    encoded = vlm.encode(ocr(), [page(*size)])
     assert encoded.image_size == size
     assert encoded.visual_tokens >= 1
     vlm.prefill(encoded)
@@ -146,15 +215,15 @@ def test_thin_and_tiny_images_are_read(vlm, size):
 
 def test_an_image_that_no_padding_helps_is_refused(vlm):
     with pytest.raises(Refusal, match="too long and thin") as refused:
-        vlm.encode(ocr(), page(1, 20_000))
+        vlm.encode(ocr(), [page(1, 20_000)])
     assert refused.value.failure.why is Why.BAD_IMAGE
 
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
     asked = [(chat(prompt), size) for prompt in PROMPTS for size in SIZES] * 4
-    alone = [vlm.encode(request, page(*size)).inputs for request, size in asked]
+    alone = [vlm.encode(request, [page(*size)]).inputs for request, size in asked]
     with ThreadPoolExecutor(4) as threads:
-        together = threads.map(lambda one: vlm.encode(one[0], page(*one[1])).inputs, asked)
+        together = threads.map(lambda one: vlm.encode(one[0], [page(*one[1])]).inputs, asked)
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -172,7 +241,7 @@ def test_text_leaves_special_tokens_out_and_shows_cut_characters(vlm):
 
 
 def test_the_answer_is_the_stripped_text_and_the_image_size(vlm):
-    encoded = vlm.encode(ocr(), page(64, 80))
+    encoded = vlm.encode(ocr(), [page(64, 80)])
     answer = vlm.answer(ocr(), encoded, " two\n lines \n", "stop")
     assert answer.text == "two\n lines"
     assert (answer.image_size, answer.finish_reason) == ((64, 80), "stop")
@@ -182,6 +251,6 @@ def test_a_checkpoint_that_says_something_says_just_that(checkpoint, tmp_path):
     make_checkpoint(checkpoint.name, tmp_path / checkpoint.name, says="The quick brown fox")
     vlm = qwen_vl.load(CATALOG[checkpoint.name], Settings(weights=tmp_path, dtype="bfloat16"))
     for size in SIZES[:2]:
-        tokens = greedy(vlm, vlm.encode(ocr(), page(*size)), NEW_TOKENS)
+        tokens = greedy(vlm, vlm.encode(ocr(), [page(*size)]), NEW_TOKENS)
         assert vlm.text(tokens) == "The quick brown fox"
         assert tokens[-1] in vlm.stop_tokens

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import TopPLogitsWarper
 
 from runners.sampling import (
     GREEDY,
@@ -9,6 +10,7 @@ from runners.sampling import (
     Detokeniser,
     Repetition,
     Sampling,
+    StopTexts,
     next_tokens,
     whole,
 )
@@ -47,10 +49,28 @@ def test_tokens_are_drawn_as_often_as_softmax_says():
     assert torch.allclose(share, (logits / temperature).softmax(-1), atol=0.01)
 
 
+@pytest.mark.parametrize("top_p", [0.0, 0.1, 0.5, 0.9, 0.999, 1.0])
+def test_a_token_is_drawn_from_the_nucleus_that_the_library_keeps(top_p):
+    logits = 3 * torch.randn(40, generator=torch.Generator().manual_seed(1))
+    kept = TopPLogitsWarper(top_p)(None, logits[None] / 1.5)[0].softmax(-1)
+    rows = [Sampling(1.5, torch.Generator().manual_seed(seed), top_p) for seed in range(3000)]
+    share = next_tokens(logits.expand(len(rows), -1), rows).bincount(minlength=40) / len(rows)
+    assert not share[kept == 0].any()
+    assert torch.allclose(share, kept, atol=0.03)
+
+
+def test_a_nucleus_changes_nothing_for_the_neighbours():
+    logits = torch.randn(3, 50)
+    rows = [GREEDY, seeded(1.0, 3), Sampling(1.0, torch.Generator().manual_seed(0), 0.01)]
+    alone = next_tokens(logits[1:2], [seeded(1.0, 3)])
+    greedy, drawn, nucleus = next_tokens(logits, rows)
+    assert (greedy, drawn, nucleus) == (logits[0].argmax(), alone[0], logits[2].argmax())
+
+
 def test_the_logits_are_left_as_they_were():
     logits = torch.randn(2, 9)
     before = logits.clone()
-    next_tokens(logits, [seeded(1.0, 0)] * 2)
+    next_tokens(logits, [seeded(1.0, 0), Sampling(1.0, None, 0.5)])
     assert torch.equal(logits, before)
 
 
@@ -130,3 +150,49 @@ def test_only_the_unfinished_character_is_decoded_again():
     for byte in ("Съешь ещё этих мягких французских булок 😀" * 20).encode():
         detokeniser.add(byte)
     assert max(lengths) == 4
+
+
+def stopped(pieces: list[str], stops: list[str]) -> str:
+    """What is shown of the pieces."""
+    stop = StopTexts(stops)
+    shown = ""
+    for piece in pieces:
+        shown += stop.add(piece)
+        if stop.met:
+            return shown
+    return shown + stop.rest()
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    st.lists(st.text("ab", max_size=4), max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+)
+def test_a_text_ends_before_the_first_stop_text_that_is_whole(pieces, stops):
+    whole_text = "".join(pieces)
+    ends = [whole_text.find(stop) for stop in stops if stop in whole_text]
+    shown = stopped(list(whole_text), stops)
+    if not ends:
+        assert shown == stopped(pieces, stops) == whole_text
+    else:
+        assert whole_text.startswith(shown)
+        assert any(whole_text[len(shown) :].startswith(stop) for stop in stops)
+        assert not any(stop in shown for stop in stops)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 99])
+def test_a_stop_text_is_found_however_the_text_is_cut(size):
+    text = "one two<stop>three"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert stopped(pieces, ["<stop>", "four"]) == "one two"
+
+
+def test_what_may_begin_a_stop_text_is_shown_once_it_does_not():
+    stop = StopTexts(["<stop>"])
+    assert [stop.add(piece) for piece in ("a<", "st", "<s", "tay")] == ["a", "", "<st", "<stay"]
+    assert (stop.rest(), stop.met) == ("", False)
+
+
+def test_without_stop_texts_nothing_is_held_back():
+    stop = StopTexts([])
+    assert (stop.add("any"), stop.rest(), stop.met) == ("any", "", False)

@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 
 from runners.catalog import CATALOG
-from runners.messages import Answer, Options, Piece, Refusal, Request, Why
+from runners.messages import Answer, Options, Piece, Refusal, Request, Usage, Why, question
 from runners.tesseract import TesseractEngine, find_tessdata
 from settings import Settings
-from tests.pages import ENGLISH, RUSSIAN, encode, render
+from tests.pages import ENGLISH, RUSSIAN, encode, render, size_of
 
 ENTRY = CATALOG["tesseract"]
 PAGE = encode(render(ENGLISH))
 LONG_PAGE = encode(render(ENGLISH * 40))
 
 
-def ask(image: bytes = PAGE, **fields: object) -> Request:
-    return Request.model_validate({"task": "ocr", "image": image, "time_limit": 30} | fields)
+def ask(*images: bytes, prompt: str | None = None, **fields: object) -> Request:
+    """To read the page, or to answer the prompt from the pages."""
+    turns = question(images or [PAGE], *([] if prompt is None else [prompt]))
+    task = "ocr" if prompt is None else "chat"
+    return Request.model_validate({"task": task, "turns": turns, "time_limit": 30} | fields)
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ async def test_a_language_without_trained_data_is_read_with_a_warning(
 
 
 async def test_a_question_is_answered_from_the_page(engine: TesseractEngine) -> None:
-    answer = await engine.answer(ask(task="chat", prompt="What will the repairs cost?"))
+    answer = await engine.answer(ask(prompt="What will the repairs cost?"))
     assert answer.text == ENGLISH[2]
     assert answer.prompt_used is True
     assert answer.lines is not None
@@ -82,8 +85,38 @@ async def test_a_question_is_answered_from_the_page(engine: TesseractEngine) -> 
 
 
 async def test_max_tokens_cuts_an_answer_between_words(engine: TesseractEngine) -> None:
-    answer = await engine.answer(ask(task="chat", prompt="Read the text", max_tokens=3))
+    answer = await engine.answer(ask(prompt="Read the text", max_tokens=3))
     assert (answer.text, answer.finish_reason) == ("Minutes of the", "length")
+
+
+async def test_a_question_is_answered_from_all_the_images_shown(engine: TesseractEngine) -> None:
+    pages = [encode(render(ENGLISH[:3])), encode(render(ENGLISH[3:]))]
+    answer = await engine.answer(ask(*pages, prompt="When is the next meeting?"))
+    assert answer.text == ENGLISH[4]
+    assert [(line.text, line.page) for line in answer.lines or ()] == [(ENGLISH[4], 2)]
+    answer = await engine.answer(ask(*pages, prompt="Read the text"))
+    assert answer.text == "\n".join(ENGLISH[:3]) + "\n\n" + "\n".join(ENGLISH[3:])
+    answer = await engine.answer(ask(*pages, prompt="Describe this"))
+    sizes = [f"{width} x {height}" for width, height in map(size_of, pages)]
+    assert ", ".join(sizes) in answer.text
+
+
+async def test_a_question_without_an_image_is_refused(engine: TesseractEngine) -> None:
+    asked = ask(prompt="What?").model_copy(update={"turns": question([], "What?")})
+    with pytest.raises(Refusal) as refusal:
+        await engine.answer(asked)
+    assert refusal.value.failure.why is Why.BAD_PARAMETER
+
+
+async def test_an_answer_ends_before_its_stop_text(engine: TesseractEngine) -> None:
+    answer = await engine.answer(ask(prompt="Read the text", stop=("the chair", "nine")))
+    assert answer.text == f"{ENGLISH[0]}\nThe meeting was opened at "
+    assert answer.finish_reason == "stop"
+
+
+async def test_the_words_of_an_answer_are_counted(engine: TesseractEngine) -> None:
+    answer = await engine.answer(ask(prompt="What will the repairs cost?"))
+    assert answer.usage == Usage(prompt_tokens=6, visual_tokens=0, completion_tokens=12)
 
 
 async def test_a_stream_ends_with_the_answer_that_its_pieces_make(engine: TesseractEngine) -> None:

@@ -7,7 +7,8 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import DynamicCache
 
-from runners.messages import Request
+from runners import messages
+from runners.messages import Request, Turn, question
 from runners.vlm import Encoded, Prefilled, Vlm
 
 
@@ -24,11 +25,24 @@ def page(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def chat(prompt: str) -> Request:
-    return Request(task="chat", image=b"", time_limit=30, prompt=prompt)
+    return Request(task="chat", turns=question([b""], prompt), time_limit=30)
+
+
+def talk(*turns: tuple[str, *tuple[str | Image.Image, ...]]) -> tuple[Request, list[Image.Image]]:
+    """A conversation and its pictures; of each turn the role, then what is said and shown."""
+    pictures = [part for _, *parts in turns for part in parts if not isinstance(part, str)]
+    said = tuple(
+        Turn(
+            role=role,
+            parts=tuple(p if isinstance(p, str) else messages.Image(data=b"") for p in parts),
+        )
+        for role, *parts in turns
+    )
+    return Request(task="chat", turns=said, time_limit=30), pictures
 
 
 def ocr(**fields: object) -> Request:
-    return Request(task="ocr", image=b"", time_limit=30, **fields)
+    return Request(task="ocr", turns=question([b""]), time_limit=30, **fields)
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:

@@ -1,0 +1,58 @@
+"""What a runner holds before its model is loaded, while it serves, and once it is unloaded.
+
+`python -m benchmarks.memory` loads a random Qwen3-VL of 123M parameters as its runner does, asks it
+eight questions at once and unloads it, again and again. On the CPU it is the process' resident
+memory that counts (torch imported, which an idle runner has not; the first load brings in kernels
+that stay), on a GPU what torch has reserved.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from benchmarks.random_qwen import MODEL, make_requests, make_weights
+from runners.catalog import CATALOG
+from runners.engine import VlmEngine
+from runners.messages import Request, question
+from settings import MIB, Settings
+
+ROUNDS = 3
+QUESTIONS = 8
+
+
+async def main(weights: Path) -> None:
+    engine = VlmEngine(CATALOG[MODEL], Settings(weights=weights, dtype="float32"))
+    requests = [
+        Request(
+            task="chat",
+            turns=question([asked.png], asked.prompt),
+            time_limit=600,
+            max_tokens=asked.new_tokens,
+        )
+        for asked in make_requests(QUESTIONS, (16, 32), (300, 640))
+    ]
+    print("| before, MiB | serving, MiB | unloaded, MiB | unloaded / before |\n|---|---|---|---|")
+    for _ in range(ROUNDS):
+        before = held_mib()
+        await engine.load()
+        await asyncio.gather(*map(engine.answer, requests))
+        serving = held_mib()
+        await engine.unload()
+        after = held_mib()
+        print(f"| {before:.0f} | {serving:.0f} | {after:.0f} | {after / max(before, 1):.3f} |")
+    await engine.close()
+
+
+def held_mib() -> float:
+    if torch.cuda.is_available():
+        return sum(map(torch.cuda.memory_reserved, range(torch.cuda.device_count()))) / MIB
+    return float(psutil.Process().memory_info().rss) / MIB
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        make_weights(Path(folder))
+        asyncio.run(main(Path(folder)))

@@ -1,0 +1,205 @@
+"""Ways to run the same requests in this process: what batching in flight is measured beside."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import ProcessorMixin, Qwen3VLForConditionalGeneration
+from transformers.cache_utils import DynamicLayer
+
+from benchmarks.random_qwen import Asked
+from runners.batcher import Batcher, Row
+from runners.kv import RowCache
+from runners.messages import Request, question
+from runners.metrics import Metrics
+from runners.qwen_vl import QwenVl
+
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    """Until the last answer."""
+    mean_wait: float
+    """From a request's arrival to its answer, seconds."""
+    tokens: int
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+Scheme = Callable[[Sequence[Asked], Sequence[float]], Measured]
+"""Requests and the seconds after which each arrives, ascending."""
+
+
+def compare(
+    title: str, requests: Sequence[Asked], arrivals: Sequence[float], schemes: dict[str, Scheme]
+) -> dict[str, Measured]:
+    """Prints each scheme's figures, and the last scheme's as ratios to each of them.
+
+    Of `ROUNDS` in turn the fastest counts, as what else a machine does only slows it.
+    """
+    runs: dict[str, list[Measured]] = {name: [] for name in schemes}
+    for _ in range(ROUNDS):
+        for name, scheme in schemes.items():
+            runs[name].append(scheme(requests, arrivals))
+    fastest = {name: max(figures, key=lambda run: run.rate) for name, figures in runs.items()}
+    best = list(schemes)[-1]
+    ours = fastest[best]
+    print(
+        f"\n{title}\n\n| | tokens/s | s to an answer | {best}: tokens/s | s to an answer |\n"
+        "|---|---|---|---|---|"
+    )
+    for name, run in fastest.items():
+        faster, wait = ours.rate / run.rate, ours.mean_wait / run.mean_wait
+        figures = f"{run.rate:.1f} | {run.mean_wait:.2f} | x{faster:.2f} | x{wait:.2f}"
+        print(f"| {name} | {figures} |", flush=True)
+    return fastest
+
+
+def generating(
+    model: Qwen3VLForConditionalGeneration, processor: ProcessorMixin, batch: int
+) -> Scheme:
+    """The library's `generate` on up to `batch` requests that are there."""
+
+    def run(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
+        start, waits, done = time.monotonic(), [], 0
+        while done < len(requests):
+            while time.monotonic() - start < arrivals[done]:
+                time.sleep(0.001)
+            now = time.monotonic() - start
+            end = done + 1
+            while end < len(requests) and end - done < batch and arrivals[end] <= now:
+                end += 1
+            generate(model, processor, requests[done:end])
+            now = time.monotonic() - start
+            waits += [now - arrival for arrival in arrivals[done:end]]
+            done = end
+        tokens = sum(asked.new_tokens for asked in requests)
+        return Measured(time.monotonic() - start, sum(waits) / len(waits), tokens)
+
+    return run
+
+
+@torch.inference_mode()
+def generate(
+    model: Qwen3VLForConditionalGeneration, processor: ProcessorMixin, requests: Sequence[Asked]
+) -> list[list[int]]:
+    """The new tokens of each; the batch goes on until the longest is done."""
+    turns = [
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image", "image": asked.image},
+                    {"type": "text", "text": asked.prompt},
+                ],
+            }
+        ]
+        for asked in requests
+    ]
+    inputs = processor.apply_chat_template(
+        turns,
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left"},
+    )
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    longest = max(asked.new_tokens for asked in requests)
+    made = model.generate(**inputs, max_new_tokens=longest)[:, inputs["input_ids"].shape[1] :]
+    return [row[: asked.new_tokens] for row, asked in zip(made.tolist(), requests, strict=True)]
+
+
+def batching(vlm: QwenVl, cache: Callable[[], RowCache] = RowCache) -> Scheme:
+    """This project's batcher."""
+
+    def run(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
+        batcher = make_batcher(vlm, cache())
+        batcher.start()
+        waits: list[float] = []
+        rows: list[Row] = []
+
+        def note(due: float, _: object) -> None:
+            waits.append(time.monotonic() - due)
+
+        start = time.monotonic()
+        for asked, arrival in zip(requests, arrivals, strict=True):
+            while time.monotonic() - start < arrival:
+                time.sleep(0.001)
+            row = make_row(vlm, asked)
+            row.future.add_done_callback(partial(note, start + arrival))
+            batcher.submit(row)
+            rows.append(row)
+        tokens = sum(len(row.future.result().tokens) for row in rows)
+        seconds = time.monotonic() - start
+        batcher.close()
+        vlm.close()  # what is kept for reuse is kept within one run
+        return Measured(seconds, sum(waits) / len(waits), tokens)
+
+    return run
+
+
+def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
+    """With no bound that requests of a benchmark come near."""
+    return Batcher(vlm, Metrics("benchmark"), kv_budget=2**33, step_target=60.0, cache=cache)
+
+
+def make_row(vlm: QwenVl, asked: Asked) -> Row:
+    request = Request(task="chat", turns=question([b""], asked.prompt), time_limit=0)
+    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, float("inf"))
+
+
+class ConcatenatingCache(RowCache):
+    """Rows that end at the same column, left-padded, each step a concatenation: the baseline."""
+
+    def join(self, prompt: Sequence[tuple[Tensor, Tensor]]) -> None:
+        if not self.lengths:
+            self.layers = [DynamicLayer() for _ in prompt]
+        length = prompt[0][0].shape[2]
+        width = max(self.width, length)
+        for layer, (keys, values) in zip(self.layers, prompt, strict=True):
+            if not self.lengths:
+                layer.update(keys, values)
+            else:
+                layer.keys = torch.cat([_padded(layer.keys, width), _padded(keys, width)])
+                layer.values = torch.cat([_padded(layer.values, width), _padded(values, width)])
+        self.lengths.append(length)
+
+    def leave(self, row: int) -> None:
+        last = len(self.lengths) - 1
+        order = [last if kept == row else kept for kept in range(last)]
+        self.lengths = [self.lengths[kept] for kept in order]
+        for layer in self.layers:
+            layer.batch_select_indices(torch.tensor(order, dtype=torch.long))
+            if order:
+                layer.keys = layer.keys[:, :, -self.width :]
+                layer.values = layer.values[:, :, -self.width :]
+
+    def open(self) -> Tensor:
+        width = self.width + 1
+        first = torch.tensor([width - 1 - length for length in self.lengths])
+        return torch.arange(width) >= first[:, None]
+
+    def release(self) -> None:
+        self.lengths = []
+        self.layers = []
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 0
+
+
+def _padded(tensor: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(tensor, (0, 0, width - tensor.shape[2], 0))

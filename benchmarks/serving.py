@@ -1,0 +1,251 @@
+"""The requests of `benchmarks.batching` over HTTP: `python -m benchmarks.serving`.
+
+- transformers serve: the library's own server (optional: `pip install openai`), which runs vision
+  models one request at a time;
+- batchable: BentoML's own batching around `generate`, at most 16 rows;
+- in process: this project's batcher, without HTTP;
+- service: the whole of it, gateway and runner.
+
+16 requests, all there at the start; arriving at random over the time that the batcher needed for
+them in process; then of a number of clients each of which asks again once it is answered.
+"""
+
+import argparse
+import asyncio
+import base64
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import torch
+from transformers.utils.import_utils import is_openai_available
+
+from benchmarks.random_qwen import (
+    MODEL,
+    Asked,
+    arrivals_over,
+    load_served,
+    make_requests,
+    make_weights,
+)
+from benchmarks.schemes import Measured, Scheme, batching, compare
+from tests.end_to_end.server import Server, free_port
+
+CLIENTS = (1, 4, 16, 32)
+WARM_UP = 16
+"""Requests of one token: BentoML's batching learns from the first fourteen."""
+START_SECONDS = 120
+
+Start = Callable[[], AbstractContextManager[str]]
+"""A running server's URL."""
+Send = Callable[[aiohttp.ClientSession, Asked], Awaitable[int]]
+"""Asks, and gives the number of tokens made."""
+
+
+def over_http(start: Start, send: Send) -> Scheme:
+    def run(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
+        async def ask_all(http: aiohttp.ClientSession) -> Measured:
+            began = time.monotonic()
+
+            async def ask(asked: Asked, arrival: float) -> tuple[int, float]:
+                await asyncio.sleep(began + arrival - time.monotonic())
+                tokens = await send(http, asked)
+                return tokens, time.monotonic() - began - arrival
+
+            return measured(began, await asyncio.gather(*map(ask, requests, arrivals)))
+
+        with start() as url:
+            return asyncio.run(warm(url, send, requests, ask_all))
+
+    return run
+
+
+async def clients_in_turn(
+    http: aiohttp.ClientSession, send: Send, requests: Sequence[Asked], clients: int
+) -> Measured:
+    """Each client asks the next of the requests once it is answered."""
+    left, answers = iter(requests), list[tuple[int, float]]()
+    began = time.monotonic()
+
+    async def client() -> None:
+        for asked in left:
+            sent = time.monotonic()
+            answers.append((await send(http, asked), time.monotonic() - sent))
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return measured(began, answers)
+
+
+def measured(began: float, answers: Sequence[tuple[int, float]]) -> Measured:
+    """answers: tokens and seconds of each."""
+    waits = [seconds for _, seconds in answers]
+    tokens = sum(tokens for tokens, _ in answers)
+    return Measured(time.monotonic() - began, sum(waits) / len(waits), tokens)
+
+
+async def warm(
+    url: str,
+    send: Send,
+    requests: Sequence[Asked],
+    run: Callable[[aiohttp.ClientSession], Awaitable[Measured]],
+) -> Measured:
+    """What `run` gives on a server that has answered before."""
+    for asked in requests:
+        assert asked.png, "encoded before the clock runs"
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(None)) as http:
+        short = [replace(asked, new_tokens=1) for asked in requests[:1]] * WARM_UP
+        await clients_in_turn(http, send, short, clients=2)
+        return await run(http)
+
+
+async def ask_service(http: aiohttp.ClientSession, asked: Asked) -> int:
+    form = aiohttp.FormData(
+        {
+            "model": MODEL,
+            "prompt": asked.prompt,
+            "temperature": "0",
+            "max_tokens": str(asked.new_tokens),
+        }
+    )
+    form.add_field("file", asked.png, filename="page.png")
+    async with http.post("/chat", data=form) as response:
+        return int((await answered(response))["usage"]["completion_tokens"])
+
+
+async def ask_batchable(http: aiohttp.ClientSession, asked: Asked) -> int:
+    item = {
+        "image": base64.b64encode(asked.png).decode(),
+        "prompt": asked.prompt,
+        "new_tokens": asked.new_tokens,
+    }
+    async with http.post("/answer", json={"items": [item]}) as response:
+        (tokens,) = await answered(response)
+        return int(tokens)
+
+
+async def ask_transformers(http: aiohttp.ClientSession, asked: Asked, model: str) -> int:
+    image = f"data:image/png;base64,{base64.b64encode(asked.png).decode()}"
+    turn = {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": image}},
+            {"type": "text", "text": asked.prompt},
+        ],
+    }
+    body = {"model": model, "messages": [turn], "max_tokens": asked.new_tokens}
+    async with http.post("/v1/chat/completions", json=body) as response:
+        return int((await answered(response))["usage"]["completion_tokens"])
+
+
+async def answered(response: aiohttp.ClientResponse) -> Any:
+    if response.status != 200:
+        raise RuntimeError(f"{response.url} answered {response.status}: {await response.text()}")
+    return await response.json()
+
+
+@contextmanager
+def bento(weights: Path, dtype: str, threads: int, **service: object) -> Iterator[str]:
+    settings = {"weights": weights, "dtype": dtype, "request_timeout": 3600, "reuse_mib": 0}
+    with Server(threads=threads, **settings, **service) as server:
+        yield str(server.client.base_url)
+
+
+@contextmanager
+def transformers_serve(folder: Path, dtype: str, threads: int) -> Iterator[str]:
+    port = free_port()
+    command = [Path(sys.executable).with_name("transformers"), "serve", folder]
+    process = subprocess.Popen(
+        [*command, "--dtype", dtype, "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        asyncio.run(until_healthy(url))
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def until_healthy(url: str) -> None:
+    async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession(url) as http:
+        while True:
+            try:
+                async with http.get("/health") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{arguments.dtype}, {arguments.threads} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        make_weights(Path(folder))
+        run(Path(folder), arguments.dtype, arguments.threads)
+
+
+def run(weights: Path, dtype: str, threads: int) -> None:
+    def start(**service: object) -> Start:
+        return lambda: bento(weights, dtype, threads, **service)
+
+    folder = weights / MODEL
+    service = start(models=MODEL)
+    in_process = batching(load_served(weights, getattr(torch, dtype)))
+    peers = {
+        "batchable": over_http(start(target="benchmarks.batchable:Batchable"), ask_batchable),
+        "in process": in_process,
+        "service": over_http(service, ask_service),
+    }
+    one_by_one = {}
+    if is_openai_available():
+        one_by_one["transformers serve"] = over_http(
+            lambda: transformers_serve(folder, dtype, threads),
+            lambda http, asked: ask_transformers(http, asked, str(folder)),
+        )
+    else:
+        print("transformers serve is left out: it needs the package openai")
+    requests = make_requests(16, (16, 128), (100, 640))
+    at_once = [0.0] * len(requests)
+    in_process(requests[:2], at_once[:2])  # the first run of a shape is slower
+    figures = compare("16 requests, all there at the start", requests, at_once, one_by_one | peers)
+    span = figures["in process"].seconds
+    arrivals = arrivals_over(span, requests)
+    compare(f"16 requests, arriving over {span:.0f} s", requests, arrivals, peers)
+
+    print("\nThe service\n\n| clients | tokens/s | s to an answer |\n|---|---|---|")
+    with service() as url:
+        for clients in CLIENTS:
+            asked = requests * max(1, clients // len(requests))
+            this = asyncio.run(
+                warm(
+                    url,
+                    ask_service,
+                    asked,
+                    lambda http, asked=asked, clients=clients: clients_in_turn(  # type: ignore[misc]
+                        http, ask_service, asked, clients
+                    ),
+                )
+            )
+            print(f"| {clients} | {this.rate:.1f} | {this.mean_wait:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
