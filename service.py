@@ -7,11 +7,12 @@ import bentoml
 
 from api.app import app
 from api.errors import JSONErrors
-from api.gateway import Gateway
+from api.gateway import DEADLINE_GRACE, Gateway
 from runners.catalog import CATALOG
 from runners.disconnect import CancelOnDisconnect
 from runners.runner import NO_TIMEOUT, make_runner, start_again
 from settings import settings
+from shutdown import end_in_order
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:
@@ -48,6 +49,7 @@ def make_service(runners: Mapping[str, Any]) -> Any:
     return service
 
 
+end_in_order(patience=settings().request_timeout + DEADLINE_GRACE + 1)
 # `bentoml serve service:qwen3_vl_2b` serves one of them by itself.
 RUNNERS = {entry.id: make_runner(entry, settings()) for entry in CATALOG.values()}
 globals().update(RUNNERS)

@@ -162,6 +162,7 @@ class VlmEngine:
         try:
             async with within(deadline, f"{self._entry.name} was still loading; try again later."):
                 model = await self._loaded()
+            model.metrics.requests.set(self._requests)
             self._stop_idle_timer()
             self._serving += 1
             self._unused.clear()
@@ -173,6 +174,8 @@ class VlmEngine:
                     self._rest()
         finally:
             self._requests -= 1
+            if self._model is not None:
+                self._model.metrics.requests.set(self._requests)
             self._seconds += _NEWEST * (time.monotonic() - started - self._seconds)
 
     async def _loaded(self) -> "LoadedModel":
