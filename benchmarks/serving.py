@@ -40,8 +40,8 @@ from benchmarks.schemes import Measured, Scheme, batching, compare
 from tests.end_to_end.server import Server, free_port
 
 CLIENTS = (1, 4, 16, 32)
-WARM_UP = 16
-"""Requests of one token: BentoML's batching learns from the first fourteen."""
+WARM_UP = 24
+"""Requests of one token, four at a time: BentoML's batching learns from the first fourteen."""
 START_SECONDS = 120
 
 Start = Callable[[], AbstractContextManager[str]]
@@ -102,7 +102,7 @@ async def warm(
         assert asked.png, "encoded before the clock runs"
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(None)) as http:
         short = [replace(asked, new_tokens=1) for asked in requests[:1]] * WARM_UP
-        await clients_in_turn(http, send, short, clients=2)
+        await clients_in_turn(http, send, short, clients=4)
         return await run(http)
 
 
