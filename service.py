@@ -20,8 +20,7 @@ def make_service(runners: Mapping[str, Any]) -> Any:
 
     class ChatVLMLLM:
         def __init__(self) -> None:
-            urls = {model: getattr(self, model).to_async.url for model in runners}
-            self.gateway = Gateway(urls, settings())
+            self.gateway = Gateway({model: getattr(self, model) for model in runners}, settings())
 
         prepare = bentoml.on_deployment(start_again)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from api.clients import Runner
+from api.clients import LocalRunner, Runner
 from api.replicas import Replicas
 from api.room import Room
 from runners.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
@@ -15,12 +15,12 @@ from settings import Settings
 
 
 class Fleet:
-    def __init__(self, local: Mapping[str, str], settings: Settings, has_gpu: bool) -> None:
-        """local: URLs of the runners beside the gateway, by model id."""
+    def __init__(self, local: Mapping[str, Any], settings: Settings, has_gpu: bool) -> None:
+        """local: what `bentoml.depends` makes of the runners beside the gateway, by model id."""
         self.default = settings.default_model or (GUIDE_DEFAULT if has_gpu else EMBEDDED)
         self._replicas = {
-            **{model: Replicas(model, [url], remote=False) for model, url in local.items()},
-            **{model: Replicas(model, urls, True) for model, urls in settings.remote.items()},
+            **{model: Replicas(model, local=LocalRunner(model, local[model])) for model in local},
+            **{model: Replicas(model, urls) for model, urls in settings.remote.items()},
         }
         self._room = Room(self._runners, settings.max_loaded)
         self._loads: dict[Runner, asyncio.Task[None]] = {}
@@ -41,8 +41,7 @@ class Fleet:
         """Every runner beside the gateway has started, and some runner answers."""
         everybody = self._replicas.values()
         return any(replicas.answering for replicas in everybody) and all(
-            replicas.remote or any(runner.started for runner in replicas.runners)
-            for replicas in everybody
+            replicas.local is None or replicas.local.started for replicas in everybody
         )
 
     def pick(self, model: str | None, asked: Mapping[str, Any] | None = None) -> Entry:
@@ -115,7 +114,7 @@ class Fleet:
     def remote(self, model: str) -> list[Runner] | None:
         """The replicas of a model that is served elsewhere."""
         replicas = self._replicas.get(model)
-        return replicas.runners if replicas is not None and replicas.remote else None
+        return replicas.runners if replicas is not None and replicas.local is None else None
 
     async def _status(self, model: str) -> Status:
         if model not in self._replicas:

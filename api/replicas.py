@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from api.clients import Lost, Runner
+from api.clients import LocalRunner, Lost, Runner
 from runners.catalog import CATALOG
 from runners.messages import Refusal, Status, Why
 
@@ -24,18 +24,20 @@ STATES = ("loaded", "loading", "unloaded", "unavailable")
 
 
 class Replicas:
-    def __init__(self, model: str, urls: Sequence[str], remote: bool) -> None:
+    def __init__(
+        self, model: str, urls: Sequence[str] = (), local: LocalRunner | None = None
+    ) -> None:
         """urls: the host name of each stands for all the addresses that it resolves to."""
         self.model = model
-        self.remote = remote
-        self._found = {url: [] if urlsplit(url).hostname else [url] for url in urls}
-        """The URLs of runners, one address each."""
-        self._runners: dict[str, Runner] = {}
+        self.local = local
+        self._found: dict[str, list[str]] = {url: [] for url in urls}
+        """URLs of one address each."""
+        self._remote: dict[str, Runner] = {}
         self._watch: asyncio.Task[None] | None = None
 
     @property
     def runners(self) -> list[Runner]:
-        return list(self._runners.values())
+        return [self.local] if self.local else list(self._remote.values())
 
     @property
     def answering(self) -> list[Runner]:
@@ -43,6 +45,8 @@ class Replicas:
 
     def open(self) -> None:
         """Find the runners, and keep an eye on them, until it is closed."""
+        if self.local:
+            self.local.open()
         self._watch = asyncio.create_task(self._follow())
 
     def close(self) -> None:
@@ -55,20 +59,18 @@ class Replicas:
         while True:
             await asyncio.gather(*map(self._look_up, self._found))
             found = {url for urls in self._found.values() for url in urls}
-            for url in self._runners.keys() - found:
-                self._runners.pop(url).close()
-            for url in found - self._runners.keys():
-                self._runners[url] = Runner(self.model, url)
-                self._runners[url].open()
+            for url in self._remote.keys() - found:
+                self._remote.pop(url).close()
+            for url in found - self._remote.keys():
+                self._remote[url] = Runner(self.model, url)
+                self._remote[url].open()
             await asyncio.sleep(LOOK_UP_SECONDS)
 
     async def _look_up(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.hostname is None:
-            return
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(
-                parts.hostname, parts.port or 80, type=socket.SOCK_STREAM
+                parts.hostname, parts.port, type=socket.SOCK_STREAM
             )
         except socket.gaierror as error:
             if error.errno not in NO_SUCH_NAME:

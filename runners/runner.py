@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Limits on time are the engine's and the gateway's; BentoML's own would answer in its own form.
 NO_TIMEOUT = 24 * 3600
+# BentoML's client drops its connection, and every call on it, after 100 requests or 300 s.
+KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
 
 
 class Engine(Protocol):
@@ -113,6 +115,7 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         name=entry.id,
         workers=settings.reader_processes if entry.many_processes else 1,
         traffic={"timeout": NO_TIMEOUT},
+        runner_connection=KEEP_CONNECTION,
     )(Runner)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service

@@ -14,7 +14,7 @@ from api.app import app
 from api.gateway import Gateway, _current
 from runners.catalog import CATALOG
 from settings import Settings
-from tests.api.fakes import FakeRunner
+from tests.api.fakes import Beside, FakeRunner
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ async def serve(runners, monkeypatch) -> AsyncIterator[Callable[..., httpx.Async
 
     def start(gpu: str | None = None, **settings) -> httpx.AsyncClient:
         monkeypatch.setattr("api.gateway.gpu_name", lambda: gpu)
-        urls = {model: runner.url for model, runner in runners.items()}
-        gateway = Gateway(urls, Settings(**settings))
+        beside = {model: Beside(runner) for model, runner in runners.items()}
+        gateway = Gateway(beside, Settings(**settings))
         gateways.append(gateway)
         gateway.fleet.open()
         monkeypatch.setitem(app.dependency_overrides, _current, lambda: gateway)

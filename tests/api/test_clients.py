@@ -3,12 +3,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 
+import aiohttp
 import pytest
+from bentoml.exceptions import BentoMLException, InternalServerError
 
 from api import clients
-from api.clients import Lost, Runner
+from api.clients import LocalRunner, Lost, Runner
 from runners.messages import Answer, Failure, Piece, Refusal, Request, Status, Why, question
-from tests.api.fakes import Dies, Fails, FakeRunner, picture
+from tests.api.fakes import Beside, Dies, Fails, FakeRunner, picture
 
 REQUEST = Request(task="ocr", turns=question([picture()]), time_limit=10)
 GONE = "No runner of model 'got_ocr' answers at the moment; try again."
@@ -22,9 +24,9 @@ async def fake() -> FakeRunner:
 
 @pytest.fixture(params=["beside the gateway", "on another host"])
 async def runner(request, fake, tmp_path_factory) -> AsyncIterator[Runner]:
-    at = tmp_path_factory.mktemp("s") / "s" if request.param == "beside the gateway" else ANYWHERE
-    async with fake.serve(at):
-        runner = Runner("got_ocr", fake.url)
+    is_local = request.param == "beside the gateway"
+    async with fake.serve(tmp_path_factory.mktemp("s") / "s" if is_local else ANYWHERE):
+        runner = LocalRunner("got_ocr", Beside(fake)) if is_local else Runner("got_ocr", fake.url)
         yield runner
         runner.close()
 
@@ -60,6 +62,24 @@ async def test_a_fault_is_refused_in_ours_and_logged(runner, fake, caplog):
         await runner.answer(REQUEST)
     assert refused.value.failure.why is Why.FAULT
     assert "Model got_ocr failed on a request" in caplog.text
+
+
+LOST = [
+    aiohttp.ServerDisconnectedError(),
+    aiohttp.ClientPayloadError("/tmp/x"),
+    ConnectionResetError("/tmp/x"),
+]
+FAULTS = [BentoMLException("Traceback: /home/x"), InternalServerError("/home/x")]
+
+
+@pytest.mark.parametrize("error", [*LOST, *FAULTS], ids=repr)
+async def test_what_bentos_client_raises_is_refused_in_our_words(fake, error):
+    beside = Beside(fake)
+    beside.error = error
+    with pytest.raises(Refusal, match="got_ocr") as refused:
+        await LocalRunner("got_ocr", beside).answer(REQUEST)
+    assert refused.value.failure.why is (Why.UNAVAILABLE if error in LOST else Why.FAULT)
+    assert "/" not in refused.value.failure.detail
 
 
 async def test_a_runner_that_goes_while_it_works_is_lost_at_work(runner, fake):
@@ -109,7 +129,7 @@ async def test_another_models_runner_never_answers(runner, fake):
     fake.model = "dots_ocr"
     detail = "'dots_ocr' answers where CHATVLM_REMOTE has a runner of model 'got_ocr'."
     with pytest.raises(Refusal, match=detail):
-        await runner.answer(REQUEST)
+        await runner.load()
     runner.open()
     await until(lambda: runner.seen.reason == detail)
     assert not runner.answers

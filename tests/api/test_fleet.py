@@ -8,7 +8,7 @@ from api.fleet import Fleet
 from runners.catalog import CATALOG
 from runners.messages import Failure, Piece, Status, Why
 from settings import Settings
-from tests.api.fakes import Dies, Fails, picture
+from tests.api.fakes import Beside, Dies, Fails, picture
 from tests.api.test_clients import until
 
 
@@ -119,8 +119,8 @@ class TestReady:
 
     @pytest.fixture
     async def fleet(self, runners) -> AsyncIterator[Fleet]:
-        urls = {model: runners[model].url for model in ("got_ocr", "tesseract")}
-        fleet = Fleet(urls, Settings(), has_gpu=False)
+        beside = {model: Beside(runners[model]) for model in ("got_ocr", "tesseract")}
+        fleet = Fleet(beside, Settings(), has_gpu=False)
         fleet.open()
         yield fleet
         fleet.close()

@@ -221,7 +221,7 @@ async def test_an_unload_reaches_all(client, site):
 
 
 async def test_an_unload_that_reaches_none_says_so(site):
-    nobody = Replicas("got_ocr", site.urls, remote=True)
+    nobody = Replicas("got_ocr", site.urls)
     with pytest.raises(Refusal, match=GONE):
         await nobody.unload()
 
@@ -257,7 +257,7 @@ class TestNames:
     @pytest.fixture
     async def named(self, site, resolved) -> AsyncIterator[Replicas]:
         await site.start(0, 1)
-        named = Replicas("got_ocr", [f"http://got-ocr:{site.port}"], remote=True)
+        named = Replicas("got_ocr", [f"http://got-ocr:{site.port}"])
         named.open()
         yield named
         named.close()
