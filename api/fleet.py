@@ -87,6 +87,10 @@ class Fleet:
             read_bufsize=MAX_REPLY_BYTES,
         )
 
+    async def load(self, model: str) -> None:
+        """Raises `Refusal`."""
+        await self._room.load(self.pick(model).id)
+
     async def unload(self, model: str) -> None:
         """Raises `Refusal`: UNKNOWN_MODEL, or NOT_LOADED."""
         entry = self._known(model)
