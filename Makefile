@@ -11,7 +11,7 @@ export BENTOML_DO_NOT_TRACK := True
 serve: .venv/ready tessdata  ## serve the guide on http://$(HOST):$(PORT)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
-test: lint tessdata  ## the whole test suite; reaches no network
+test: lint tessdata chromium  ## the whole test suite; reaches no network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
 
 lint: .venv/ready-dev
@@ -41,6 +41,10 @@ clean:
 .PHONY: tessdata
 tessdata:  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
+
+.PHONY: chromium
+chromium:  # a browser for the tests, where it can be installed
+	@scripts/chromium
 
 .PHONY: verify-models
 verify-models: .venv/ready-dev  ## how well MODEL reads here, on SAMPLES too if given; needs its weights

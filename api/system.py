@@ -1,5 +1,7 @@
 """GET /, /health, /models · POST, DELETE /models/{name}"""
 
+from typing import Any
+
 from fastapi import APIRouter
 
 from api.gateway import Current
@@ -7,7 +9,7 @@ from api.schemas import ERRORS, Done, Health, ModelInfo, Models, Root
 from runners.catalog import CATALOG
 
 router = APIRouter(tags=["system"])
-_REFUSED = {status: ERRORS[status] for status in (404, 500, 503)}
+_REFUSED: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (404, 500, 503)}
 
 
 @router.get("/")

@@ -25,6 +25,7 @@ export function saves(name, read) {
   });
   return [
     copyButton,
+    element("span", { className: "about", $key: "saveAs" }),
     button("saveText", () => save(`${stem}.txt`, "text/plain", asText(read()))),
     button("saveMarkdown", () => save(`${stem}.md`, "text/markdown", asMarkdown(read()))),
     button("saveJson", () => save(`${stem}.json`, "application/json", asJson(read()))),
