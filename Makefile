@@ -6,12 +6,12 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: serve test lint format bento clean
+.PHONY: serve test lint format bento image image-test clean
 
 serve: .venv/ready tessdata  ## serve the guide on http://$(HOST):$(PORT)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
-test: lint tessdata chromium  ## the whole test suite; reaches no network
+test: lint tessdata  ## the whole test suite; reaches no network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
 
 lint: .venv/ready-dev
@@ -26,10 +26,21 @@ format: .venv/ready-dev
 bento: .venv/ready  ## build a versioned Bento into BentoML's store
 	$(BIN)/bentoml build
 
+export FOR TORCH_INDEX BASE_IMAGE IMAGE BENTO ENGINE
+image: .venv/ready  ## build a Bento and an image of it; scripts/image tells what may be set
+	@scripts/image
+
+OWN_BASE := localhost/chatvlmllm-base
+image-test: .venv/ready-dev  ## build the reader's image, run it, stop it under load
+	@if [ -z "$$BASE_IMAGE" ] && command -v debootstrap >/dev/null; then \
+		scripts/base_image $(OWN_BASE) && export BASE_IMAGE=$(OWN_BASE); \
+	fi; \
+	$(BIN)/python -m pytest -m image tests/deploy
+
 clean:
 	rm -rf .venv .tessdata
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt requirements-reader.txt requirements-models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
@@ -41,10 +52,6 @@ clean:
 .PHONY: tessdata
 tessdata:  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
-
-.PHONY: chromium
-chromium:  # a browser for the tests, where it can be installed
-	@scripts/chromium
 
 .PHONY: verify-models
 verify-models: .venv/ready-dev  ## how well MODEL reads here, on SAMPLES too if given; needs its weights

@@ -19,18 +19,16 @@ class Root(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["healthy"] = "healthy"
+    status: Literal["healthy", "degraded"]
     gpu_available: bool
     gpu_name: str | None
     models_loaded: int
     loaded_models: list[str]
     default_model: str
+    unreachable_models: list[str] = Field(description="None of their runners answers")
 
 
-class ModelInfo(BaseModel):
-    id: str
-    name: str
-    params: str
+class Standing(BaseModel):
     state: Literal["unloaded", "loading", "loaded", "unavailable"]
     reason: str | None = Field(None, description="Why it cannot run here")
     device: str | None = None
@@ -38,6 +36,28 @@ class ModelInfo(BaseModel):
     memory_bytes: int | None = None
     rows: int = Field(0, description="Requests being worked on")
     queued: int = 0
+
+
+class _Replica(BaseModel):
+    url: str
+
+
+class Replica(Standing, _Replica):
+    """One runner on another host."""
+
+
+class _ModelInfo(BaseModel):
+    id: str
+    name: str
+    params: str
+
+
+class ModelInfo(Standing, _ModelInfo):
+    """The guide's fields come first."""
+
+    replicas: list[Replica] | None = Field(
+        None, description="Its runners on other hosts, where it is served there"
+    )
 
 
 class Models(BaseModel):

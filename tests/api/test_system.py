@@ -39,6 +39,7 @@ async def test_health_names_the_gpu_and_what_is_loaded(serve, runners):
         "models_loaded": 2,
         "loaded_models": ["dots_ocr", "tesseract"],
         "default_model": "qwen3_vl_2b",
+        "unreachable_models": [],
     }
 
 
@@ -94,9 +95,9 @@ async def test_a_loaded_model_is_unloaded_once(client, runners):
     )
 
 
-async def test_a_model_whose_runner_is_not_started_is_not_loaded(client, runners):
+async def test_a_model_whose_runner_is_not_started_is_not_loaded(serve, runners):
     del runners["got_ocr"]
-    response = await client.delete("/models/got_ocr")
+    response = await serve().delete("/models/got_ocr")
     assert response.status_code == 404
 
 

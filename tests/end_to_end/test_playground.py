@@ -24,7 +24,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 Visit = Callable[..., Page]
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs Chromium; scripts/chromium installs it as root by apt"
+    CHROMIUM is None, reason="needs Chromium: Debian's package chromium, say"
 )
 
 
