@@ -95,6 +95,10 @@ class Fleet:
             async for outcome in rest:
                 yield outcome
 
+    async def load(self, model: str) -> None:
+        """On one replica; others follow when it is busy. Raises `Refusal`."""
+        await self._replicas[self.pick(model).id].first(self._room.load)
+
     async def unload(self, model: str) -> None:
         """Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE where no runner answers."""
         replicas = self._replicas.get(_known(model).id)

@@ -66,7 +66,7 @@ class Models(BaseModel):
     default: str
 
 
-class Unloaded(BaseModel):
+class Done(BaseModel):
     status: Literal["success"] = "success"
     message: str
 
@@ -124,6 +124,13 @@ class _Ocr(BaseModel):
 
 class Ocr(_Document, Extras, _Ocr):
     """The guide's fields come first."""
+
+
+class Preview(BaseModel):
+    image: str = Field(description="The page as a data: URL of a JPEG, shrunk to fit a screen")
+    image_size: tuple[int, int] = Field(description="Width, height of the upright page, pixels")
+    page: int = Field(description="Its number, from 1")
+    pages: int = Field(description="How many there are; an image is one")
 
 
 class _Chat(BaseModel):

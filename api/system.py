@@ -1,4 +1,4 @@
-"""GET /, /health, /models · DELETE /models/{name}"""
+"""GET /, /health, /models · POST, DELETE /models/{name}"""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ from fastapi import APIRouter
 
 from api.clients import Runner
 from api.gateway import Current
-from api.schemas import ERRORS, Health, ModelInfo, Models, Replica, Root, Standing, Unloaded
+from api.schemas import ERRORS, Done, Health, ModelInfo, Models, Replica, Root, Standing
 from runners.catalog import CATALOG
 from runners.messages import Status
 
 router = APIRouter(tags=["system"])
+_REFUSED: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (404, 500, 503)}
 
 
 @router.get("/")
@@ -57,11 +58,18 @@ async def models(gateway: Current) -> Models:
     )
 
 
-@router.delete("/models/{model_name}", responses={404: ERRORS[404], 503: ERRORS[503]})
-async def unload(model_name: str, gateway: Current) -> Unloaded:
+@router.post("/models/{model_name}", responses=_REFUSED)
+async def load(model_name: str, gateway: Current) -> Done:
+    """Load a model now, however long it takes; others may have to make room."""
+    await gateway.fleet.load(model_name)
+    return Done(message=f"Model {model_name} loaded")
+
+
+@router.delete("/models/{model_name}", responses=_REFUSED)
+async def unload(model_name: str, gateway: Current) -> Done:
     """Free a model's memory; the next request for it loads it again."""
     await gateway.fleet.unload(model_name)
-    return Unloaded(message=f"Model {model_name} unloaded")
+    return Done(message=f"Model {model_name} unloaded")
 
 
 def _replicas(runners: list[Runner] | None) -> list[Replica] | None:

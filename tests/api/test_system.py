@@ -101,6 +101,24 @@ async def test_a_model_whose_runner_is_not_started_is_not_loaded(serve, runners)
     assert response.status_code == 404
 
 
+async def test_a_model_is_loaded(client, runners):
+    runners["qwen3_vl_2b"].standing = UNLOADED
+    response = await client.post("/models/qwen3_vl_2b")
+    assert (response.status_code, response.json()) == (
+        200,
+        {"status": "success", "message": "Model qwen3_vl_2b loaded"},
+    )
+    assert runners["qwen3_vl_2b"].standing.state == "loaded"
+
+
+async def test_an_unknown_model_cannot_be_loaded(client):
+    response = await client.post("/models/invalid_model")
+    assert (response.status_code, response.json()) == (
+        404,
+        {"detail": "Failed to load model: Model 'invalid_model' not found"},
+    )
+
+
 async def test_an_unknown_model_cannot_be_unloaded(client):
     response = await client.delete("/models/invalid_model")
     assert (response.status_code, response.json()) == (
@@ -130,6 +148,7 @@ async def test_the_schema_is_valid_openapi(client):
         "/ocr",
         "/batch/ocr",
         "/chat",
+        "/preview",
         "/v1/models",
         "/v1/chat/completions",
     }
