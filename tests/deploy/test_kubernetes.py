@@ -85,16 +85,18 @@ def test_every_object_is_what_kubernetes_takes(rendered: dict[tuple[str, str], O
 
 
 def test_the_gateway_finds_a_runner_of_every_model(
-    rendered: dict[tuple[str, str], Object],
+    rendered: dict[tuple[str, str], Object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = rendered["ConfigMap", "gateway"]["data"]
-    urls = dict(pair.split("=") for pair in settings["CHATVLM_REMOTE"].split(","))
-    assert urls == {model: f"http://{name}:8000" for model, name in RUNNERS.items()}
-    assert settings["CHATVLM_MODELS"].split(",") == list(CATALOG)
-    for name in RUNNERS.values():
-        service = rendered["Service", name]["spec"]
+    for name, value in rendered["ConfigMap", "gateway"]["data"].items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.models == tuple(CATALOG)
+    assert settings.remote.keys() == CATALOG.keys()
+    for model, urls in settings.remote.items():
+        assert [str(url) for url in urls] == [f"http://{RUNNERS[model]}:8000"]
+        service = rendered["Service", RUNNERS[model]]["spec"]
         assert service["clusterIP"] == "None"
-        assert service["selector"].items() <= labels(rendered["Deployment", name]).items()
+        assert service["selector"].items() <= labels(rendered["Deployment", RUNNERS[model]]).items()
 
 
 @pytest.mark.parametrize("model", CATALOG)
