@@ -131,8 +131,9 @@ def _ocr(args: argparse.Namespace) -> int:
     finally:
         outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
         if not args.json:
-            for outcome in outcomes if prints else ():
-                print(outcome.answer.text if outcome.answer else "")
+            for outcome in outcomes:
+                if outcome.answer and not args.out:
+                    print(outcome.answer.text)
             console.print(report.summary(outcomes, len(jobs)))
     return FAILED if any(outcome.status == "failed" for outcome in outcomes) else 0
 

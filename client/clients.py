@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from types import TracebackType
@@ -65,8 +65,11 @@ class ChatVLMClient:
 
     def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]
-    ) -> Iterator[Piece | Chat]:
-        """As `ask`, while the answer is made: pieces, and the whole of it at last."""
+    ) -> Generator[Piece | Chat, None, None]:
+        """As `ask`, while the answer is made: pieces, and the whole of it at last.
+
+        Closing it, or leaving the loop, stops the work.
+        """
         with self._open(calls.ask(file, prompt, options, stream=True)) as response:
             events = Events(response)
             for chunk in response.iter_bytes():
@@ -148,7 +151,7 @@ class AsyncChatVLMClient:
 
     async def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]
-    ) -> AsyncIterator[Piece | Chat]:
+    ) -> AsyncGenerator[Piece | Chat, None]:
         call = await asyncio.to_thread(calls.ask, file, prompt, options, stream=True)
         async with self._open(call) as response:
             events = Events(response)

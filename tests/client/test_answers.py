@@ -6,11 +6,10 @@ from api import params, schemas
 from client import answers, calls
 from runners import messages
 
+NAMES = "ModelInfo Models Unloaded Page PageError Ocr Chat BatchItem BatchError Batch"
 
-@pytest.mark.parametrize(
-    "name",
-    "ModelInfo Models Unloaded Page PageError Ocr Chat BatchItem BatchError Batch".split(),
-)
+
+@pytest.mark.parametrize("name", NAMES.split())
 def test_every_field_of_an_answer_has_its_place(name: str) -> None:
     assert set(getattr(answers, name).model_fields) == set(getattr(schemas, name).model_fields)
 

@@ -124,8 +124,8 @@ async def test_a_text_that_lacks_a_page_is_kept_but_not_taken_for_done(
     assert os.listdir(out) == ["a.pdf.txt"]
 
 
-async def test_a_folder_that_cannot_be_written_costs_no_request(scans: Path, out: Path) -> None:
-    out.write_text("a file")
+async def test_a_folder_that_cannot_be_made_costs_no_request(scans: Path) -> None:
+    out = scans / "a.png"  # a file
 
     def service(request: httpx.Request) -> httpx.Response:
         raise AssertionError("it was asked")
