@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from client import AsyncChatVLMClient, Chat, ChatVLMClient, ChatVLMError, PageError, Piece
 from tests.documents import pdf
@@ -30,7 +31,10 @@ def needed(requirements: list[str]) -> set[str]:
     for requirement in map(Requirement, requirements):
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        found |= {requirement.name, *needed(distribution(requirement.name).requires or [])}
+        found |= {
+            canonicalize_name(requirement.name),
+            *needed(distribution(requirement.name).requires or []),
+        }
     return found
 
 
