@@ -141,6 +141,7 @@ def _without_nulls(value: Any) -> Any:
 async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tuple[Turn, ...]:
     """The conversation with its images at hand. Raises `Refusal`."""
     turns: list[Turn] = []
+    most = gateway.settings.max_files
     files = images = 0
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
@@ -150,24 +151,14 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
                 parts.append(part.text)
                 continue
             files += 1
+            if files > most:
+                raise BadParameter(param, f"At most {most} file(s) a request are taken.")
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
-            if files > gateway.settings.max_files:
-                raise BadParameter(
-                    param, f"At most {gateway.settings.max_files} file(s) a request are taken."
-                )
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            async with gateway.documents.open(await _fetched(url, param, gateway)) as pages:
-                if pages.count > gateway.settings.max_pages:
-                    raise BadParameter(
-                        param,
-                        f"A document may have at most {gateway.settings.max_pages} page(s), not "
-                        f"{pages.count}.",
-                    )
-                images += pages.count
-                check_images(entry, images)
-                for page in range(1, pages.count + 1):
-                    parts.append(messages.Image(data=await pages.image(page)))
+            shown = await _images(url, param, entry, gateway, images)
+            images += len(shown)
+            parts += shown
         role = "system" if message.role == "developer" else message.role
         turns.append(Turn(role=role, parts=tuple(parts)))
     if not entry.converses and (images != 1 or len(turns) > 1):
@@ -177,10 +168,23 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
     return tuple(turns)
 
 
-async def _fetched(url: str, param: str, gateway: Gateway) -> bytes:
+async def _images(
+    url: str, param: str, entry: Entry, gateway: Gateway, before: int
+) -> list[messages.Image]:
+    """An image, or all pages of a document, of a conversation that has some images before it."""
     if url[:5].lower() == "data:":
-        return decoded(url, param, gateway.settings)
-    return await gateway.fetcher.fetch(url)
+        data = decoded(url, param, gateway.settings)
+    else:
+        data = await gateway.fetcher.fetch(url)
+    most = gateway.settings.max_pages
+    async with gateway.documents.open(data) as pages:
+        if pages.count > most:
+            raise BadParameter(
+                param, f"A document may have at most {most} page(s), not {pages.count}."
+            )
+        check_images(entry, before + pages.count)
+        numbers = range(1, pages.count + 1)
+        return [messages.Image(data=await pages.image(number)) for number in numbers]
 
 
 class Reply:

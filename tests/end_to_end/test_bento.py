@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import pdf
 from tests.end_to_end.server import ROOT, Server
 from tests.pages import ENGLISH, encode, render
 
@@ -68,6 +69,7 @@ def test_its_image_has_the_readers_trained_data(bento: Path) -> None:
         assert f"tesseract-ocr-{data}" in dockerfile
 
 
-def test_it_reads_a_page_from_another_folder(served: Server) -> None:
-    answer = served.client.post("/ocr", files={"file": encode(render(ENGLISH))})
+@pytest.mark.parametrize("file", [encode(render(ENGLISH)), pdf(ENGLISH)], ids=["PNG", "PDF"])
+def test_it_reads_a_page_from_another_folder(file: bytes, served: Server) -> None:
+    answer = served.client.post("/ocr", files={"file": file})
     assert answer.json()["text"] == "\n".join(ENGLISH)

@@ -2,12 +2,16 @@
 
 import base64
 import threading
+from contextlib import suppress
 from typing import Any
 
+import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.documents import locked, pdf, tiff
 from tests.end_to_end.server import SAYS, Server
+from tests.end_to_end.test_failures import busy, until
 from tests.pages import ENGLISH, RUSSIAN, encode, render
 
 TEXT = "\n".join(ENGLISH)
@@ -108,6 +112,19 @@ def test_several_pages_in_one_question_are_several_images(fleet: Server) -> None
         return answer.json()["usage"]
 
     assert usage("1-3")["visual_tokens"] == 3 * usage("2")["visual_tokens"]
+
+
+def test_hanging_up_ends_the_document_and_its_process(reader: Server) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        reader.client.post("/ocr", files={"file": pdf(*[ENGLISH] * 50)}, timeout=2)
+    until(lambda: not [process for process in reader.children() if rasterises(process)])
+    until(lambda: busy(reader, "tesseract") == 0)
+
+
+def rasterises(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any(word.endswith("rasterise.py") for word in process.cmdline())
+    return False
 
 
 class Memory:

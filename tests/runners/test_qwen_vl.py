@@ -146,9 +146,9 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(lo
 
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
     forgetting = load(reuse_mib=0)
-    for prompt in PROMPTS:
-        encoded = forgetting.encode(chat(prompt), [page(200, 300)])
-        _, tokens = reference(page(200, 300), prompt)
+    for turns in CONVERSATIONS.values():
+        encoded = forgetting.encode(*talk(*turns))
+        _, tokens = reference(*turns)
         assert greedy(forgetting, encoded, NEW_TOKENS) == tokens
     assert forgetting.reuse_stats["prefixes"]["bytes"] == 0
 
