@@ -6,7 +6,7 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: serve test lint format bento clean
+.PHONY: serve test lint format bento image image-test clean
 
 serve: .venv/ready tessdata  ## serve the guide on http://$(HOST):$(PORT)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
@@ -26,10 +26,21 @@ format: .venv/ready-dev
 bento: .venv/ready  ## build a versioned Bento into BentoML's store
 	$(BIN)/bentoml build
 
+export FOR TORCH_INDEX BASE_IMAGE IMAGE BENTO ENGINE
+image: .venv/ready  ## build a Bento and an image of it; scripts/image tells what may be set
+	@scripts/image
+
+OWN_BASE := localhost/chatvlmllm-base
+image-test: .venv/ready-dev  ## build the reader's image, run it, stop it under load
+	@if [ -z "$$BASE_IMAGE" ] && command -v debootstrap >/dev/null; then \
+		scripts/base_image $(OWN_BASE) && export BASE_IMAGE=$(OWN_BASE); \
+	fi; \
+	$(BIN)/python -m pytest -m image tests/deploy
+
 clean:
 	rm -rf .venv .tessdata
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt requirements-reader.txt requirements-models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@

@@ -7,30 +7,55 @@ import bentoml
 
 from api.app import app
 from api.errors import JSONErrors
-from api.gateway import Gateway
+from api.gateway import DEADLINE_GRACE, Gateway
 from runners.catalog import CATALOG
 from runners.disconnect import CancelOnDisconnect
-from runners.runner import NO_TIMEOUT, make_runner
+from runners.runner import NO_TIMEOUT, make_runner, start_again
 from settings import settings
+from shutdown import end_in_order
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:
-    """The gateway before these runners, by model id."""
+    """The gateway before these runners, by model id, each started beside it."""
 
     class ChatVLMLLM:
         def __init__(self) -> None:
             self.gateway = Gateway({model: getattr(self, model) for model in runners}, settings())
 
+        prepare = bentoml.on_deployment(start_again)
+
+        @bentoml.on_startup
+        async def open(self) -> None:
+            self.gateway.fleet.open()
+
+        @bentoml.on_shutdown
+        async def close(self) -> None:
+            self.gateway.fleet.close()
+
+        async def __is_ready__(self) -> bool:
+            return self.gateway.fleet.ready
+
     for model, runner in runners.items():
         setattr(ChatVLMLLM, model, bentoml.depends(runner))
     service: Any = bentoml.service(
-        name="chatvlmllm", http={"port": 8000}, traffic={"timeout": NO_TIMEOUT}
+        name="chatvlmllm",
+        http={"port": 8000},
+        traffic={"timeout": NO_TIMEOUT},
+        runner_probe={"enabled": False},  # `__is_ready__` says it
     )(bentoml.asgi_app(app, path="/")(ChatVLMLLM))
     service.add_asgi_middleware(JSONErrors)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
 
 
-RUNNERS = {model: make_runner(CATALOG[model], settings()) for model in settings().models or CATALOG}
-globals().update(RUNNERS)  # `bentoml serve service:qwen3_vl_2b` serves one of them by itself
-service = make_service(RUNNERS)
+end_in_order(patience=settings().request_timeout + DEADLINE_GRACE + 1)
+# `bentoml serve service:qwen3_vl_2b` serves one of them by itself.
+RUNNERS = {entry.id: make_runner(entry, settings()) for entry in CATALOG.values()}
+globals().update(RUNNERS)
+service = make_service(
+    {
+        model: RUNNERS[model]
+        for model in settings().models or CATALOG
+        if model not in settings().remote
+    }
+)

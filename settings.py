@@ -1,6 +1,7 @@
 """Every setting of the service, read from the environment as `CHATVLM_<NAME>`."""
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,11 +36,23 @@ def _known(model: str) -> str:
     return model
 
 
+def _parts(value: Any) -> Any:
+    return value.split("+") if isinstance(value, str) else value
+
+
+def _address(url: str) -> str:
+    found = re.fullmatch(r"http://(?:[\w.-]+|\[[\da-fA-F:]+\]):(\d+)", url)
+    if not found or not 0 < int(found[1]) < 2**16:
+        raise ValueError(f"'{url}' is not of the form http://host:3000")
+    return url
+
+
 ModelId = Annotated[str, AfterValidator(_known)]
-Gpus = Annotated[
-    tuple[NonNegativeInt, ...],
+Gpus = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_parts)]
+Urls = Annotated[
+    tuple[Annotated[str, AfterValidator(_address)], ...],
     Field(min_length=1),
-    BeforeValidator(lambda value: value.split("+") if isinstance(value, str) else value),
+    BeforeValidator(_parts),
 ]
 
 
@@ -71,6 +84,11 @@ class Settings(BaseSettings):
     models: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="Ids of the models whose runners are started, by commas; empty: all"
     )
+    remote: Annotated[dict[ModelId, Urls], NoDecode, BeforeValidator(_by_model)] = Field(
+        {},
+        description="Where the runners of a model are that are not started here, as "
+        "`qwen3_vl_2b=http://host:3000,dots_ocr=http://one:3000+http://two:3000`",
+    )
     default_model: ModelId | None = Field(
         None,
         description="Id of the model asked when none is named; by default `qwen3_vl_2b` where "
@@ -80,7 +98,9 @@ class Settings(BaseSettings):
         (), description="Ids of the models that are loaded at start, by commas"
     )
     max_loaded: int | None = Field(
-        None, gt=0, description="Vision-language models in memory at once; empty: what fits"
+        None,
+        gt=0,
+        description="Vision-language models in the memory of one host at once; empty: what fits",
     )
 
     # The vision-language runners

@@ -2,7 +2,7 @@
 
 from fastapi_offline import FastAPIOffline
 
-from api import chat, completions, errors, ocr, system
+from api import chat, completions, errors, ocr, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
@@ -11,5 +11,6 @@ Every parameter may be sent as a form field or in the query. Every error is
 
 app = FastAPIOffline(title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION)
 errors.install(app)
-for module in (system, ocr, chat, completions):
+for module in (system, ocr, preview, chat, completions, playground):
     app.include_router(module.router)
+app.mount("/playground", playground.files)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
 import bentoml
@@ -22,7 +22,8 @@ DEADLINE_GRACE = 1.0
 class Gateway:
     """One process's hold on the runners and on the requests in flight."""
 
-    def __init__(self, runners: dict[str, object], settings: Settings) -> None:
+    def __init__(self, runners: Mapping[str, object], settings: Settings) -> None:
+        """runners: what `bentoml.depends` makes of those beside it, by model id."""
         self.settings = settings
         self.gpu_name = gpu_name()
         self.fleet = Fleet(runners, settings, has_gpu=self.gpu_name is not None)

@@ -64,6 +64,10 @@ class OcrParams(Options):
         return Options.model_validate(asked)
 
 
+class PreviewParams(BaseModel):
+    page: int = Field(1, ge=1, le=2**31 - 1, description="Number of the page, from 1")
+
+
 class ChatParams(BaseModel):
     model: ModelId = None
     pages: PagesText | None = Field(

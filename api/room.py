@@ -1,9 +1,11 @@
-"""Who must make room before a model is loaded: the least recently used idle one."""
+"""Who must make room before a model is loaded: the least recently used idle one of its host."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from weakref import WeakValueDictionary
 
+from api.clients import Runner
 from runners.catalog import CATALOG
 from runners.messages import Refusal, Status, Why
 
@@ -13,41 +15,43 @@ RETRY_AFTER = 5
 
 
 class Room:
-    """Lets one model load at a time, so that each decision sees what the last one led to."""
+    """Lets one model at a time load on a host, so that each decision sees what the last led to."""
 
-    def __init__(
-        self,
-        statuses: Callable[[], Awaitable[Mapping[str, Status]]],
-        load: Callable[[str], Awaitable[None]],
-        unload: Callable[[str], Awaitable[None]],
-        max_loaded: int | None,
-    ) -> None:
-        self._statuses = statuses
-        self._load = load
-        self._unload = unload
+    def __init__(self, runners: Callable[[], Iterable[Runner]], max_loaded: int | None) -> None:
+        """runners: all that there are now. max_loaded: on one host."""
+        self._runners = runners
         self._max_loaded = max_loaded
-        self._loading = asyncio.Lock()
+        self._loading: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
 
-    async def load(self, model: str) -> None:
-        """Unload what must go, then load `model`.
+    async def load(self, runner: Runner) -> None:
+        """Unload what must go, then load the model of `runner`.
 
         Raises `Refusal`: UNAVAILABLE where none of those that must go is idle, or where all of
         them together would not free enough; and what loading raises.
         """
-        async with self._loading:
-            while victim := self._victim(model, await self._statuses()):
-                logger.info("Unloading %s to make room for %s", victim, model)
-                await self._unload(victim)
-            await self._load(model)
+        async with self._loading.setdefault(runner.host, asyncio.Lock()):
+            while victim := self._victim(runner, await self._statuses(runner.host)):
+                logger.info("Unloading %s to make room for %s", victim.model, runner.model)
+                await victim.unload()
+            await runner.load()
 
-    def _victim(self, model: str, statuses: Mapping[str, Status]) -> str | None:
-        mine = statuses[model]
-        if mine.state != "unloaded":
+    async def _statuses(self, host: str | None) -> dict[Runner, Status]:
+        here = [runner for runner in self._runners() if runner.host == host and runner.answers]
+        said = await asyncio.gather(*(one.status() for one in here), return_exceptions=True)
+        return {
+            one: status
+            for one, status in zip(here, said, strict=True)
+            if isinstance(status, Status)
+        }
+
+    def _victim(self, runner: Runner, statuses: Mapping[Runner, Status]) -> Runner | None:
+        mine = statuses.get(runner)
+        if mine is None or mine.state != "unloaded":
             return None
         held = {
             other: status
             for other, status in statuses.items()
-            if status.state in ("loaded", "loading") and CATALOG[other].repository
+            if status.state in ("loaded", "loading") and CATALOG[other.model].repository
         }
         if self._max_loaded is None or len(held) < self._max_loaded:
             if mine.needs_bytes <= mine.free_bytes:
@@ -60,7 +64,7 @@ class Room:
             if not held:
                 raise Refusal(
                     Why.UNAVAILABLE,
-                    f"Model '{model}' needs {mine.needs_bytes / GIB:.1f} GiB of memory; "
+                    f"Model '{runner.model}' needs {mine.needs_bytes / GIB:.1f} GiB of memory; "
                     f"{mine.free_bytes / GIB:.1f} GiB are free.",
                 )
         idle = [
@@ -69,9 +73,10 @@ class Room:
             if status.state == "loaded" and not status.rows and not status.queued
         ]
         if not idle:
+            busy = " and ".join(other.model for other in held)
             raise Refusal(
                 Why.UNAVAILABLE,
-                f"There is no room for model '{model}' while {' and '.join(held)} are busy.",
+                f"There is no room for model '{runner.model}' while {busy} are busy.",
                 RETRY_AFTER,
             )
         return max(idle, key=lambda other: held[other].idle_seconds)

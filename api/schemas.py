@@ -19,18 +19,16 @@ class Root(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["healthy"] = "healthy"
+    status: Literal["healthy", "degraded"]
     gpu_available: bool
     gpu_name: str | None
     models_loaded: int
     loaded_models: list[str]
     default_model: str
+    unreachable_models: list[str] = Field(description="None of their runners answers")
 
 
-class ModelInfo(BaseModel):
-    id: str
-    name: str
-    params: str
+class Standing(BaseModel):
     state: Literal["unloaded", "loading", "loaded", "unavailable"]
     reason: str | None = Field(None, description="Why it cannot run here")
     device: str | None = None
@@ -40,13 +38,35 @@ class ModelInfo(BaseModel):
     queued: int = 0
 
 
+class _Replica(BaseModel):
+    url: str
+
+
+class Replica(Standing, _Replica):
+    """One runner on another host."""
+
+
+class _ModelInfo(BaseModel):
+    id: str
+    name: str
+    params: str
+
+
+class ModelInfo(Standing, _ModelInfo):
+    """The guide's fields come first."""
+
+    replicas: list[Replica] | None = Field(
+        None, description="Its runners on other hosts, where it is served there"
+    )
+
+
 class Models(BaseModel):
     available: list[ModelInfo]
     loaded: list[str]
     default: str
 
 
-class Unloaded(BaseModel):
+class Done(BaseModel):
     status: Literal["success"] = "success"
     message: str
 
@@ -104,6 +124,13 @@ class _Ocr(BaseModel):
 
 class Ocr(_Document, Extras, _Ocr):
     """The guide's fields come first."""
+
+
+class Preview(BaseModel):
+    image: str = Field(description="The page as a data: URL of a JPEG, shrunk to fit a screen")
+    image_size: tuple[int, int] = Field(description="Width, height of the upright page, pixels")
+    page: int = Field(description="Its number, from 1")
+    pages: int = Field(description="How many there are; an image is one")
 
 
 class _Chat(BaseModel):

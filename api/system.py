@@ -1,12 +1,17 @@
-"""GET /, /health, /models · DELETE /models/{name}"""
+"""GET /, /health, /models · POST, DELETE /models/{name}"""
+
+from typing import Any
 
 from fastapi import APIRouter
 
+from api.clients import Runner
 from api.gateway import Current
-from api.schemas import ERRORS, Health, ModelInfo, Models, Root, Unloaded
+from api.schemas import ERRORS, Done, Health, ModelInfo, Models, Replica, Root, Standing
 from runners.catalog import CATALOG
+from runners.messages import Status
 
 router = APIRouter(tags=["system"])
+_REFUSED: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (404, 500, 503)}
 
 
 @router.get("/")
@@ -18,17 +23,17 @@ async def root() -> Root:
 @router.get("/health")
 async def health(gateway: Current) -> Health:
     """Whether the service is up, its GPU, and the models in memory."""
-    loaded = [
-        model
-        for model, status in (await gateway.fleet.statuses()).items()
-        if status.state == "loaded"
-    ]
+    fleet = gateway.fleet
+    statuses = await fleet.statuses()
+    loaded = [model for model, status in statuses.items() if status.state == "loaded"]
     return Health(
+        status="degraded" if fleet.unreachable else "healthy",
         gpu_available=gateway.gpu_name is not None,
         gpu_name=gateway.gpu_name,
         models_loaded=len(loaded),
         loaded_models=loaded,
-        default_model=gateway.fleet.default,
+        default_model=fleet.default,
+        unreachable_models=fleet.unreachable,
     )
 
 
@@ -41,7 +46,8 @@ async def models(gateway: Current) -> Models:
             id=entry.id,
             name=entry.name,
             params=entry.params,
-            **statuses[entry.id].model_dump(include=ModelInfo.model_fields.keys() - {"id"}),
+            replicas=_replicas(gateway.fleet.remote(entry.id)),
+            **_standing(statuses[entry.id]),
         )
         for entry in CATALOG.values()
     ]
@@ -52,8 +58,25 @@ async def models(gateway: Current) -> Models:
     )
 
 
-@router.delete("/models/{model_name}", responses={404: ERRORS[404], 503: ERRORS[503]})
-async def unload(model_name: str, gateway: Current) -> Unloaded:
+@router.post("/models/{model_name}", responses=_REFUSED)
+async def load(model_name: str, gateway: Current) -> Done:
+    """Load a model now, however long it takes; others may have to make room."""
+    await gateway.fleet.load(model_name)
+    return Done(message=f"Model {model_name} loaded")
+
+
+@router.delete("/models/{model_name}", responses=_REFUSED)
+async def unload(model_name: str, gateway: Current) -> Done:
     """Free a model's memory; the next request for it loads it again."""
     await gateway.fleet.unload(model_name)
-    return Unloaded(message=f"Model {model_name} unloaded")
+    return Done(message=f"Model {model_name} unloaded")
+
+
+def _replicas(runners: list[Runner] | None) -> list[Replica] | None:
+    if runners is None:
+        return None
+    return [Replica(url=runner.url, **_standing(runner.seen)) for runner in runners]
+
+
+def _standing(status: Status) -> dict[str, Any]:
+    return status.model_dump(include=set(Standing.model_fields))

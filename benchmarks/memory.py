@@ -2,7 +2,8 @@
 
 `python -m benchmarks.memory` loads a random Qwen3-VL of 123M parameters as its runner does, asks it
 eight questions at once and unloads it, again and again. On the CPU it is the process' resident
-memory that counts (torch imported, which an idle runner has not), on a GPU what torch has reserved.
+memory that counts (torch imported, which an idle runner has not; the first load brings in kernels
+that stay), on a GPU what torch has reserved.
 """
 
 import asyncio

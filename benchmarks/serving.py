@@ -40,8 +40,8 @@ from benchmarks.schemes import Measured, Scheme, batching, compare
 from tests.end_to_end.server import Server, free_port
 
 CLIENTS = (1, 4, 16, 32)
-WARM_UP = 16
-"""Requests of one token: BentoML's batching learns from the first fourteen."""
+WARM_UP = 24
+"""Requests of one token, four at a time: BentoML's batching learns from the first fourteen."""
 START_SECONDS = 120
 
 Start = Callable[[], AbstractContextManager[str]]
@@ -102,7 +102,7 @@ async def warm(
         assert asked.png, "encoded before the clock runs"
     async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(None)) as http:
         short = [replace(asked, new_tokens=1) for asked in requests[:1]] * WARM_UP
-        await clients_in_turn(http, send, short, clients=2)
+        await clients_in_turn(http, send, short, clients=4)
         return await run(http)
 
 
@@ -152,18 +152,26 @@ async def answered(response: aiohttp.ClientResponse) -> Any:
 
 
 @contextmanager
-def bento(weights: Path, dtype: str, threads: int, **service: object) -> Iterator[str]:
-    settings = {"weights": weights, "dtype": dtype, "request_timeout": 3600, "reuse_mib": 0}
-    with Server(threads=threads, **settings, **service) as server:
+def bento(weights: Path, dtype: str, threads: int, target: str) -> Iterator[str]:
+    with Server(
+        target=target,
+        threads=threads,
+        models=MODEL,
+        weights=weights,
+        dtype=dtype,
+        request_timeout=3600,
+        reuse_mib=0,
+    ) as server:
         yield str(server.client.base_url)
 
 
 @contextmanager
 def transformers_serve(folder: Path, dtype: str, threads: int) -> Iterator[str]:
     port = free_port()
-    command = [Path(sys.executable).with_name("transformers"), "serve", folder]
+    program = str(Path(sys.executable).with_name("transformers"))
+    address = ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, "--dtype", dtype, "--host", "127.0.0.1", "--port", str(port)],
+        [program, "serve", str(folder), "--dtype", dtype, *address],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -203,14 +211,14 @@ def main() -> None:
 
 
 def run(weights: Path, dtype: str, threads: int) -> None:
-    def start(**service: object) -> Start:
-        return lambda: bento(weights, dtype, threads, **service)
+    def start(target: str) -> Start:
+        return lambda: bento(weights, dtype, threads, target)
 
     folder = weights / MODEL
-    service = start(models=MODEL)
+    service = start("service:service")
     in_process = batching(load_served(weights, getattr(torch, dtype)))
     peers = {
-        "batchable": over_http(start(target="benchmarks.batchable:Batchable"), ask_batchable),
+        "batchable": over_http(start("benchmarks.batchable:Batchable"), ask_batchable),
         "in process": in_process,
         "service": over_http(service, ask_service),
     }

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 import httpx
 
 from client import calls
-from client.answers import Batch, Chat, Health, Models, Ocr, Piece, Unloaded
+from client.answers import Batch, Chat, Done, Health, Models, Ocr, Piece
 from client.calls import Call, ChatOptions, Events, File, OcrOptions
 from client.errors import ChatVLMError, transport_errors_as_sentences, wait_after
 
@@ -79,7 +79,11 @@ class ChatVLMClient:
     def models(self) -> Models:
         return self._answer(calls.models)
 
-    def unload(self, model: str) -> Unloaded:
+    def load(self, model: str) -> Done:
+        """Loads it before it is asked for."""
+        return self._answer(calls.load, model)
+
+    def unload(self, model: str) -> Done:
         """Frees the model's memory; the next request for it loads it again."""
         return self._answer(calls.unload, model)
 
@@ -163,7 +167,10 @@ class AsyncChatVLMClient:
     async def models(self) -> Models:
         return await self._answer(calls.models)
 
-    async def unload(self, model: str) -> Unloaded:
+    async def load(self, model: str) -> Done:
+        return await self._answer(calls.load, model)
+
+    async def unload(self, model: str) -> Done:
         return await self._answer(calls.unload, model)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import devices
-from runners import weights
+from runners import memory, weights
 from runners.catalog import Entry
 from runners.deadline import within
 from runners.messages import Answer, Refusal, Request, Status, Stream, Why
@@ -162,6 +162,7 @@ class VlmEngine:
         try:
             async with within(deadline, f"{self._entry.name} was still loading; try again later."):
                 model = await self._loaded()
+            model.metrics.requests.set(self._requests)
             self._stop_idle_timer()
             self._serving += 1
             self._unused.clear()
@@ -173,6 +174,8 @@ class VlmEngine:
                     self._rest()
         finally:
             self._requests -= 1
+            if self._model is not None:
+                self._model.metrics.requests.set(self._requests)
             self._seconds += _NEWEST * (time.monotonic() - started - self._seconds)
 
     async def _loaded(self) -> "LoadedModel":
@@ -208,6 +211,7 @@ class VlmEngine:
         if absent := weights.availability(self._entry, self._settings):
             raise Refusal(Why.UNAVAILABLE, absent)  # before torch is imported for nothing
         self._places, _ = self._placement()
+        memory.share_one_arena()
         from runners.loaded import LoadedModel
 
         return LoadedModel(self._entry, self._settings, self._encoders)

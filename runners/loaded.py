@@ -38,9 +38,11 @@ class LoadedModel:
         family = importlib.import_module(f"runners.{entry.family}")
         self._model: Vlm = family.load(entry, settings)
         self._encoders = encoders
+        self.metrics = Metrics(entry.id)
+        self.metrics.model_bytes.set(self._model.weights_bytes)
         self._batcher = Batcher(
             self._model,
-            Metrics(entry.id),
+            self.metrics,
             kv_budget=_kv_budget(settings, self._model.device),
             step_target=settings.step_target_ms / 1000,
         )
@@ -127,6 +129,7 @@ class LoadedModel:
         The frames of requests that were refused may hold this object for a while yet.
         """
         del self._batcher, self._model
+        self.metrics.unloaded()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -22,8 +22,12 @@ def _histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
     return Histogram(f"chatvlm_{name}", what, ["model"], buckets=buckets)
 
 
-_ROWS = _gauge("rows_in_flight", "Rows that are being decoded")
+_REQUESTS = _gauge("requests", "Requests taken and not yet answered, those in flight among them")
+_ROWS = _gauge("rows_in_flight", "Rows that are being decoded, pages that are being read")
 _WAITING = _gauge("rows_waiting", "Rows that wait for their prefill")
+_MODEL_BYTES = _gauge(
+    "model_bytes", "Bytes of the loaded model, without what it keeps for requests"
+)
 _KV_BYTES = _gauge("kv_bytes", "Bytes that the KV cache holds")
 _REUSE_BYTES = _gauge("reuse_bytes", "Bytes kept between requests", "kept")
 _REUSED = _counter(
@@ -43,8 +47,10 @@ class Metrics:
     """The metrics of one model."""
 
     def __init__(self, model: str) -> None:
+        self.requests = _REQUESTS.labels(model)
         self.rows = _ROWS.labels(model)
         self.waiting = _WAITING.labels(model)
+        self.model_bytes = _MODEL_BYTES.labels(model)
         self.kv_bytes = _KV_BYTES.labels(model)
         self.step_seconds = _STEP.labels(model)
         self.prefill_seconds = _PREFILL.labels(model)
@@ -53,6 +59,12 @@ class Metrics:
         self.evicted = _EVICTED.labels(model)
         self._model = model
         self._reused: dict[tuple[str, str], int] = {}
+
+    def unloaded(self) -> None:
+        for gauge in (self.requests, self.rows, self.waiting, self.model_bytes, self.kv_bytes):
+            gauge.set(0)
+        for kept, _ in self._reused:
+            _REUSE_BYTES.labels(self._model, kept).set(0)
 
     def ended(self, reason: str) -> None:
         _ENDED.labels(self._model, reason).inc()

@@ -7,6 +7,7 @@ it loads its model.
 import asyncio
 import json
 import logging
+import os
 import pkgutil
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -49,6 +50,12 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
+def start_again() -> None:
+    """BentoML starts a process that died again, but not in its own images, where the whole
+    container would end with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py."""
+    os.environ.pop("BENTOML_CONTAINERIZED", None)
+
+
 def make_runner(entry: Entry, settings: Settings) -> Any:
     """The BentoML service that serves `entry`, named by its id."""
 
@@ -56,6 +63,8 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         def __init__(self) -> None:
             self.engine: Engine = pkgutil.resolve_name(entry.engine)(entry, settings)
             self.preloading: asyncio.Task[None] | None = None
+
+        prepare = bentoml.on_deployment(start_again)
 
         @bentoml.on_startup
         async def preload(self) -> None:
@@ -94,6 +103,9 @@ def make_runner(entry: Entry, settings: Settings) -> Any:
         @bentoml.api
         async def status(self) -> Status:
             return await self.engine.status()
+
+        async def __is_ready__(self) -> bool:
+            return self.preloading is None or self.preloading.done()
 
         @bentoml.on_shutdown
         async def close(self) -> None:

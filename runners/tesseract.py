@@ -36,6 +36,7 @@ from runners.siblings import Siblings, Standing
 from settings import Settings
 
 if TYPE_CHECKING:
+    from runners.metrics import Metrics
     from runners.reading import Page, Reader
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class TesseractEngine:
     """Reads pages in a thread of its own. Holds no Tesseract until the first page, or `load`."""
 
     def __init__(self, entry: Entry, settings: Settings) -> None:
+        self._model = entry.id
         self._settings = settings
         self._name = entry.name
         folder = settings.state or _served_folder()
@@ -61,6 +63,7 @@ class TesseractEngine:
         self._siblings = Siblings((folder or cast(Path, self._private)) / entry.id)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=entry.id)
         self._reader: Reader | None = None
+        self._metrics: Metrics | None = None
         self._memory_bytes = 0
         self._accepted = 0
         self._last_end = time.monotonic()
@@ -162,7 +165,12 @@ class TesseractEngine:
                 await loop.run_in_executor(self._thread, self._free)
 
     def _report(self) -> None:
-        self._siblings.report(self._standing())
+        standing = self._standing()
+        self._siblings.report(standing)
+        if metrics := self._metrics:
+            metrics.requests.set(self._accepted)
+            metrics.rows.set(standing.rows)
+            metrics.model_bytes.set(standing.memory_bytes)
 
     def _standing(self) -> Standing:
         rows = min(1, self._accepted)
@@ -196,9 +204,11 @@ class TesseractEngine:
             self._siblings.join(self._standing())
             try:
                 os.environ["OMP_THREAD_LIMIT"] = "1"  # read when the library comes in, just below
+                from runners.metrics import Metrics
                 from runners.reading import Reader
 
                 self._reader = Reader(tessdata)
+                self._metrics = Metrics(self._model)
             except BaseException:
                 self._siblings.leave()
                 raise
@@ -211,6 +221,9 @@ class TesseractEngine:
             self._reader.close()
             self._reader = None
             memory.trim()
+        if self._metrics:
+            self._metrics.unloaded()
+            self._metrics = None
         self._siblings.leave()
 
 

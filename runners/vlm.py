@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from PIL import Image
+from qwen_vl_utils.vision_process import MAX_RATIO, smart_resize
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers import (
     Cache,
     DynamicCache,
@@ -29,8 +31,6 @@ from runners.reuse import Kept
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, [1, heads, length, head size]."""
 
-_LONGEST_RATIO = 200
-"""Of an image's sides; the image processor of Qwen2-VL takes no more."""
 _FEATURES_SHARE = 1 / 4
 """Of what is kept for reuse. The features of an image take a fifth (Qwen3-VL 8B) to a fiftieth
 (GOT-OCR 2.0) of its keys and values, so they outlive them."""
@@ -245,8 +245,8 @@ class ChatVlm(TransformersVlm):
         """max_pixels: what an image is shrunk to before it is read."""
         super().__init__(model, processor.tokenizer, reuse_bytes)
         self._images = processor.image_processor
-        smallest = min(self._images.size["shortest_edge"], max_pixels)
-        self._pixels = {"shortest_edge": smallest, "longest_edge": max_pixels}
+        self._max_pixels = max_pixels
+        self._min_pixels = min(self._images.size["shortest_edge"], max_pixels)
         self._prompt = ChatPrompt(processor)
         self._image_token = processor.image_token_id
         self._context = model.config.get_text_config().max_position_embeddings
@@ -293,28 +293,35 @@ class ChatVlm(TransformersVlm):
 
     def _pictures(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """`pixel_values` of all images, one patch a row, and their grids [images, 3]."""
-        shortest = self._images.patch_size * self._images.merge_size
         made = self._images(
-            images=[padded(image, shortest) for image in images],
-            size=self._pixels,
-            return_tensors="pt",
+            images=[self._sized(image) for image in images], do_resize=False, return_tensors="pt"
         )
         pixels = made["pixel_values"].to(self.dtype)
         return {"pixel_values": pixels, "image_grid_thw": made["image_grid_thw"]}
+
+    def _sized(self, image: Image.Image) -> Tensor:
+        """[3, height, width] uint8, as large as the model is to see it."""
+        side = self._images.patch_size * self._images.merge_size
+        image = padded(image, side)
+        sides = smart_resize(image.height, image.width, side, self._min_pixels, self._max_pixels)
+        size = [max(side, length) for length in sides]  # it shrinks a thin strip's to nothing
+        return functional.resize(
+            functional.pil_to_tensor(image), size, InterpolationMode.BICUBIC, antialias=True
+        )
 
 
 def padded(image: Image.Image, shortest: int) -> Image.Image:
     """The image on white that makes each side at least `shortest` pixels long.
 
-    Otherwise the image processor rounds the side of a thin strip to nothing. Raises `Refusal`
-    (BAD_IMAGE) where a side is still more than 200 times the other, which it does not take.
+    Otherwise the side of a thin strip would be stretched, or rounded to nothing. Raises `Refusal`
+    (BAD_IMAGE) where a side is still more than 200 times the other, which the models do not take.
     """
     width, height = (max(side, shortest) for side in image.size)
-    if max(width, height) > _LONGEST_RATIO * min(width, height):
+    if max(width, height) > MAX_RATIO * min(width, height):
         raise Refusal(
             Why.BAD_IMAGE,
             f"The image is too long and thin ({image.width} x {image.height} pixels): "
-            f"one side may be at most {_LONGEST_RATIO} times the other.",
+            f"one side may be at most {MAX_RATIO} times the other.",
         )
     if (width, height) == image.size:
         return image

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def availability(entry: Entry, settings: Settings) -> str | None:
 
     Looks at this machine only: weights that the hub may be asked for count as available.
     """
+    if find_spec("torch") is None:
+        return f"{entry.name} needs PyTorch, which this installation of the service leaves out."
     folder = _folder(entry, settings)
     if folder is not None and (defect := _defect(folder)):
         return _broken(entry, defect) if _is_own(folder, settings) or is_offline_mode() else None

@@ -19,7 +19,8 @@ def test_an_unload_gives_the_memory_back_to_the_system() -> None:
     )
     assert run.returncode == 0, run.stderr
     _, _, *rows = run.stdout.strip().splitlines()
-    for row in rows:
-        before, serving, after, ratio = (float(cell) for cell in row.strip("|").split("|"))
+    for number, row in enumerate(rows):
+        before, serving, after, _ = (float(cell) for cell in row.strip("|").split("|"))
         assert serving > 1.5 * before
-        assert ratio < 1.15, f"{after} MiB of {serving} are left"
+        # What the first load brings in for good: compiled kernels, code of the libraries.
+        assert after < (1.15 if number else 1.25) * before, f"{after} of {serving} MiB are left"

@@ -1,7 +1,11 @@
 """The app before fake runners, called over ASGI."""
 
+import asyncio
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,31 +14,57 @@ from api.app import app
 from api.gateway import Gateway, _current
 from runners.catalog import CATALOG
 from settings import Settings
-from tests.api.fakes import FakeRunner
+from tests.api.fakes import Beside, FakeRunner
 
 
 @pytest.fixture
-async def runners() -> dict[str, FakeRunner]:
-    return {model: FakeRunner() for model in CATALOG}
+async def runners() -> AsyncIterator[dict[str, FakeRunner]]:
+    """Each on a socket of its own, whose path has to be short."""
+    fakes = {model: FakeRunner(model) for model in CATALOG}
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fakes-"))
+        for model, runner in fakes.items():
+            await stack.enter_async_context(runner.serve(Path(folder, model)))
+        yield fakes
+
+
+class Started(httpx.ASGITransport):
+    """Waits with its first request until every runner answers, as `/readyz` would tell."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(app, raise_app_exceptions=False)
+        self.gateway = gateway
+        self.started = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        while not self.started:
+            self.started = self.gateway.fleet.ready
+            await asyncio.sleep(0)
+        return await super().handle_async_request(request)
 
 
 @pytest.fixture
-def serve(runners, monkeypatch) -> Callable[..., httpx.AsyncClient]:
+async def serve(runners, monkeypatch) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
     """Call it with settings, and the name of the GPU where there is to be one."""
+    gateways = []
     for name in os.environ:
         if name.startswith("CHATVLM_"):
             monkeypatch.delenv(name)
 
     def start(gpu: str | None = None, **settings) -> httpx.AsyncClient:
         monkeypatch.setattr("api.gateway.gpu_name", lambda: gpu)
-        gateway = Gateway(runners, Settings(**settings))
+        beside = {model: Beside(runner) for model, runner in runners.items()}
+        gateway = Gateway(beside, Settings(**settings))
+        gateways.append(gateway)
+        gateway.fleet.open()
         monkeypatch.setitem(app.dependency_overrides, _current, lambda: gateway)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://service")
+        return httpx.AsyncClient(transport=Started(gateway), base_url="http://service")
 
-    return start
+    yield start
+    for gateway in gateways:
+        gateway.fleet.close()
 
 
 @pytest.fixture
-def client(serve) -> httpx.AsyncClient:
+async def client(serve) -> httpx.AsyncClient:
     return serve()

@@ -1,21 +1,33 @@
-"""A runner without a model, and pictures to send it."""
+"""A runner without a model, behind a real socket, and pictures to send it."""
 
 import asyncio
 import io
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 from aiohttp import web
+from bentoml.exceptions import InternalServerError
 from PIL import Image
 
+from api.clients import Lost, Runner
 from runners.images import decode
-from runners.messages import Answer, Failure, Piece, Reply, Request, Status
+from runners.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status
 
-T = TypeVar("T")
-Outcome = Answer | Failure | Exception
+
+class Dies:
+    """Instead of an answer: the runner's connection breaks."""
+
+
+class Fails:
+    """Instead of an answer: an exception in the runner."""
+
+
+Outcome = Answer | Piece | Failure | Dies | Fails
 
 
 def picture(width: int = 4, height: int = 3, format: str = "PNG") -> bytes:
@@ -25,10 +37,10 @@ def picture(width: int = 4, height: int = 3, format: str = "PNG") -> bytes:
 
 
 class FakeRunner:
-    """Stands where `bentoml.depends` puts a runner's client. Its text is the image's size."""
+    """Speaks as a runner does. Its text is the image's size."""
 
-    def __init__(self) -> None:
-        self.to_async = self
+    def __init__(self, model: str) -> None:
+        self.model = model
         self.url = ""
         self.requests: list[Request] = []
         self.waiting = asyncio.Event()
@@ -38,12 +50,41 @@ class FakeRunner:
         self.may_answer.set()
         self.outcome: Outcome | None = None
         """Instead of the answer."""
-        self.standing: Status | Exception = Status(state="loaded")
+        self.stream: list[Outcome] = []
+        """Instead of the answer alone; the last one waits for leave."""
+        self.standing = Status(state="loaded")
+        self.may_say = asyncio.Event()
+        """How it stands."""
+        self.may_say.set()
+        self.asked: list[str] = []
+        """The calls that came, but for `status`."""
 
-    async def answer(self, request: Request) -> Reply:
-        self.requests.append(request)
-        await self._wait()
-        return Reply(outcome=_or_raise(self.outcome or self._read(request)))
+    @asynccontextmanager
+    async def serve(self, at: Path | tuple[str, int] | socket.socket) -> AsyncIterator[None]:
+        """at: the path of a socket, an address and a port (0: any), or what listens already."""
+        app = web.Application(client_max_size=2**30)
+        app.router.add_post("/{call}", self._called)
+        server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await server.setup()
+        site: web.BaseSite
+        if isinstance(at, Path):
+            self.url = f"file://{quote(str(at))}"
+            site = web.UnixSite(server, str(at))
+        elif isinstance(at, tuple):
+            site = web.TCPSite(server, *at)
+        else:
+            site = web.SockSite(server, at)
+        await site.start()
+        if isinstance(at, tuple):
+            self.url = "http://{}:{}".format(*server.addresses[0])
+        self.accept_no_more = site.stop
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        await self._server.cleanup()
 
     async def has_got(self, count: int) -> None:
         """Returns when so many requests have come."""
@@ -51,52 +92,45 @@ class FakeRunner:
             self.waiting.clear()
             await asyncio.wait_for(self.waiting.wait(), 10)
 
-    async def load(self) -> Reply:
-        self.standing = Status(state="loaded")
-        return Reply(outcome=self.standing)
+    async def _called(self, request: web.Request) -> web.StreamResponse:
+        call = request.match_info["call"]
+        response = web.StreamResponse(headers={"Server": f"BentoML Service/{self.model}"})
+        if call == "status":
+            await self.may_say.wait()
+            said: Any = self.standing.model_dump_json()
+        else:
+            self.asked.append(call)
+        if call == "load":
+            self.standing = Status(state="loaded")
+            said = Reply(outcome=self.standing).model_dump_json()
+        elif call == "unload":
+            said = "true" if self.standing.state == "loaded" else "false"
+            self.standing = Status(state="unloaded")
+        elif call in ("answer", "stream"):
+            asked = Request.model_validate((await request.json())["request"])
+            self.requests.append(asked)
+            outcomes = self.stream if call == "stream" else []
+            return await self._answered(outcomes or [await self.answer(asked)], request, response)
+        await response.prepare(request)
+        await response.write(said.encode())
+        return response
 
-    async def unload(self) -> bool:
-        was_loaded = _or_raise(self.standing).state == "loaded"
-        self.standing = Status(state="unloaded")
-        return was_loaded
-
-    async def status(self) -> Status:
-        return _or_raise(self.standing)
-
-    @asynccontextmanager
-    async def streaming(
-        self, folder: Path, *outcomes: Piece | Answer | Failure | None
-    ) -> AsyncIterator[None]:
-        """Serves `/stream` on a socket as a runner does, which dies at None.
-
-        The last outcome waits for leave.
-        """
-
-        async def stream(request: web.Request) -> web.StreamResponse:
-            body = await request.json()
-            self.requests.append(Request.model_validate(body["request"]))
-            response = web.StreamResponse()
-            await response.prepare(request)
-            for outcome in outcomes:
-                if outcome is outcomes[-1]:
-                    await self._wait()
-                if outcome is None:
-                    request.transport.abort()
-                    break
-                await response.write(Reply(outcome=outcome).model_dump_json().encode() + b"\n")
-            return response
-
-        app = web.Application()
-        app.router.add_post("/stream", stream)
-        server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
-        await server.setup()
-        socket = folder / "runner.sock"
-        await web.UnixSite(server, str(socket)).start()
-        self.url = f"file://{quote(str(socket))}"
-        try:
-            yield
-        finally:
-            await server.cleanup()
+    async def _answered(
+        self, outcomes: list[Outcome], request: web.Request, response: web.StreamResponse
+    ) -> web.StreamResponse:
+        for outcome in outcomes:
+            if outcome is outcomes[-1]:
+                await self._wait()
+            if isinstance(outcome, Fails):
+                raise web.HTTPInternalServerError(text="Traceback: /home/x")
+            if isinstance(outcome, Dies):
+                assert request.transport is not None
+                request.transport.abort()
+                break
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(Reply(outcome=outcome).model_dump_json().encode() + b"\n")
+        return response
 
     async def _wait(self) -> None:
         self.waiting.set()
@@ -106,13 +140,36 @@ class FakeRunner:
             self.stopped.set()
             raise
 
-    def _read(self, request: Request) -> Answer:
-        sizes = [decode(image).size for image in request.images]
+    async def answer(self, request: Request) -> Outcome:
+        return self.outcome or self._read(request)
+
+    def _read(self, request: Request) -> Answer | Failure:
+        try:
+            sizes = [decode(image).size for image in request.images]
+        except Refusal as refusal:
+            return refusal.failure
         text = " ".join(f"{width}x{height}" for width, height in sizes)
         return Answer(text=text, image_size=sizes[0])
 
 
-def _or_raise(outcome: T | Exception) -> T:
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+class Beside:
+    """Stands where `bentoml.depends` puts a runner's client."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self.to_async = self
+        self.url = runner.url
+        self._runner = Runner(runner.model, runner.url)
+        self.error: Exception | None = None
+        """Instead of an answer."""
+
+    async def answer(self, request: Request) -> Reply:
+        if self.error:
+            raise self.error
+        try:
+            return Reply(outcome=await self._runner.answer(request))
+        except Lost:
+            raise aiohttp.ServerDisconnectedError from None
+        except Refusal as refusal:
+            if refusal.__cause__:
+                raise InternalServerError("/home/x") from None
+            return Reply(outcome=refusal.failure)

@@ -90,11 +90,11 @@ async def test_what_cannot_be_answered_has_its_status_streamed_or_not(client, st
     assert list(response.json()) == ["detail"]
 
 
-async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, runners, tmp_path):
-    async with runners["tesseract"].streaming(tmp_path, *PIECES):
-        response = await client.post(
-            "/chat", files={"file": picture()}, data={"stream": "true", "prompt": "What?"}
-        )
+async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, runners):
+    runners["tesseract"].stream = PIECES
+    response = await client.post(
+        "/chat", files={"file": picture()}, data={"stream": "true", "prompt": "What?"}
+    )
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
     *pieces, (name, answer) = events(response.text)
@@ -108,24 +108,24 @@ async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, run
 
 
 @pytest.mark.parametrize("text", ["line\nbreak\r\n\r\nand data: more", "слово\u2028 \N{CAT} \x00"])
-async def test_no_text_breaks_out_of_its_event(client, runners, tmp_path, text):
-    async with runners["tesseract"].streaming(tmp_path, Piece(text=text), ANSWER):
-        response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
+async def test_no_text_breaks_out_of_its_event(client, runners, text):
+    runners["tesseract"].stream = [Piece(text=text), ANSWER]
+    response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert events(response.text)[0] == ("piece", {"text": text})
 
 
-async def test_what_fails_before_the_first_piece_has_its_own_status(client, runners, tmp_path):
+async def test_what_fails_before_the_first_piece_has_its_own_status(client, runners):
     full = Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=3)
-    async with runners["tesseract"].streaming(tmp_path, full):
-        response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
+    runners["tesseract"].stream = [full]
+    response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
     assert response.headers["retry-after"] == "3"
 
 
-async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners, tmp_path):
+async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners):
     late = Failure(why=Why.DEADLINE, detail="Time is up.")
-    async with runners["tesseract"].streaming(tmp_path, Piece(text="A "), late):
-        response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
+    runners["tesseract"].stream = [Piece(text="A "), late]
+    response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert response.status_code == 200
     assert events(response.text) == [
         ("piece", {"text": "A "}),
@@ -133,21 +133,21 @@ async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, ru
     ]
 
 
-async def test_a_stream_that_ends_without_its_answer_ends_with_an_error(client, runners, tmp_path):
-    async with runners["tesseract"].streaming(tmp_path, Piece(text="A ")):
-        response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
+async def test_a_stream_that_ends_without_its_answer_ends_with_an_error(client, runners):
+    runners["tesseract"].stream = [Piece(text="A ")]
+    response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     [_, (name, error)] = events(response.text)
     assert (name, list(error)) == ("error", ["detail"])
 
 
-async def test_a_reader_that_goes_stops_the_work_for_its_stream(serve, runners, tmp_path):
+async def test_a_reader_that_goes_stops_the_work_for_its_stream(serve, runners):
     runner = runners["tesseract"]
     runner.may_answer.clear()
-    async with runner.streaming(tmp_path, *PIECES):
-        request = serve(request_timeout=600).post(
-            "/chat", files={"file": picture()}, params={"stream": "true"}
-        )
-        task = asyncio.create_task(request)
-        await asyncio.wait_for(runner.waiting.wait(), 10)
-        task.cancel()
-        await asyncio.wait_for(runner.stopped.wait(), 10)
+    runner.stream = PIECES
+    request = serve(request_timeout=600).post(
+        "/chat", files={"file": picture()}, params={"stream": "true"}
+    )
+    task = asyncio.create_task(request)
+    await asyncio.wait_for(runner.waiting.wait(), 10)
+    task.cancel()
+    await asyncio.wait_for(runner.stopped.wait(), 10)

@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from runners.messages import Answer, Failure, Image, Line, Piece, Status, Turn, Usage, Why
-from tests.api.fakes import picture
+from tests.api.fakes import Fails, picture
 from tests.documents import pdf
 
 MODEL = "qwen3_vl_2b"
@@ -199,10 +199,9 @@ async def test_what_is_not_served_is_refused_by_name(client, runners, sent, para
         (Failure(why=Why.BAD_PARAMETER, detail="Too long."), 400, None),
     ],
 )
-async def test_a_failure_is_openais_error(client, runners, tmp_path, stream, failure, status, code):
+async def test_a_failure_is_openais_error(client, runners, stream, failure, status, code):
     runners[MODEL].outcome = failure
-    async with runners[MODEL].streaming(tmp_path, failure):
-        response = await ask(client, stream=stream)
+    response = await ask(client, stream=stream)
     kind = "server_error" if status >= 500 else "invalid_request_error"
     assert response.status_code == status
     assert response.json() == {
@@ -225,7 +224,7 @@ async def test_an_unknown_model_and_a_wrong_url_are_openais_errors_too(client):
 
 
 async def test_a_fault_is_openais_error(client, runners):
-    runners[MODEL].outcome = ZeroDivisionError()
+    runners[MODEL].outcome = Fails()
     status, told = await error(client)
     assert (status, told["type"]) == (500, "server_error")
 
@@ -275,10 +274,10 @@ async def test_a_url_is_fetched_where_the_operator_allows_it(client, monkeypatch
     assert (await ask(client, shown)).json()["choices"][0]["message"]["content"] == "9x9"
 
 
-async def test_a_stream_is_chunks_of_one_completion(client, runners, tmp_path):
+async def test_a_stream_is_chunks_of_one_completion(client, runners):
     pieces = [Piece(text="A "), Piece(text="cat."), ANSWER]
-    async with runners[MODEL].streaming(tmp_path, *pieces):
-        response = await ask(client, stream=True)
+    runners[MODEL].stream = [*pieces]
+    response = await ask(client, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     told = chunks(response.text)
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in told}) == 1
@@ -294,19 +293,19 @@ async def test_a_stream_is_chunks_of_one_completion(client, runners, tmp_path):
     assert not any("usage" in chunk for chunk in told)
 
 
-async def test_the_usage_comes_last_where_it_is_asked_for(client, runners, tmp_path):
-    async with runners[MODEL].streaming(tmp_path, Piece(text="A "), ANSWER):
-        response = await ask(client, stream=True, stream_options={"include_usage": True})
+async def test_the_usage_comes_last_where_it_is_asked_for(client, runners):
+    runners[MODEL].stream = [Piece(text="A "), ANSWER]
+    response = await ask(client, stream=True, stream_options={"include_usage": True})
     *others, last = chunks(response.text)
     assert last["choices"] == []
     assert last["usage"] == {"prompt_tokens": 30, "completion_tokens": 3, "total_tokens": 33}
     assert {chunk["usage"] for chunk in others} == {None}
 
 
-async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners, tmp_path):
+async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners):
     late = Failure(why=Why.DEADLINE, detail="Time is up.")
-    async with runners[MODEL].streaming(tmp_path, Piece(text="A "), late):
-        response = await ask(client, stream=True)
+    runners[MODEL].stream = [Piece(text="A "), late]
+    response = await ask(client, stream=True)
     *_, last, end = response.text.split("\n\n")
     assert end == ""
     assert json.loads(last.removeprefix("data: "))["error"]["message"] == "Time is up."

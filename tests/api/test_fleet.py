@@ -1,42 +1,36 @@
 import asyncio
+from collections.abc import AsyncIterator
 
-import aiohttp
 import pytest
-from bentoml.exceptions import BentoMLException, InternalServerError
 
-from api.fleet import RESTART_SECONDS
+from api.clients import RESTART_SECONDS
+from api.fleet import Fleet
 from runners.catalog import CATALOG
 from runners.messages import Failure, Piece, Status, Why
-from tests.api.fakes import picture
-
-LOST = [
-    aiohttp.ClientConnectionError("Cannot connect to unix:///tmp/x"),
-    aiohttp.ServerDisconnectedError(),
-    ConnectionResetError("/tmp/x"),
-]
-FAULTS = [BentoMLException("Traceback: /home/x"), InternalServerError("/home/x")]
+from settings import Settings
+from tests.api.fakes import Beside, Dies, Fails, picture
+from tests.api.test_clients import until
 
 
 def files() -> dict[str, bytes]:
     return {"file": picture()}
 
 
-@pytest.mark.parametrize("route", ["/ocr", "/chat"])
-@pytest.mark.parametrize("error", LOST, ids=repr)
-async def test_a_lost_runner_is_said_to_restart(client, runners, route, error):
-    runners["tesseract"].outcome = error
-    response = await client.post(route, files=files())
+@pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
+async def test_a_runner_lost_at_work_is_unavailable_for_a_while(client, runners, asked):
+    runners["tesseract"].outcome = Dies()
+    response = await client.post("/chat", files=files(), params=asked)
     assert (response.status_code, response.json()) == (
         503,
-        {"detail": "The runner of model 'tesseract' was lost and is restarting; try again."},
+        {"detail": "The runner of model 'tesseract' was lost while it worked on this; try again."},
     )
     assert response.headers["retry-after"] == str(RESTART_SECONDS)
 
 
-@pytest.mark.parametrize("error", FAULTS, ids=repr)
-async def test_a_fault_of_a_runner_is_answered_with_a_plain_sentence(client, runners, error):
-    runners["tesseract"].outcome = error
-    response = await client.post("/ocr", files=files())
+@pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
+async def test_a_fault_of_a_runner_is_answered_with_a_plain_sentence(client, runners, asked):
+    runners["tesseract"].outcome = Fails()
+    response = await client.post("/chat", files=files(), params=asked)
     assert (response.status_code, response.json()) == (
         500,
         {"detail": "Model 'tesseract' failed on this request; the log says why."},
@@ -51,23 +45,13 @@ async def test_a_failure_of_a_runner_keeps_its_sentence(client, runners, why):
     assert response.json() == {"detail": "A sentence."}
 
 
-async def test_a_stream_from_a_runner_that_is_not_there_is_said_to_restart(
-    client, runners, tmp_path
-):
-    runners["tesseract"].url = f"file://{tmp_path}/nobody.sock"
+async def test_a_runner_lost_in_the_middle_of_a_stream_ends_it_with_an_error(client, runners):
+    runners["tesseract"].stream = [Piece(text="A "), Dies()]
     response = await client.post("/chat", files=files(), params={"stream": "true"})
-    assert (response.status_code, response.headers["retry-after"]) == (503, str(RESTART_SECONDS))
-
-
-async def test_a_runner_lost_in_the_middle_of_a_stream_ends_it_with_an_error(
-    client, runners, tmp_path
-):
-    async with runners["tesseract"].streaming(tmp_path, Piece(text="A "), None):
-        response = await client.post("/chat", files=files(), params={"stream": "true"})
     assert response.text == (
         'event: piece\ndata: {"text":"A "}\n\n'
         "event: error\n"
-        'data: {"detail":"The runner of model \'tesseract\' was lost and is restarting; '
+        'data: {"detail":"The runner of model \'tesseract\' was lost while it worked on this; '
         'try again."}\n\n'
     )
 
@@ -93,8 +77,9 @@ async def test_a_model_asked_for_by_name_answers_itself(client, runners, model):
     assert [other for other, runner in runners.items() if runner.requests] == [model]
 
 
-async def test_a_model_whose_runner_is_not_started_is_unavailable(client, runners):
+async def test_a_model_whose_runner_is_not_started_is_unavailable(serve, runners):
     del runners["got_ocr"]
+    client = serve()
     detail = "Model 'got_ocr' is not served here: CHATVLM_MODELS leaves it out."
     response = await client.post("/ocr", files=files(), params={"model": "got_ocr"})
     assert (response.status_code, response.json()) == (503, {"detail": detail})
@@ -111,34 +96,47 @@ async def test_an_unloaded_model_is_loaded_for_its_first_request(client, runners
     assert runners["got_ocr"].standing.state == "loaded"
 
 
-async def test_a_lost_runner_is_listed_as_unavailable_and_the_others_as_they_are(client, runners):
-    runners["got_ocr"].standing = aiohttp.ClientConnectionError()
-    response = await client.get("/models")
-    assert response.status_code == 200
-    states = {model["id"]: model["state"] for model in response.json()["available"]}
-    assert states == dict.fromkeys(CATALOG, "loaded") | {"got_ocr": "unavailable"}
-
-
 async def test_a_runner_too_busy_to_say_how_it_stands_is_shown_as_it_was(client, runners):
-    async def silence() -> Status:
-        return await asyncio.Event().wait()
-
     await client.get("/models")
-    runners["got_ocr"].status = silence
+    runners["got_ocr"].may_say.clear()
     assert "got_ocr" in (await client.get("/health")).json()["loaded_models"]
 
 
 async def test_what_a_busy_runner_said_too_late_is_shown_to_the_next_who_asks(client, runners):
-    said = asyncio.Event()
-
-    async def late() -> Status:
-        await said.wait()
-        return Status(state="loading")
-
+    runner = runners["got_ocr"]
     await client.get("/models")
-    runners["got_ocr"].status = late
-    await client.get("/models")
-    said.set()
-    runners["got_ocr"].status = asyncio.Event().wait
-    listed = (await client.get("/models")).json()["available"]
-    assert listed[0]["state"] == "loading"
+    runner.may_say.clear()
+    runner.standing = Status(state="loading")
+    assert (await client.get("/models")).json()["available"][0]["state"] == "loaded"
+    runner.may_say.set()
+    await asyncio.sleep(0.1)
+    runner.may_say.clear()
+    assert (await client.get("/models")).json()["available"][0]["state"] == "loading"
+
+
+class TestReady:
+    """Once all runners beside the gateway have started, and while any answers."""
+
+    @pytest.fixture
+    async def fleet(self, runners) -> AsyncIterator[Fleet]:
+        beside = {model: Beside(runners[model]) for model in ("got_ocr", "tesseract")}
+        fleet = Fleet(beside, Settings(), has_gpu=False)
+        fleet.open()
+        yield fleet
+        fleet.close()
+
+    async def test_not_before_the_last_has_started(self, fleet, runners):
+        runners["got_ocr"].may_say.clear()
+        await until(lambda: fleet.unreachable == ["got_ocr"])
+        assert not fleet.ready
+        runners["got_ocr"].may_say.set()
+        await until(lambda: fleet.ready)
+
+    async def test_one_that_is_lost_later_leaves_the_others(self, fleet, runners):
+        await until(lambda: fleet.ready)
+        await runners["got_ocr"].stop()
+        await until(lambda: fleet.unreachable == ["got_ocr"])
+        assert fleet.ready
+        await runners["tesseract"].stop()
+        await until(lambda: len(fleet.unreachable) == 2)
+        assert not fleet.ready

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from runners.messages import Answer, Piece
-from tests.api.fakes import picture
+from tests.api.fakes import Fails, picture
 
 
 async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):
@@ -40,7 +40,7 @@ async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
         504,
         {"detail": "The request took longer than its limit of 0.2 seconds."},
     )
-    assert runner.stopped.is_set()
+    await asyncio.wait_for(runner.stopped.wait(), 10)
 
 
 async def test_a_place_is_free_again_after_every_end_of_a_request(serve, runners, monkeypatch):
@@ -55,22 +55,22 @@ async def test_a_place_is_free_again_after_every_end_of_a_request(serve, runners
     hung_up.cancel()
     await asyncio.wait({hung_up})
     runner.may_answer.set()
-    runner.outcome = ZeroDivisionError()
+    runner.outcome = Fails()
     assert (await client.post("/ocr", files={"file": picture()})).status_code == 500
     runner.outcome = None
     assert (await client.post("/ocr", files={"file": picture()})).status_code == 200
 
 
-async def test_a_stream_holds_its_place_until_its_last_piece(serve, runners, tmp_path):
+async def test_a_stream_holds_its_place_until_its_last_piece(serve, runners):
     runner = runners["tesseract"]
     runner.may_answer.clear()
     client = serve(max_requests=1)
     answer = Answer(text="A cat.", image_size=(4, 3))
     asked = {"files": {"file": picture()}, "params": {"stream": "true"}}
-    async with runner.streaming(tmp_path, Piece(text="A "), answer):
-        stream = asyncio.create_task(client.post("/chat", **asked))
-        await asyncio.wait_for(runner.waiting.wait(), 10)
-        assert (await client.post("/ocr", files={"file": picture()})).status_code == 503
-        runner.may_answer.set()
-        assert (await stream).status_code == 200
+    runner.stream = [Piece(text="A "), answer]
+    stream = asyncio.create_task(client.post("/chat", **asked))
+    await asyncio.wait_for(runner.waiting.wait(), 10)
+    assert (await client.post("/ocr", files={"file": picture()})).status_code == 503
+    runner.may_answer.set()
+    assert (await stream).status_code == 200
     assert (await client.post("/ocr", files={"file": picture()})).status_code == 200

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from api.ocr import PAGES_AT_ONCE
-from runners.messages import Answer, Failure, Reply, Usage, Why
-from tests.api.fakes import picture
+from runners.images import decode
+from runners.messages import Answer, Failure, Usage, Why
+from tests.api.fakes import Fails, picture
 from tests.documents import locked, pdf, tiff
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
@@ -30,8 +31,7 @@ class Queue:
     async def limited(self, request):
         if self.now == self.places:
             self.refused += 1
-            full = Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=0)
-            return Reply(outcome=full)
+            return Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=0)
         self.now += 1
         self.most = max(self.most, self.now)
         try:
@@ -154,8 +154,8 @@ async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, 
     late = Failure(why=Why.DEADLINE, detail="The time limit passed in the queue.")
 
     async def answer(request):
-        if len(runners["tesseract"].requests) == 2:
-            return Reply(outcome=late)
+        if decode(request.images[0]).width == 7:
+            return late
         return await original(request)
 
     original, runners["tesseract"].answer = runners["tesseract"].answer, answer
@@ -171,7 +171,7 @@ async def test_a_document_whose_pages_all_come_too_late_is_a_timeout(client, run
 
 
 async def test_a_fault_at_one_page_is_a_fault(client, runners):
-    runners["tesseract"].outcome = ZeroDivisionError()
+    runners["tesseract"].outcome = Fails()
     response = await client.post("/ocr", files={"file": document(5, 6)})
     assert response.status_code == 500
 

@@ -39,6 +39,7 @@ async def test_health_names_the_gpu_and_what_is_loaded(serve, runners):
         "models_loaded": 2,
         "loaded_models": ["dots_ocr", "tesseract"],
         "default_model": "qwen3_vl_2b",
+        "unreachable_models": [],
     }
 
 
@@ -94,10 +95,28 @@ async def test_a_loaded_model_is_unloaded_once(client, runners):
     )
 
 
-async def test_a_model_whose_runner_is_not_started_is_not_loaded(client, runners):
+async def test_a_model_whose_runner_is_not_started_is_not_loaded(serve, runners):
     del runners["got_ocr"]
-    response = await client.delete("/models/got_ocr")
+    response = await serve().delete("/models/got_ocr")
     assert response.status_code == 404
+
+
+async def test_a_model_is_loaded(client, runners):
+    runners["qwen3_vl_2b"].standing = UNLOADED
+    response = await client.post("/models/qwen3_vl_2b")
+    assert (response.status_code, response.json()) == (
+        200,
+        {"status": "success", "message": "Model qwen3_vl_2b loaded"},
+    )
+    assert runners["qwen3_vl_2b"].standing.state == "loaded"
+
+
+async def test_an_unknown_model_cannot_be_loaded(client):
+    response = await client.post("/models/invalid_model")
+    assert (response.status_code, response.json()) == (
+        404,
+        {"detail": "Failed to load model: Model 'invalid_model' not found"},
+    )
 
 
 async def test_an_unknown_model_cannot_be_unloaded(client):
@@ -129,6 +148,7 @@ async def test_the_schema_is_valid_openapi(client):
         "/ocr",
         "/batch/ocr",
         "/chat",
+        "/preview",
         "/v1/models",
         "/v1/chat/completions",
     }

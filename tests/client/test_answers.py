@@ -6,7 +6,7 @@ from api import params, schemas
 from client import answers, calls
 from runners import messages
 
-NAMES = "ModelInfo Models Unloaded Page PageError Ocr Chat BatchItem BatchError Batch"
+NAMES = "ModelInfo Replica Models Done Page PageError Ocr Chat BatchItem BatchError Batch"
 
 
 @pytest.mark.parametrize("name", NAMES.split())

@@ -116,7 +116,9 @@ def test_an_interruption_is_130_and_says_what_is_left(run, scans: list[Path]) ->
     assert [path.name for path in out.iterdir()] == ["a.png.txt"]
 
 
-@pytest.mark.parametrize("words", [["models"], ["unload", "qwen"], ["chat", __file__, "Why?"]])
+@pytest.mark.parametrize(
+    "words", [["models"], ["load", "qwen"], ["unload", "qwen"], ["chat", __file__, "Why?"]]
+)
 def test_a_refusal_is_1_and_its_sentence(run, words: list[str]) -> None:
     def refuses(request: httpx.Request) -> httpx.Response:
         return refusal("There is no such model.", 404)

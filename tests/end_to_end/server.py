@@ -47,17 +47,22 @@ class Server:
         target: str = "service:service",
         cwd: Path = ROOT,
         home: Path | None = None,
+        host: str = "127.0.0.1",
         port: int | None = None,
+        containerized: bool = False,
         threads: int = 1,
         **settings: object,
     ) -> None:
         """settings: of the service, `queue_size=1` being CHATVLM_QUEUE_SIZE.
 
-        home: BENTOML_HOME; by default one of its own. threads: of a model's matrix products.
+        home: BENTOML_HOME; by default one of its own. containerized: as in the image of a Bento.
+        threads: of a model's matrix products.
         """
         self._target = target
         self._cwd = cwd
-        self.port = port or free_port()
+        self.host = host
+        self.port = port or free_port(host=host)
+        self.url = f"http://{host}:{self.port}"
         # Short, as the path of a Unix socket has to be.
         self._folder = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.temporary = self._folder / "tmp"
@@ -72,6 +77,7 @@ class Server:
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": str(threads),
             "TMPDIR": str(self.temporary),
+            **({"BENTOML_CONTAINERIZED": "true"} if containerized else {}),
             **{f"CHATVLM_{name.upper()}": str(value) for name, value in settings.items()},
         }
 
@@ -80,7 +86,7 @@ class Server:
         command = [sys.executable, "-m", "bentoml", "serve", self._target]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port)],
+                [*command, "--host", self.host, "--port", str(self.port)],
                 cwd=self._cwd,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
@@ -88,7 +94,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
+        self.client = httpx.Client(base_url=self.url, timeout=120)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -121,6 +127,14 @@ class Server:
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """Every process, at once."""
+        for process in [psutil.Process(self.process.pid), *self.children()]:
+            process.kill()
+
+    def terminate(self) -> None:
+        self.process.terminate()
 
     def children(self) -> list[psutil.Process]:
         """The gateway and the runners."""
@@ -159,14 +173,14 @@ class Server:
         raise RuntimeError(f"The server did not start:\n{self.new_log()}")
 
 
-def free_port(wanted: int = 0) -> int:
+def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
     """`wanted` where it is free, else another one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind((host, wanted))
         except OSError:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 

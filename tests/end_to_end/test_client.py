@@ -108,8 +108,8 @@ def test_what_is_refused_while_it_arrives_is_told_by_the_service(reader: Server)
     assert raised.value.status == 413
 
 
-def test_a_model_is_unloaded_once(reader: Server) -> None:
-    client(reader).ocr(PAGE)
+def test_a_model_is_loaded_and_unloaded_once(reader: Server) -> None:
+    assert client(reader).load("tesseract").message == "Model tesseract loaded"
     assert client(reader).unload("tesseract").message == "Model tesseract unloaded"
     with pytest.raises(ChatVLMError, match=r"^Model 'tesseract' is not loaded\.$"):
         client(reader).unload("tesseract")

@@ -100,6 +100,13 @@ def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, t
     assert weights.availability(ENTRY, settings) == detail
 
 
+def test_without_pytorch_no_weights_are_of_use(own, settings, monkeypatch):
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    assert weights.availability(ENTRY, settings) == (
+        "Qwen3-VL 2B needs PyTorch, which this installation of the service leaves out."
+    )
+
+
 def test_weights_that_the_hub_may_have_count_as_available(settings, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     assert weights.availability(ENTRY, settings) is None

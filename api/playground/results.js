@@ -1,0 +1,91 @@
+/** What was read, in the forms that people keep: text, Markdown, JSON. */
+
+import { element } from "./dom.js";
+import { say, t } from "./i18n.js";
+
+/** What a model says of its answer beside the text, as elements. */
+export function remarks(answer) {
+  const said = [];
+  const note = (properties) => said.push(element("p", { className: "note", ...properties }));
+  if (answer.warning) note({ textContent: answer.warning });
+  if (["length", "repetition", "deadline"].includes(answer.finish_reason)) {
+    note({ $key: answer.finish_reason });
+  }
+  if (answer.prompt_used === false) note({ $key: "promptUnused" });
+  return said;
+}
+
+/** Buttons that copy or save what `read()` gives: a list of `{name, answer}`. */
+export function saves(name, read) {
+  const stem = name.replace(/\.\w+$/, "");
+  const copied = element("span", { role: "status" });
+  const copyButton = button("copy", async () => {
+    await copy(asText(read()));
+    say(copied, "copied");
+  });
+  return [
+    copyButton,
+    element("span", { className: "about", $key: "saveAs" }),
+    button("saveText", () => save(`${stem}.txt`, "text/plain", asText(read()))),
+    button("saveMarkdown", () => save(`${stem}.md`, "text/markdown", asMarkdown(read()))),
+    button("saveJson", () => save(`${stem}.json`, "application/json", asJson(read()))),
+    copied,
+  ];
+}
+
+function button(key, act) {
+  const made = element("button", { type: "button", $key: key });
+  made.addEventListener("click", act);
+  return made;
+}
+
+function asText(read) {
+  return read.map(({ answer }) => answer.text).join("\f") + "\n";
+}
+
+function asJson(read) {
+  const documents = read.map(({ name, answer }) => ({ filename: name, ...answer }));
+  return JSON.stringify(documents.length === 1 ? documents[0] : documents, null, 2) + "\n";
+}
+
+function asMarkdown(read) {
+  return read.map(({ name, answer }) => `# ${literal(name)}\n\n${body(answer)}\n`).join("\n");
+}
+
+function body(answer) {
+  if (!answer.pages) return passage(answer);
+  return answer.pages
+    .map((page) => `## ${t("page", { page: page.number })}\n\n${passage(page)}`)
+    .join("\n\n");
+}
+
+/** Lines are plain text; a model that gives none may have written Markdown itself. */
+function passage({ text, lines, error }) {
+  if (error) return `*${literal(error)}*`;
+  if (!lines) return text;
+  const rows = text.split("\n").map(literal);
+  return rows.map((row, number) => (row && rows[number + 1] ? `${row}\\` : row)).join("\n");
+}
+
+function literal(row) {
+  return row
+    .replace(/[\\`*_[\]<>#|~&]/g, "\\$&")
+    .replace(/^(\s*)([-+=])/, "$1\\$2")
+    .replace(/^(\s*\d+)([.)])/, "$1\\$2");
+}
+
+function save(name, type, content) {
+  const address = URL.createObjectURL(new Blob([content], { type }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  // There is no clipboard on a page that came over http from another machine.
+  const area = element("textarea", { value: text });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
