@@ -87,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     load = commands.add_parser("load", parents=[common], help="load a model before it is asked")
-    load.set_defaults(run=_manage, manage=ChatVLMClient.load)
+    load.set_defaults(run=_manage, manage=lambda client, model: client.load(model))
     unload = commands.add_parser("unload", parents=[common], help="free a model's memory")
-    unload.set_defaults(run=_manage, manage=ChatVLMClient.unload)
+    unload.set_defaults(run=_manage, manage=lambda client, model: client.unload(model))
     for command in (load, unload):
         command.add_argument("model")
     return parser
