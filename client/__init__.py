@@ -6,6 +6,7 @@ from client.answers import (
     BatchItem,
     Block,
     Chat,
+    Done,
     Health,
     Line,
     ModelInfo,
@@ -14,7 +15,7 @@ from client.answers import (
     Page,
     PageError,
     Piece,
-    Unloaded,
+    Replica,
     Usage,
 )
 from client.calls import ChatOptions, File, OcrOptions
@@ -31,6 +32,7 @@ __all__ = [
     "ChatOptions",
     "ChatVLMClient",
     "ChatVLMError",
+    "Done",
     "File",
     "Health",
     "Line",
@@ -41,6 +43,6 @@ __all__ = [
     "Page",
     "PageError",
     "Piece",
-    "Unloaded",
+    "Replica",
     "Usage",
 ]

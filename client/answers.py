@@ -24,12 +24,10 @@ class Health(TypedDict):
     models_loaded: int
     loaded_models: list[str]
     default_model: str
+    unreachable_models: list[str]
 
 
-class ModelInfo(Answer):
-    id: str
-    name: str
-    params: str
+class Standing(Answer):
     state: str
     """unloaded, loading, loaded or unavailable."""
     reason: str | None = None
@@ -42,13 +40,27 @@ class ModelInfo(Answer):
     queued: int = 0
 
 
+class Replica(Standing):
+    """A runner on another host."""
+
+    url: str
+
+
+class ModelInfo(Standing):
+    id: str
+    name: str
+    params: str
+    replicas: list[Replica] | None = None
+    """Where it is served by other hosts."""
+
+
 class Models(Answer):
     available: list[ModelInfo]
     loaded: list[str]
     default: str
 
 
-class Unloaded(Answer):
+class Done(Answer):
     status: Literal["success"]
     message: str
 

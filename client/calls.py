@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from client.answers import Batch, Box, Chat, Health, Models, Ocr, Piece, Unloaded
+from client.answers import Batch, Box, Chat, Done, Health, Models, Ocr, Piece
 from client.errors import ChatVLMError, Detail, broken_off, strange
 
 T = TypeVar("T")
@@ -76,8 +76,12 @@ def models() -> Call[Models]:
     return Call("GET", "/models", Models)
 
 
-def unload(model: str) -> Call[Unloaded]:
-    return Call("DELETE", f"/models/{quote(model, safe='')}", Unloaded)
+def load(model: str) -> Call[Done]:
+    return Call("POST", _path(model), Done)
+
+
+def unload(model: str) -> Call[Done]:
+    return Call("DELETE", _path(model), Done)
 
 
 def read(file: File, options: OcrOptions) -> Call[Ocr]:
@@ -133,6 +137,10 @@ class Events:
                     raise ChatVLMError(Detail.model_validate_json(data).detail)
         except ValidationError as error:
             raise strange(self._response) from error
+
+
+def _path(model: str) -> str:
+    return f"/models/{quote(model, safe='')}"
 
 
 def _fields(options: Mapping[str, Any], known: type) -> dict[str, str]:

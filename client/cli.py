@@ -1,4 +1,4 @@
-"""`python -m client`: ocr, chat, models, unload."""
+"""`python -m client`: ocr, chat, models, load, unload."""
 
 import argparse
 import asyncio
@@ -86,9 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", parents=[common], help="list the models")
     models.set_defaults(run=_models)
 
+    load = commands.add_parser("load", parents=[common], help="load a model before it is asked")
+    load.set_defaults(run=_manage, manage=lambda client, model: client.load(model))
     unload = commands.add_parser("unload", parents=[common], help="free a model's memory")
-    unload.add_argument("model")
-    unload.set_defaults(run=_unload)
+    unload.set_defaults(run=_manage, manage=lambda client, model: client.unload(model))
+    for command in (load, unload):
+        command.add_argument("model")
     return parser
 
 
@@ -131,8 +134,9 @@ def _ocr(args: argparse.Namespace) -> int:
     finally:
         outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
         if not args.json:
-            for outcome in outcomes if prints else ():
-                print(outcome.answer.text if outcome.answer else "")
+            for outcome in outcomes:
+                if outcome.answer and not args.out:
+                    print(outcome.answer.text)
             console.print(report.summary(outcomes, len(jobs)))
     return FAILED if any(outcome.status == "failed" for outcome in outcomes) else 0
 
@@ -168,9 +172,9 @@ def _models(args: argparse.Namespace) -> int:
     return 0
 
 
-def _unload(args: argparse.Namespace) -> int:
+def _manage(args: argparse.Namespace) -> int:
     with ChatVLMClient(args.url) as client:
-        answer = client.unload(args.model)
+        answer = args.manage(client, args.model)
     print(report.as_json(answer) if args.json else answer.message)
     return 0
 

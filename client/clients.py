@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 import httpx
 
 from client import calls
-from client.answers import Batch, Chat, Health, Models, Ocr, Piece, Unloaded
+from client.answers import Batch, Chat, Done, Health, Models, Ocr, Piece
 from client.calls import Call, ChatOptions, Events, File, OcrOptions
 from client.errors import ChatVLMError, transport_errors_as_sentences, wait_after
 
@@ -65,8 +65,11 @@ class ChatVLMClient:
 
     def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]
-    ) -> Iterator[Piece | Chat]:
-        """As `ask`, while the answer is made: pieces, and the whole of it at last."""
+    ) -> Generator[Piece | Chat, None, None]:
+        """As `ask`, while the answer is made: pieces, and the whole of it at last.
+
+        Closing it, or leaving the loop, stops the work.
+        """
         with self._open(calls.ask(file, prompt, options, stream=True)) as response:
             events = Events(response)
             for chunk in response.iter_bytes():
@@ -76,7 +79,11 @@ class ChatVLMClient:
     def models(self) -> Models:
         return self._answer(calls.models)
 
-    def unload(self, model: str) -> Unloaded:
+    def load(self, model: str) -> Done:
+        """Loads it before it is asked for."""
+        return self._answer(calls.load, model)
+
+    def unload(self, model: str) -> Done:
         """Frees the model's memory; the next request for it loads it again."""
         return self._answer(calls.unload, model)
 
@@ -148,7 +155,7 @@ class AsyncChatVLMClient:
 
     async def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]
-    ) -> AsyncIterator[Piece | Chat]:
+    ) -> AsyncGenerator[Piece | Chat, None]:
         call = await asyncio.to_thread(calls.ask, file, prompt, options, stream=True)
         async with self._open(call) as response:
             events = Events(response)
@@ -160,7 +167,10 @@ class AsyncChatVLMClient:
     async def models(self) -> Models:
         return await self._answer(calls.models)
 
-    async def unload(self, model: str) -> Unloaded:
+    async def load(self, model: str) -> Done:
+        return await self._answer(calls.load, model)
+
+    async def unload(self, model: str) -> Done:
         return await self._answer(calls.unload, model)
 
     async def close(self) -> None:

@@ -77,19 +77,15 @@ def summary(outcomes: Sequence[Outcome], total: int) -> Table:
 
 
 def models(answer: Models) -> Table:
-    table = Table("id", "name", "params", "state", "device", "GiB", "remark")
+    table = Table("id", "name", "params", "state", "remark")
     for model in answer.available:
         remarks = ["default"] if model.id == answer.default else []
-        remarks += [model.reason] if model.reason else []
-        table.add_row(
-            model.id,
-            Text(model.name),
-            model.params,
-            model.state,
-            model.device,
-            f"{model.memory_bytes / GIB:.1f}" if model.memory_bytes else "",
-            Text("; ".join(remarks)),
-        )
+        if model.memory_bytes:
+            remarks.append(f"{model.memory_bytes / GIB:.1f} GiB on {model.device}")
+        if model.reason:
+            remarks.append(model.reason)
+        cells = (model.id, model.name, model.params, model.state, "; ".join(remarks))
+        table.add_row(*map(Text, cells))
     return table
 
 

@@ -1,9 +1,11 @@
 """The examples of the README, as they stand in it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.server import ROOT, Server
@@ -63,6 +65,28 @@ def test_several_files_are_read(reader: Server) -> None:
 def test_json_is_sent(reader: Server) -> None:
     [answer] = curl("Send JSON", reader)
     assert (answer["text"], answer["language"]) == ("\n".join(RUSSIAN), "Russian")
+
+
+def test_the_shell_reads_many_files_and_asks(reader: Server, tmp_path: Path) -> None:
+    for path in ROOT.iterdir():  # a clone that may be written to
+        (tmp_path / path.name).symlink_to(path)
+    [code] = examples("From the shell", "bash")
+    done = subprocess.run(
+        ["bash", "-ec", code],
+        cwd=tmp_path,
+        env=os.environ | {"CHATVLM_URL": f"http://localhost:{reader.port}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{RUSSIAN[4]}\n"), done.stderr
+    assert (tmp_path / "texts/page_ru.png.txt").read_text() == "\n".join(RUSSIAN) + "\n"
+    assert len((tmp_path / "texts/minutes.pdf.txt").read_text().split("\f")) == 3
+
+
+def test_python_reads_and_asks(reader: Server) -> None:
+    text = "\n".join(RUSSIAN)
+    assert python("From Python", reader) == [f"{text}\n1 success\n2 success\n{RUSSIAN[4]}"]
 
 
 def test_openais_client_is_used(reader: Server) -> None:
