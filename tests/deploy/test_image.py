@@ -82,7 +82,7 @@ class Container:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its name."""
     if not ENGINE:
         pytest.skip("neither docker nor podman works here")
@@ -94,8 +94,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
         text=True,
     )
     assert build.returncode == 0, build.stderr
-    print(build.stderr[-2000:])
-    return build.stdout.strip()
+    name = build.stdout.strip()
+    yield name
+    engine("image", "rm", name)
 
 
 @pytest.fixture(scope="module")

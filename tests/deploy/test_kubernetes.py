@@ -17,6 +17,7 @@ from settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
+README = (DEPLOY / "README.md").read_text("utf-8")
 RUNNERS = {model: f"{model.replace('_', '-')}-runner" for model in CATALOG}
 OUTSIDE = {"kubernetes.io/metadata.name": "somewhere"}
 MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
@@ -186,14 +187,16 @@ def test_every_runner_is_scaled_by_its_queue(rendered: dict[tuple[str, str], Obj
         assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
 
 
-def test_a_model_that_is_off_has_no_replica_and_nothing_that_starts_one(tmp_path: Path) -> None:
-    def relative(folder: str) -> str:
-        return os.path.relpath(KUBERNETES / folder, tmp_path)
-
-    (tmp_path / "kustomization.yaml").write_text(
-        f"resources: [{relative('runner')}]\ncomponents: [{relative('gpu')}, {relative('off')}]\n"
-    )
-    objects = {o["kind"]: o for o in render(tmp_path)}
-    assert objects["Deployment"]["spec"]["replicas"] == 0
-    assert "HorizontalPodAutoscaler" not in objects
-    assert "Service" in objects
+def test_the_overlay_of_the_readme_sets_images_and_turns_models_off(tmp_path: Path) -> None:
+    (overlay,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    base = os.path.relpath(KUBERNETES, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(overlay.replace("../deploy/kubernetes", base))
+    deployments = {o["metadata"]["name"]: o for o in render(tmp_path) if o["kind"] == "Deployment"}
+    assert deployments["qwen-vl-7b-runner"]["spec"]["replicas"] == 0
+    images = {
+        name: container["image"]
+        for name, deployment in deployments.items()
+        for container in pod(deployment)["containers"]
+    }
+    assert images["gateway"] == "registry.example/chatvlmllm:VERSION-reader"
+    assert images["qwen3-vl-2b-runner"] == "registry.example/chatvlmllm:VERSION-gpu"
