@@ -37,7 +37,7 @@ async def preview(request: Request, gateway: Current, deadline: Admitted) -> Pre
     size, jpeg = await asyncio.get_running_loop().run_in_executor(_one_at_a_time, _shrunk, image)
     return Preview(
         image=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}",
-        image_size=size,
+        image_size=list(size),
         page=number,
         pages=pages.count,
     )

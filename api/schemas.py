@@ -128,7 +128,9 @@ class Ocr(_Document, Extras, _Ocr):
 
 class Preview(BaseModel):
     image: str = Field(description="The page as a data: URL of a JPEG, shrunk to fit a screen")
-    image_size: tuple[int, int] = Field(description="Width, height of the upright page, pixels")
+    image_size: list[int] = Field(
+        min_length=2, max_length=2, description="Width, height of the upright page, pixels"
+    )
     page: int = Field(description="Its number, from 1")
     pages: int = Field(description="How many there are; an image is one")
 
