@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from benchmarks.random_qwen import (
     make_requests,
     make_weights,
 )
-from benchmarks.schemes import Measured, Scheme, batching, compare
+from benchmarks.schemes import ROUNDS, Measured, Scheme, batching, compare
 from tests.end_to_end.server import Server, free_port
 
 CLIENTS = (1, 4, 16, 32)
@@ -242,17 +243,10 @@ def run(weights: Path, dtype: str, threads: int) -> None:
     with service() as url:
         for clients in CLIENTS:
             asked = requests * max(1, clients // len(requests))
-            this = asyncio.run(
-                warm(
-                    url,
-                    ask_service,
-                    asked,
-                    lambda http, asked=asked, clients=clients: clients_in_turn(  # type: ignore[misc]
-                        http, ask_service, asked, clients
-                    ),
-                )
-            )
-            print(f"| {clients} | {this.rate:.1f} | {this.mean_wait:.2f} |", flush=True)
+            ask_all = partial(clients_in_turn, send=ask_service, requests=asked, clients=clients)
+            runs = [asyncio.run(warm(url, ask_service, asked, ask_all)) for _ in range(ROUNDS)]
+            best = max(runs, key=lambda run: run.rate)
+            print(f"| {clients} | {best.rate:.1f} | {best.mean_wait:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
