@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     default_model: ModelId | None = Field(
         None,
         description="Id of the model asked when none is named; by default `qwen3_vl_2b` where "
-        "there is a GPU, else `tesseract`",
+        "there is a GPU, else `tesseract`, else the first that is served",
     )
     preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="Ids of the models that are loaded at start, by commas"

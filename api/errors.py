@@ -27,7 +27,8 @@ STATUS = {
     Why.DEADLINE: 504,
     Why.FAULT: 500,
 }
-DEFAULT_RETRY_AFTER = 5
+DEFAULT_RETRY_AFTER = 300
+"""Seconds; where somebody has to put something right first."""
 OPENAI = "/v1/"
 OUR_FAULT = Failure(why=Why.FAULT, detail="The service failed; its log says why.")
 

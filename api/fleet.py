@@ -17,11 +17,13 @@ from settings import Settings
 class Fleet:
     def __init__(self, local: Mapping[str, Any], settings: Settings, has_gpu: bool) -> None:
         """local: what `bentoml.depends` makes of the runners beside the gateway, by model id."""
-        self.default = settings.default_model or (GUIDE_DEFAULT if has_gpu else EMBEDDED)
         self._replicas = {
             **{model: Replicas(model, local=LocalRunner(model, local[model])) for model in local},
             **{model: Replicas(model, urls) for model, urls in settings.remote.items()},
         }
+        preferred = [GUIDE_DEFAULT, EMBEDDED] if has_gpu else [EMBEDDED]
+        served = [model for model in (*preferred, *self._replicas) if model in self._replicas]
+        self.default = settings.default_model or [*served, EMBEDDED][0]
         self._room = Room(self._runners, settings.max_loaded)
         self._loads: dict[Runner, asyncio.Task[None]] = {}
 
@@ -57,7 +59,7 @@ class Fleet:
                     Why.BAD_PARAMETER, f"Model '{entry.id}' does not take the parameter '{option}'."
                 )
         if entry.id not in self._replicas:
-            raise Refusal(Why.UNAVAILABLE, _not_served(entry.id), retry_after=3600)
+            raise Refusal(Why.UNAVAILABLE, _not_served(entry.id))
         return entry
 
     async def ask(self, model: str, request: Request) -> Answer:

@@ -70,6 +70,17 @@ async def test_without_a_name_the_default_model_answers(serve, gpu, named, defau
     assert response.json()["model"] == default
 
 
+@pytest.mark.parametrize(
+    ("served", "default"),
+    [(("dots_ocr", "tesseract"), "tesseract"), (("qwen_vl_7b", "dots_ocr"), "qwen_vl_7b")],
+)
+async def test_the_default_model_is_one_that_is_served(serve, runners, served, default):
+    for model in runners.keys() - set(served):
+        del runners[model]
+    response = await serve("NVIDIA L4").post("/ocr", files=files())
+    assert response.json()["model"] == default
+
+
 @pytest.mark.parametrize("model", CATALOG)
 async def test_a_model_asked_for_by_name_answers_itself(client, runners, model):
     response = await client.post("/ocr", files=files(), params={"model": model})
