@@ -223,7 +223,7 @@ class TransformersVlm(Vlm):
         return self.model(
             input_ids=tokens,
             position_ids=positions,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
             **inputs,
         ).logits

@@ -42,7 +42,7 @@ class TextVlm(Vlm):
 
     def prefill(self, encoded: Encoded) -> Prefilled:
         cache = DynamicCache()
-        logits = self.model(encoded.inputs["input_ids"], past_key_values=cache).logits[0, -1]
+        logits = self.model(encoded.inputs["input_ids"], cache=cache).logits[0, -1]
         layers = [(layer.keys, layer.values) for layer in cache.layers]
         return Prefilled(logits, layers, encoded.length)
 
@@ -51,7 +51,7 @@ class TextVlm(Vlm):
             tokens[:, None],
             attention_mask=mask[:, None, None],
             position_ids=positions[:, None],
-            past_key_values=cache,
+            cache=cache,
         ).logits[:, -1]
 
     def text(self, tokens: Sequence[int]) -> str:

@@ -148,7 +148,7 @@ def test_the_library_takes_the_mask_in_two_or_four_dimensions():
         tokens[:, None],
         attention_mask=cache.open(),
         position_ids=positions[:, None],
-        past_key_values=cache,
+        cache=cache,
     ).logits[:, -1]
     alone = [
         vlm.model(torch.cat([encoded.inputs["input_ids"], token[None, None]], 1)).logits[0, -1]
