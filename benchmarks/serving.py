@@ -3,7 +3,7 @@
 - transformers serve: the library's own server (optional: `pip install openai`), which runs vision
   models one request at a time;
 - batchable: BentoML's own batching around `generate`, at most 16 rows;
-- in process: this project's batcher, without HTTP;
+- in process: this project's engine, from encoded images to answers, without HTTP;
 - service: the whole of it, gateway and runner.
 
 16 requests, all there at the start; arriving at random over the time that the batcher needed for
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import base64
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,49 +30,67 @@ import aiohttp
 import torch
 from transformers.utils.import_utils import is_openai_available
 
-from benchmarks.random_qwen import (
-    MODEL,
-    Asked,
-    arrivals_over,
-    load_served,
-    make_requests,
-    make_weights,
-)
-from benchmarks.schemes import ROUNDS, Measured, Scheme, batching, compare
+from benchmarks.random_qwen import MODEL, Asked, arrivals_over, make_requests, make_weights
+from benchmarks.schemes import ROUNDS, Measured, Scheme, compare
+from runners.catalog import CATALOG
+from runners.engine import VlmEngine
+from runners.messages import Request, question
+from settings import Settings
 from tests.end_to_end.server import Server, free_port
 
 CLIENTS = (1, 4, 16, 32)
 WARM_UP = 24
 """Requests of one token, four at a time: BentoML's batching learns from the first fourteen."""
 START_SECONDS = 120
+TIME_LIMIT = 3600
 
 Start = Callable[[], AbstractContextManager[str]]
 """A running server's URL."""
+Ask = Callable[[Asked], Awaitable[int]]
+"""Gives the number of tokens made."""
 Send = Callable[[aiohttp.ClientSession, Asked], Awaitable[int]]
-"""Asks, and gives the number of tokens made."""
+"""The same, over HTTP."""
 
 
 def over_http(start: Start, send: Send) -> Scheme:
     def run(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
-        async def ask_all(http: aiohttp.ClientSession) -> Measured:
-            began = time.monotonic()
-
-            async def ask(asked: Asked, arrival: float) -> tuple[int, float]:
-                await asyncio.sleep(began + arrival - time.monotonic())
-                tokens = await send(http, asked)
-                return tokens, time.monotonic() - began - arrival
-
-            return measured(began, await asyncio.gather(*map(ask, requests, arrivals)))
-
         with start() as url:
+            ask_all = partial(all_in_time, requests=requests, arrivals=arrivals)
             return asyncio.run(warm(url, send, requests, ask_all))
 
     return run
 
 
-async def clients_in_turn(
-    http: aiohttp.ClientSession, send: Send, requests: Sequence[Asked], clients: int
-) -> Measured:
+def in_process(weights: Path, dtype: str) -> Scheme:
+    engine = VlmEngine(CATALOG[MODEL], Settings(weights=weights, dtype=dtype, reuse_mib=0))
+
+    async def ask(asked: Asked) -> int:
+        turns = question([asked.png], asked.prompt)
+        request = Request(
+            task="chat", turns=turns, time_limit=TIME_LIMIT, max_tokens=asked.new_tokens
+        )
+        answer = await engine.answer(request)
+        assert answer.usage is not None
+        return answer.usage.completion_tokens
+
+    async def warmed(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
+        await clients_in_turn(ask, warm_up(requests), clients=4)
+        return await all_in_time(ask, requests, arrivals)
+
+    return lambda requests, arrivals: asyncio.run(warmed(requests, arrivals))
+
+
+async def all_in_time(ask: Ask, requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
+    began = time.monotonic()
+
+    async def answer(asked: Asked, arrival: float) -> tuple[int, float]:
+        await asyncio.sleep(began + arrival - time.monotonic())
+        return await ask(asked), time.monotonic() - began - arrival
+
+    return measured(began, await asyncio.gather(*map(answer, requests, arrivals)))
+
+
+async def clients_in_turn(ask: Ask, requests: Sequence[Asked], clients: int) -> Measured:
     """Each client asks the next of the requests once it is answered."""
     left, answers = iter(requests), list[tuple[int, float]]()
     began = time.monotonic()
@@ -79,7 +98,7 @@ async def clients_in_turn(
     async def client() -> None:
         for asked in left:
             sent = time.monotonic()
-            answers.append((await send(http, asked), time.monotonic() - sent))
+            answers.append((await ask(asked), time.monotonic() - sent))
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return measured(began, answers)
@@ -96,15 +115,19 @@ async def warm(
     url: str,
     send: Send,
     requests: Sequence[Asked],
-    run: Callable[[aiohttp.ClientSession], Awaitable[Measured]],
+    run: Callable[[Ask], Awaitable[Measured]],
 ) -> Measured:
     """What `run` gives on a server that has answered before."""
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(None)) as http:
+        ask = partial(send, http)
+        await clients_in_turn(ask, warm_up(requests), clients=4)
+        return await run(ask)
+
+
+def warm_up(requests: Sequence[Asked]) -> list[Asked]:
     for asked in requests:
         assert asked.png, "encoded before the clock runs"
-    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(None)) as http:
-        short = [replace(asked, new_tokens=1) for asked in requests[:1]] * WARM_UP
-        await clients_in_turn(http, send, short, clients=4)
-        return await run(http)
+    return [replace(requests[0], new_tokens=1)] * WARM_UP
 
 
 async def ask_service(http: aiohttp.ClientSession, asked: Asked) -> int:
@@ -160,7 +183,7 @@ def bento(weights: Path, dtype: str, threads: int, target: str) -> Iterator[str]
         models=MODEL,
         weights=weights,
         dtype=dtype,
-        request_timeout=3600,
+        request_timeout=TIME_LIMIT,
         reuse_mib=0,
     ) as server:
         yield str(server.client.base_url)
@@ -204,6 +227,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its servers end with it
     torch.set_num_threads(arguments.threads)
     print(f"{arguments.dtype}, {arguments.threads} threads")
     with tempfile.TemporaryDirectory() as folder:
@@ -217,10 +241,9 @@ def run(weights: Path, dtype: str, threads: int) -> None:
 
     folder = weights / MODEL
     service = start("service:service")
-    in_process = batching(load_served(weights, getattr(torch, dtype)))
     peers = {
         "batchable": over_http(start("benchmarks.batchable:Batchable"), ask_batchable),
-        "in process": in_process,
+        "in process": in_process(weights, dtype),
         "service": over_http(service, ask_service),
     }
     one_by_one = {}
@@ -233,7 +256,6 @@ def run(weights: Path, dtype: str, threads: int) -> None:
         print("transformers serve is left out: it needs the package openai")
     requests = make_requests(16, (16, 128), (100, 640))
     at_once = [0.0] * len(requests)
-    in_process(requests[:2], at_once[:2])  # the first run of a shape is slower
     figures = compare("16 requests, all there at the start", requests, at_once, one_by_one | peers)
     span = figures["in process"].seconds
     arrivals = arrivals_over(span, requests)
@@ -243,7 +265,7 @@ def run(weights: Path, dtype: str, threads: int) -> None:
     with service() as url:
         for clients in CLIENTS:
             asked = requests * max(1, clients // len(requests))
-            ask_all = partial(clients_in_turn, send=ask_service, requests=asked, clients=clients)
+            ask_all = partial(clients_in_turn, requests=asked, clients=clients)
             runs = [asyncio.run(warm(url, ask_service, asked, ask_all)) for _ in range(ROUNDS)]
             best = max(runs, key=lambda run: run.rate)
             print(f"| {clients} | {best.rate:.1f} | {best.mean_wait:.2f} |", flush=True)
