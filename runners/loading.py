@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from runners import weights
+from runners import faults, weights
 from runners.catalog import Entry
 from runners.messages import Refusal, Why
 from runners.packed import pack_linears
@@ -54,11 +54,13 @@ def load_checkpoint(
             output_loading_info=True,
             **placement,
         )
-    except torch.OutOfMemoryError as error:
-        raise Refusal(
-            Why.OUT_OF_MEMORY, f"The device has too little free memory to load {entry.name}."
-        ) from error
+        model.eval().requires_grad_(False)
+        pack_linears(model)
     except Exception as error:  # the library raises nearly anything on files that do not fit
+        if faults.is_out_of_memory(error):
+            raise Refusal(
+                Why.OUT_OF_MEMORY, f"The device has too little free memory to load {entry.name}."
+            ) from error
         log.exception("Loading %s failed", entry.id)
         raise Refusal(
             Why.UNAVAILABLE,
@@ -75,8 +77,6 @@ def load_checkpoint(
             Why.UNAVAILABLE,
             f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
         )
-    model.eval().requires_grad_(False)
-    pack_linears(model)
     return model, processor
 
 

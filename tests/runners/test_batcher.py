@@ -1,3 +1,4 @@
+import threading
 import time
 from concurrent.futures import CancelledError
 
@@ -23,9 +24,9 @@ def vlm() -> TextVlm:
     return TextVlm()
 
 
-def make_batcher(vlm: TextVlm, **changes) -> Batcher:
-    arguments = {"kv_budget": GIB, "step_target": 60.0, "cache": RowCache(2, 16), **changes}
-    return Batcher(vlm, Metrics("test"), **arguments)
+def make_batcher(vlm: TextVlm, kv_budget: int = GIB, **changes) -> Batcher:
+    arguments = {"step_target": 60.0, "cache": RowCache(2, 16), **changes}
+    return Batcher(vlm, Metrics("test"), lambda held: kv_budget, **arguments)
 
 
 def make_row(
@@ -176,6 +177,20 @@ def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
     assert first.future.result(timeout=0) == second.future.result(timeout=0)
 
 
+def test_a_row_waits_while_somebody_else_has_the_memory(vlm):
+    taken = True
+    batcher = Batcher(vlm, Metrics("test"), lambda held: held + (0 if taken else GIB), 60.0)
+    rows = [make_row(new=100) for _ in range(8)]
+    for row in rows:
+        batcher.submit(row)
+    for _ in rows:
+        batcher.step()
+    assert batcher.in_flight == 4  # the slots that the first row's chunk has
+    taken = False
+    batcher.step()
+    assert batcher.in_flight == 5
+
+
 def test_rows_are_kept_in_the_cache_that_was_given(vlm):
     cache = RowCache(1, 8)
     batcher = make_batcher(vlm, cache=cache)
@@ -254,12 +269,16 @@ class Failing(TextVlm):
         super().__init__()
         self.prefills: list[Exception] = []
         self.decodes: list[Exception] = []
+        self.kept = True
 
     def prefill(self, encoded):
         prefilled = super().prefill(encoded)
         if self.prefills:
             raise self.prefills.pop()
         return prefilled
+
+    def forget(self):
+        self.kept = False
 
     def decode(self, tokens, positions, mask, cache):
         if self.decodes:
@@ -271,8 +290,11 @@ class Failing(TextVlm):
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
 ]
+BROKEN = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
 
 def rows_in_flight(batcher: Batcher) -> list[Row]:
@@ -291,17 +313,41 @@ def assert_as_alone(vlm: TextVlm, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_memory_that_runs_out_in_a_prefill_costs_that_row_alone(vlm, error):
+def test_where_memory_runs_out_in_a_prefill_the_row_waits_until_another_leaves(vlm, error):
     failing = Failing()
     batcher = make_batcher(failing)
     rows = rows_in_flight(batcher)
     failing.prefills.append(error)
-    unlucky, later = make_row(b"large"), make_row(b"small")
-    batcher.submit(unlucky)
-    batcher.submit(later)
+    more = [make_row(bytes([97 + number]) * 4) for number in range(5)]
+    for row in more:
+        batcher.submit(row)
+    while batcher.step():
+        assert batcher.in_flight <= 3
+    assert not failing.kept
+    assert_as_alone(vlm, [*rows, *more])
+    assert [row.started for row in more] == sorted(row.started for row in more)
+
+
+def test_where_memory_runs_out_for_a_lone_row_what_is_kept_for_reuse_makes_room(vlm):
+    failing = Failing()
+    batcher, row = make_batcher(failing), make_row()
+    failing.prefills.append(torch.OutOfMemoryError())
+    batcher.submit(row)
     run(batcher)
-    assert refusal(unlucky) is Why.OUT_OF_MEMORY
-    assert_as_alone(vlm, [*rows, later])
+    assert not failing.kept
+    assert_as_alone(vlm, [row])
+
+
+def test_a_lone_row_that_still_finds_no_memory_is_refused(vlm):
+    failing = Failing()
+    batcher = make_batcher(failing)
+    failing.prefills += [torch.OutOfMemoryError()] * 2
+    large, small = make_row(b"large"), make_row(b"small")
+    batcher.submit(large)
+    batcher.submit(small)
+    run(batcher)
+    assert refusal(large) is Why.OUT_OF_MEMORY
+    assert_as_alone(vlm, [small])
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
@@ -353,6 +399,25 @@ def test_an_error_in_a_step_costs_the_rows_in_flight_and_not_the_next(vlm):
     assert_as_alone(vlm, [later])
 
 
+@pytest.mark.parametrize("where", ["prefills", "decodes"])
+def test_a_device_that_is_broken_for_good_ends_the_process(where, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr("runners.faults.end_process", ended.set)
+    failing = Failing()
+    getattr(failing, where).append(BROKEN)
+    batcher, rows = make_batcher(failing), [make_row() for _ in range(3)]
+    for row in rows:
+        batcher.submit(row)
+    batcher.start()
+    assert ended.wait(60)
+    for row in rows:
+        assert isinstance(row.future.exception(timeout=60), Refusal)
+    late = make_row()
+    batcher.submit(late)
+    assert [refusal(row) for row in [*rows, late]] == [Why.UNAVAILABLE] * 4
+    assert not batcher.is_alive
+
+
 def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
     batcher = make_batcher(vlm, kv_budget=0)
     rows = [make_row(new=10_000) for _ in range(3)]
@@ -371,7 +436,7 @@ def test_a_thread_that_dies_takes_no_row_with_it_in_silence(vlm):
         def reuse(self, stats):
             raise SystemError("a fault in the batcher itself")
 
-    batcher = Batcher(vlm, Broken("test"), GIB, 60.0)
+    batcher = Batcher(vlm, Broken("test"), lambda held: GIB, 60.0)
     batcher.start()
     rows = [make_row(new=10_000) for _ in range(2)]
     for row in rows:

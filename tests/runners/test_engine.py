@@ -3,6 +3,7 @@ import io
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -14,7 +15,7 @@ from PIL import Image
 
 from runners.catalog import Entry
 from runners.engine import VlmEngine
-from runners.messages import Answer, Piece, Refusal, Request, Usage, Why, question
+from runners.messages import Answer, Piece, Refusal, Request, Stream, Usage, Why, question
 from settings import Settings
 from tests.text_vlm import TextVlm, prompt
 
@@ -29,6 +30,8 @@ class Family:
         self.loads = 0
         self.error: Exception | None = None
         self.endless = False
+        self.slow = 0.0
+        """Seconds that every further prefill takes."""
         self.may_load = threading.Event()
         self.may_encode = threading.Event()
         self.may_load.set()
@@ -52,6 +55,10 @@ class Text(TextVlm):
     def encode(self, request, images):
         self.family.may_encode.wait(30)
         return super().encode(request, images)
+
+    def prefill(self, encoded):
+        time.sleep(self.family.slow)
+        return super().prefill(encoded)
 
     def decode(self, tokens, positions, mask, cache):
         logits = super().decode(tokens, positions, mask, cache)
@@ -113,6 +120,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def rows(engine: VlmEngine) -> int:
     return (await engine.status()).rows
+
+
+async def all_of(stream: Stream) -> list[Piece | Answer]:
+    return [item async for item in stream]
 
 
 async def until_rows(engine: VlmEngine, count: int) -> None:
@@ -314,6 +325,26 @@ async def test_past_its_time_limit_a_row_in_flight_ends_with_what_it_has(engine,
     answer = await engine.answer(ask(new=100_000, seconds=0.3))
     assert answer.finish_reason == "deadline"
     assert answer.text
+
+
+async def test_past_its_time_limit_a_row_that_anothers_prefill_holds_up_ends_with_what_it_has(
+    engine, family
+):
+    family.endless = True
+    await engine.load()
+    limited = ask(new=100_000, seconds=0.5)
+    asked = asyncio.create_task(engine.answer(limited))
+    streamed = asyncio.create_task(all_of(engine.stream(limited)))
+    await until_rows(engine, 2)
+    family.slow = 3.0
+    other = asyncio.create_task(engine.answer(ask(new=1)))
+    *pieces, last = await asyncio.wait_for(streamed, 2)
+    answer = await asyncio.wait_for(asked, 0.5)
+    for one in (answer, last):
+        assert (one.finish_reason, bool(one.text)) == ("deadline", True)
+    assert "".join(piece.text for piece in pieces) == last.text
+    family.endless = False
+    await other
 
 
 async def test_a_full_queue_refuses_at_once(make_engine, family):

@@ -77,6 +77,23 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast_at_it(
     assert qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": "auto"})).dtype is dtype
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        "transformers.Qwen2VLForConditionalGeneration.from_pretrained",
+        "runners.loading.pack_linears",
+    ],
+)
+def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypatch, step):
+    def runs_out(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(step, runs_out)
+    with pytest.raises(Refusal, match="too little free memory to load Qwen2-VL 2B") as refused:
+        qwen_vl.load(ENTRY, settings)
+    assert refused.value.failure.why is Why.OUT_OF_MEMORY
+
+
 def test_weights_of_another_family_are_refused(tmp_path, settings):
     make_checkpoint("got_ocr", tmp_path / ENTRY.id)
     assert "another model ('got_ocr2')" in refusal(settings)

@@ -179,7 +179,7 @@ def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
 
 def test_close_forgets_the_images(vlm):
     vlm.prefill(vlm.encode(chat(""), [page(64, 64)]))
-    vlm.close()
+    vlm.forget()
     assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0, 0]
 
 
