@@ -133,8 +133,8 @@ class Settings(BaseSettings):
     step_target_ms: float = Field(
         250,
         gt=0,
-        description="A request joins while a step of the others takes less, or less than four times "
-        "a lone one's, milliseconds",
+        description="A request joins while a step of the others takes less, or less than four "
+        "times a lone one's, milliseconds",
     )
     unload_timeout: float = Field(
         30, ge=0, description="How long an unload waits for requests in flight, seconds"
