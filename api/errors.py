@@ -23,6 +23,7 @@ STATUS = {
     Why.NOT_LOADED: 404,
     Why.QUEUE_FULL: 503,
     Why.UNAVAILABLE: 503,
+    Why.LOADING: 503,
     Why.OUT_OF_MEMORY: 503,
     Why.DEADLINE: 504,
     Why.FAULT: 500,

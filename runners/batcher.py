@@ -324,8 +324,6 @@ class Batcher:
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):
             log.error("A row failed", exc_info=error)
-        if faults.is_broken_device(error):
-            error = faults.broken_device()
         self._metrics.ended("failed")
         with suppress(InvalidStateError):
             row.future.set_exception(error)

@@ -116,18 +116,12 @@ class VlmEngine:
         )
 
     def _unloaded_status(self) -> Status:
-        absent = weights.availability(self._entry, self._settings)
         needed = weights.memory_bytes(self._entry, self._settings)
         places, memory = self._placement()
-        if absent is None and needed > memory.total:
-            absent = (
-                f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
-                f"its device has {memory.total / GIB:.1f} GiB."
-            )
-        reason = absent or self._failure
+        obstacle = self._obstacle(needed, memory.total)
         return Status(
-            state="unavailable" if reason else "unloaded",
-            reason=reason,
+            state="unavailable" if obstacle else "unloaded",
+            reason=obstacle or self._failure,
             places=places,
             needs_bytes=needed,
             free_bytes=memory.free,
@@ -135,6 +129,16 @@ class VlmEngine:
 
     def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
         return devices.placement(self._settings.devices.get(self._entry.id))
+
+    def _obstacle(self, needed: int, total: int) -> str | None:
+        """Why the model cannot be loaded, whoever makes room; None where nothing is known to."""
+        absent = weights.availability(self._entry, self._settings)
+        if absent is None and needed > total:
+            return (
+                f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
+                f"its device has {total / GIB:.1f} GiB."
+            )
+        return absent
 
     async def close(self) -> None:
         """Refuses what is left."""
@@ -208,9 +212,10 @@ class VlmEngine:
             self._loading = None
 
     def _load_model(self) -> "LoadedModel":
-        if absent := weights.availability(self._entry, self._settings):
-            raise Refusal(Why.UNAVAILABLE, absent)  # before torch is imported for nothing
-        self._places, _ = self._placement()
+        self._places, there = self._placement()
+        needed = weights.memory_bytes(self._entry, self._settings)
+        if obstacle := self._obstacle(needed, there.total):
+            raise Refusal(Why.UNAVAILABLE, obstacle)  # before torch is imported for nothing
         memory.share_one_arena()
         from runners.loaded import LoadedModel
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
+import devices
 from runners import faults, weights
 from runners.catalog import Entry
 from runners.messages import Refusal, Why
@@ -115,7 +116,4 @@ def _dtype(settings: Settings) -> torch.dtype:
         return getattr(torch, settings.dtype)
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    # Without such instructions bfloat16 is computed as float32, with conversions on top.
-    cpu = torch.cpu.get_capabilities()
-    fast = any(cpu.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if devices.cpu_is_fast_in_bfloat16() else torch.float32

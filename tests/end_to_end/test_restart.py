@@ -67,18 +67,3 @@ def test_it_comes_back_and_meanwhile_only_its_own_model_is_unavailable(container
     assert container.process.poll() is None
     (again,) = container.runners(DIES)
     assert again.pid != killed.pid
-
-
-def test_a_runner_that_ends_itself_comes_back_too(container: Server) -> None:
-    """As it does where its device is broken for good."""
-
-    def read() -> int:
-        return container.client.post("/ocr", files={"file": PAGE}, data={"model": LIVES}).status_code
-
-    until(lambda: read() == 200, 60)
-    (ended,) = container.runners(LIVES)
-    ended.terminate()
-    until(lambda: not ended.is_running(), 20)
-    until(lambda: read() == 200, 60)
-    (again,) = container.runners(LIVES)
-    assert again.pid != ended.pid

@@ -410,11 +410,7 @@ def test_a_device_that_is_broken_for_good_ends_the_process(where, monkeypatch):
         batcher.submit(row)
     batcher.start()
     assert ended.wait(60)
-    for row in rows:
-        assert isinstance(row.future.exception(timeout=60), Refusal)
-    late = make_row()
-    batcher.submit(late)
-    assert [refusal(row) for row in [*rows, late]] == [Why.UNAVAILABLE] * 4
+    assert [row.future.exception(timeout=60) for row in rows] == [BROKEN] * 3
     assert not batcher.is_alive
 
 

@@ -289,10 +289,25 @@ async def test_after_a_load_that_failed_the_next_request_tries_again(engine, fam
     )
     assert all(isinstance(error, Refusal) for error in refused)
     status = await engine.status()
-    assert (status.state, status.reason) == ("unavailable", "The weights are not here.")
+    assert (status.state, status.reason) == ("unloaded", "The weights are not here.")
     family.error = None
     assert (await engine.answer(ask())).text == alone("page")
     assert family.loads == 2
+    await engine.unload()
+    assert (await engine.status()).reason is None
+
+
+async def test_a_model_larger_than_its_device_is_never_loaded(engine, family, monkeypatch):
+    monkeypatch.setattr("runners.weights.memory_bytes", lambda entry, settings: 64 * 2**40)
+    status = await engine.status()
+    assert (status.state, status.needs_bytes) == ("unavailable", 64 * 2**40)
+    with pytest.raises(
+        Refusal, match=r"Text needs 65536\.0 GiB of memory; its device has"
+    ) as refused:
+        await engine.answer(ask())
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.failure.detail == status.reason
+    assert family.loads == 0
 
 
 async def test_after_a_fault_of_the_batcher_the_model_is_loaded_anew(engine, family, monkeypatch):

@@ -66,14 +66,11 @@ def test_the_setting_forces_the_dtype(checkpoint, settings, dtype):
     assert vlm.dtype is getattr(torch, dtype)
 
 
-@pytest.mark.parametrize(
-    ("instructions", "dtype"),
-    [({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16), (set(), torch.float32)],
-)
+@pytest.mark.parametrize(("is_fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast_at_it(
-    checkpoint, settings, monkeypatch, instructions, dtype
+    checkpoint, settings, monkeypatch, is_fast, dtype
 ):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    monkeypatch.setattr("devices.cpu_is_fast_in_bfloat16", lambda: is_fast)
     assert qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": "auto"})).dtype is dtype
 
 
