@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runners.catalog import CATALOG
@@ -170,4 +170,13 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    return Settings()
+    """Ends the process with a sentence for each variable whose value cannot be."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        sentences = [
+            f"CHATVLM_{str(wrong['loc'][0]).upper()}: "
+            f"{wrong['msg'].removeprefix('Value error, ')}, got '{wrong['input']}'."
+            for wrong in error.errors()
+        ]
+        raise SystemExit("\n".join(sentences)) from None

@@ -16,7 +16,7 @@ import devices
 from runners import memory, weights
 from runners.catalog import Entry
 from runners.deadline import within
-from runners.messages import Answer, Refusal, Request, Status, Stream, Why
+from runners.messages import Answer, Failure, Refusal, Request, Status, Stream, Why
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class VlmEngine:
         self._model: LoadedModel | None = None
         self._loading: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
-        self._failure: str | None = None
+        self._failure: Failure | None = None
         """Why the last load failed."""
         self._requests = 0
         """Taken and not yet answered."""
@@ -118,10 +118,13 @@ class VlmEngine:
     def _unloaded_status(self) -> Status:
         needed = weights.memory_bytes(self._entry, self._settings)
         places, memory = self._placement()
-        obstacle = self._obstacle(needed, memory.total)
+        failure = self._failure
+        if obstacle := self._obstacle(needed, memory.total):
+            failure = Failure(why=Why.UNAVAILABLE, detail=obstacle)
+        # Only what failed for another reason than its weights may be helped by more room.
         return Status(
-            state="unavailable" if obstacle else "unloaded",
-            reason=obstacle or self._failure,
+            state="unavailable" if failure and failure.why is Why.UNAVAILABLE else "unloaded",
+            reason=failure.detail if failure else None,
             places=places,
             needs_bytes=needed,
             free_bytes=memory.free,
@@ -198,11 +201,12 @@ class VlmEngine:
     async def _load(self) -> None:
         try:
             self._model = await asyncio.to_thread(self._load_model)
-        except Exception as error:
-            self._failure = (
-                error.failure.detail
-                if isinstance(error, Refusal)
-                else f"{self._entry.name} could not be loaded; the log says why."
+        except Refusal as refusal:
+            self._failure = refusal.failure
+            raise
+        except Exception:
+            self._failure = Failure(
+                why=Why.FAULT, detail=f"{self._entry.name} could not be loaded; the log says why."
             )
             raise
         else:

@@ -282,14 +282,17 @@ async def test_a_load_survives_the_request_that_began_it(engine, family):
     assert family.loads == 1
 
 
-async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family):
-    family.error = Refusal(Why.UNAVAILABLE, "The weights are not here.")
+@pytest.mark.parametrize(
+    ("why", "state"), [(Why.UNAVAILABLE, "unavailable"), (Why.OUT_OF_MEMORY, "unloaded")]
+)
+async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family, why, state):
+    family.error = Refusal(why, "There is no such luck.")
     refused = await asyncio.gather(
         *(engine.answer(ask()) for _ in range(3)), return_exceptions=True
     )
     assert all(isinstance(error, Refusal) for error in refused)
     status = await engine.status()
-    assert (status.state, status.reason) == ("unloaded", "The weights are not here.")
+    assert (status.state, status.reason) == (state, "There is no such luck.")
     family.error = None
     assert (await engine.answer(ask())).text == alone("page")
     assert family.loads == 2
