@@ -26,6 +26,7 @@ _NOT_PUBLIC = [
         "168.63.129.16/32",  # metadata of Azure
         "2001::/32",  # IPv4 in disguise: Teredo, RFC 4380
         "2002::/16",  # 6to4, RFC 3056
+        "fec0::/10",  # site-local, RFC 3879
     )
 ]
 """Beside what the library knows: private, loopback, link-local, shared and reserved addresses, to
