@@ -23,6 +23,8 @@ from runners.messages import Answer, Piece, Refusal, Why
 router = APIRouter(tags=["chat"])
 FIRST = ((1, 1),)
 EVENT_STREAM = "text/event-stream"
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""Headers without which a proxy (the latter: nginx) may hold events back until the last."""
 
 
 @router.post(
@@ -58,7 +60,9 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
         return question.answered(await gateway.fleet.ask(question.entry.id, message))
     pieces = gateway.fleet.stream(question.entry.id, message)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
-    return StreamingResponse(question.events(first, pieces), media_type=EVENT_STREAM)
+    return StreamingResponse(
+        question.events(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
+    )
 
 
 def check_images(entry: Entry, count: int) -> None:

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
-from api.chat import EVENT_STREAM, check_images
+from api.chat import EVENT_STREAM, UNBUFFERED, check_images
 from api.errors import STATUS, BadParameter, error_body, sentence
 from api.gateway import Admitted, Current, Gateway
 from api.json_bodies import JSON, decoded, read_json
@@ -93,12 +93,14 @@ async def complete(
         stop=tuple(asked.stop or ()),
         max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
     )
-    reply = Reply(entry, asked)
+    answering = Answering(entry, asked)
     if not asked.stream:
-        return reply.whole(await gateway.fleet.ask(entry.id, message))
+        return answering.whole(await gateway.fleet.ask(entry.id, message))
     pieces = gateway.fleet.stream(entry.id, message)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
-    return StreamingResponse(reply.chunks(first, pieces), media_type=EVENT_STREAM)
+    return StreamingResponse(
+        answering.chunks(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
+    )
 
 
 def _asked(body: Any) -> CompletionRequest:
@@ -187,7 +189,7 @@ async def _images(
         return [messages.Image(data=await pages.image(number)) for number in numbers]
 
 
-class Reply:
+class Answering:
     """One answer in OpenAI's form, whole or in chunks."""
 
     def __init__(self, entry: Entry, asked: CompletionRequest) -> None:

@@ -6,6 +6,7 @@ import pytest
 from runners.messages import Answer, Failure, Piece, Usage, Why
 from tests.api.fakes import picture
 
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 CHAT_FIELDS = ["response", "model", "processing_time", "prompt"]
 ANSWER = Answer(text="A cat.", image_size=(4, 3), finish_reason="stop")
 PIECES = [Piece(text="A "), Piece(text="cat."), ANSWER]
@@ -96,6 +97,7 @@ async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, run
         "/chat", files={"file": picture()}, data={"stream": "true", "prompt": "What?"}
     )
     assert response.status_code == 200
+    assert response.headers.items() >= UNBUFFERED.items()
     assert response.headers["content-type"].startswith("text/event-stream")
     *pieces, (name, answer) = events(response.text)
     assert pieces == [("piece", {"text": "A "}), ("piece", {"text": "cat."})]

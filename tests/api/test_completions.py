@@ -6,6 +6,7 @@ import pytest
 
 from runners.messages import Answer, Failure, Image, Line, Piece, Status, Turn, Usage, Why
 from tests.api.fakes import Fails, picture
+from tests.api.test_chat import UNBUFFERED
 from tests.documents import pdf
 
 MODEL = "qwen3_vl_2b"
@@ -278,6 +279,7 @@ async def test_a_stream_is_chunks_of_one_completion(client, runners):
     pieces = [Piece(text="A "), Piece(text="cat."), ANSWER]
     runners[MODEL].stream = [*pieces]
     response = await ask(client, stream=True)
+    assert response.headers.items() >= UNBUFFERED.items()
     assert response.headers["content-type"].startswith("text/event-stream")
     told = chunks(response.text)
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in told}) == 1
