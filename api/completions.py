@@ -1,5 +1,6 @@
 """OpenAI's protocol: POST /v1/chat/completions, GET /v1/models"""
 
+import asyncio
 import json
 import time
 import uuid
@@ -80,7 +81,8 @@ async def complete(
     request: Request, gateway: Current, deadline: Admitted
 ) -> Completion | StreamingResponse:
     """Go on with a conversation of texts, images and documents."""
-    asked = _asked(await read_json(request, gateway.settings, gateway.settings.max_files))
+    body = await read_json(request, gateway.settings, gateway.settings.max_files)
+    asked = await asyncio.to_thread(_asked, body)
     entry = gateway.fleet.pick(asked.model)
     turns = await _turns(asked, entry, gateway)
     message = messages.Request(
@@ -175,7 +177,7 @@ async def _images(
 ) -> list[messages.Image]:
     """An image, or all pages of a document, of a conversation that has some images before it."""
     if url[:5].lower() == "data:":
-        data = decoded(url, param, gateway.settings)
+        data = await asyncio.to_thread(decoded, url, param, gateway.settings)
     else:
         data = await gateway.fetcher.fetch(url)
     most = gateway.settings.max_pages

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from api.uploads import too_large
 from runners.messages import Refusal, Why
 from settings import Settings
 
@@ -102,10 +103,7 @@ class Fetcher:
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             data += chunk
             if max(len(data), response.content_length or 0) > most:
-                raise Refusal(
-                    Why.TOO_LARGE,
-                    f"The file is larger than {self._settings.max_file_mib:g} MB.",
-                )
+                raise too_large(self._settings)
         return bytes(data)
 
 

@@ -1,9 +1,12 @@
+import asyncio
 import base64
 import json
+import threading
 
 import httpx
 import pytest
 
+from api import completions
 from runners.messages import Answer, Failure, Image, Line, Piece, Status, Turn, Usage, Why
 from tests.api.fakes import Fails, picture
 from tests.api.test_chat import UNBUFFERED
@@ -181,6 +184,9 @@ async def test_without_a_word_on_it_the_defaults_hold(client, runners):
             "messages.0.content",
         ),
         ({"messages": [user(*[image(picture())] * 11)]}, "messages.0.content"),
+        ({"messages": [user(*[text("a")] * 65)]}, "messages.0.content"),
+        ({"messages": [user("a")] * 201}, "messages"),
+        ({"messages": [user(*[text("a")] * 70_000)]}, None),
         ({"messages": [user("a"), user(image(b""))]}, None),
     ],
 )
@@ -237,6 +243,16 @@ async def test_a_fault_is_openais_error(client, runners):
 async def test_what_is_no_request_is_told_so(client, body, said):
     response = await client.post("/v1/chat/completions", content=body)
     assert (response.status_code, response.json()["error"]["message"]) == (400, said)
+
+
+async def test_while_a_body_is_checked_others_are_answered(client, runners, monkeypatch):
+    runners[MODEL].outcome = ANSWER
+    others = threading.Event()
+    monkeypatch.setattr(completions, "_without_nulls", lambda body: others.wait(10) and body)
+    asking = asyncio.create_task(ask(client))
+    assert (await client.get("/health")).status_code == 200
+    others.set()
+    assert (await asking).status_code == 200
 
 
 async def test_a_body_over_its_limit_is_refused(serve):
