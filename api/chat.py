@@ -10,7 +10,7 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from api import params
-from api.documents import chosen
+from api.documents import Shown, chosen
 from api.gateway import Admitted, Current
 from api.json_bodies import read_form
 from api.ocr import extras
@@ -48,7 +48,7 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
     async with gateway.documents.open(form.files[0].data) as pages:
         numbers = chosen(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
         check_images(question.entry, len(numbers))
-        images = [await pages.image(number) for number in numbers]
+        images = await Shown(gateway.settings).images(pages, numbers)
     message = messages.Request(
         task="chat",
         turns=messages.question(images, asked.prompt),

@@ -14,6 +14,7 @@ from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
 from api.chat import EVENT_STREAM, UNBUFFERED, check_images
+from api.documents import Shown
 from api.errors import STATUS, BadParameter, error_body, sentence
 from api.gateway import Admitted, Current, Gateway
 from api.json_bodies import JSON, decoded, read_json
@@ -147,6 +148,7 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
     turns: list[Turn] = []
     most = gateway.settings.max_files
     files = images = 0
+    shown = Shown(gateway.settings)
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
         parts: list[str | messages.Image] = []
@@ -160,9 +162,9 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            shown = await _images(url, param, entry, gateway, images)
-            images += len(shown)
-            parts += shown
+            more = await _images(url, param, entry, gateway, images, shown)
+            images += len(more)
+            parts += more
         role = "system" if message.role == "developer" else message.role
         turns.append(Turn(role=role, parts=tuple(parts)))
     if not entry.converses and (images != 1 or len(turns) > 1):
@@ -173,7 +175,7 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
 
 
 async def _images(
-    url: str, param: str, entry: Entry, gateway: Gateway, before: int
+    url: str, param: str, entry: Entry, gateway: Gateway, before: int, shown: Shown
 ) -> list[messages.Image]:
     """An image, or all pages of a document, of a conversation that has some images before it."""
     if url[:5].lower() == "data:":
@@ -187,8 +189,8 @@ async def _images(
                 param, f"A document may have at most {most} page(s), not {pages.count}."
             )
         check_images(entry, before + pages.count)
-        numbers = range(1, pages.count + 1)
-        return [messages.Image(data=await pages.image(number)) for number in numbers]
+        images = await shown.images(pages, range(1, pages.count + 1))
+        return [messages.Image(data=image) for image in images]
 
 
 class Answering:

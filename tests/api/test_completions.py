@@ -279,6 +279,18 @@ async def test_a_document_of_too_many_pages_is_refused(serve):
     assert (status, told["message"]) == (400, "A document may have at most 1 page(s), not 2.")
 
 
+async def test_images_that_are_too_many_pixels_together_are_refused(serve, runners):
+    client = serve(max_image_pixels=100)
+    first, answer = user(image(picture(8, 8))), {"role": "assistant", "content": "A cat."}
+    status, told = await error(client, first, answer, user(image(picture(6, 7))))
+    assert (status, told["message"][:60]) == (
+        413,
+        "The question's images have 106 pixels or more together; at m",
+    )
+    assert not runners[MODEL].requests
+    assert (await ask(client, first, answer, user(image(picture(6, 6))))).status_code == 200
+
+
 async def test_a_url_is_fetched_where_the_operator_allows_it(client, monkeypatch):
     shown = user({"type": "image_url", "image_url": {"url": "https://host/a.png"}})
     _, told = await error(client, shown)
