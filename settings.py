@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")
     max_files: int = Field(10, gt=0, description="Most files of one batch or conversation")
-    max_image_pixels: int = Field(80_000_000, gt=0, description="Most pixels of one image")
+    max_image_pixels: int = Field(
+        80_000_000, gt=0, description="Most pixels of one image, and of all of a question"
+    )
     max_pages: int = Field(50, gt=0, description="Most pages of one document")
     pdf_dpi: float = Field(
         200,

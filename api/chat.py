@@ -10,7 +10,7 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from api import params
-from api.documents import chosen
+from api.documents import Shown, chosen
 from api.gateway import Admitted, Current
 from api.json_bodies import read_form
 from api.ocr import extras
@@ -23,6 +23,8 @@ from runners.messages import Answer, Piece, Refusal, Why
 router = APIRouter(tags=["chat"])
 FIRST = ((1, 1),)
 EVENT_STREAM = "text/event-stream"
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""Headers without which a proxy (the latter: nginx) may hold events back until the last."""
 
 
 @router.post(
@@ -46,7 +48,7 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
     async with gateway.documents.open(form.files[0].data) as pages:
         numbers = chosen(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
         check_images(question.entry, len(numbers))
-        images = [await pages.image(number) for number in numbers]
+        images = await Shown(gateway.settings).images(pages, numbers)
     message = messages.Request(
         task="chat",
         turns=messages.question(images, asked.prompt),
@@ -58,7 +60,9 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
         return question.answered(await gateway.fleet.ask(question.entry.id, message))
     pieces = gateway.fleet.stream(question.entry.id, message)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
-    return StreamingResponse(question.events(first, pieces), media_type=EVENT_STREAM)
+    return StreamingResponse(
+        question.events(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
+    )
 
 
 def check_images(entry: Entry, count: int) -> None:

@@ -1,5 +1,6 @@
 """OpenAI's protocol: POST /v1/chat/completions, GET /v1/models"""
 
+import asyncio
 import json
 import time
 import uuid
@@ -12,7 +13,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
-from api.chat import EVENT_STREAM, check_images
+from api.chat import EVENT_STREAM, UNBUFFERED, check_images
+from api.documents import Shown
 from api.errors import STATUS, BadParameter, error_body, sentence
 from api.gateway import Admitted, Current, Gateway
 from api.json_bodies import JSON, decoded, read_json
@@ -80,7 +82,8 @@ async def complete(
     request: Request, gateway: Current, deadline: Admitted
 ) -> Completion | StreamingResponse:
     """Go on with a conversation of texts, images and documents."""
-    asked = _asked(await read_json(request, gateway.settings, gateway.settings.max_files))
+    body = await read_json(request, gateway.settings, gateway.settings.max_files)
+    asked = await asyncio.to_thread(_asked, body)
     entry = gateway.fleet.pick(asked.model)
     turns = await _turns(asked, entry, gateway)
     message = messages.Request(
@@ -93,12 +96,14 @@ async def complete(
         stop=tuple(asked.stop or ()),
         max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
     )
-    reply = Reply(entry, asked)
+    answering = Answering(entry, asked)
     if not asked.stream:
-        return reply.whole(await gateway.fleet.ask(entry.id, message))
+        return answering.whole(await gateway.fleet.ask(entry.id, message))
     pieces = gateway.fleet.stream(entry.id, message)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
-    return StreamingResponse(reply.chunks(first, pieces), media_type=EVENT_STREAM)
+    return StreamingResponse(
+        answering.chunks(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
+    )
 
 
 def _asked(body: Any) -> CompletionRequest:
@@ -143,6 +148,7 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
     turns: list[Turn] = []
     most = gateway.settings.max_files
     files = images = 0
+    shown = Shown(gateway.settings)
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
         parts: list[str | messages.Image] = []
@@ -156,9 +162,9 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            shown = await _images(url, param, entry, gateway, images)
-            images += len(shown)
-            parts += shown
+            more = await _images(url, param, entry, gateway, images, shown)
+            images += len(more)
+            parts += more
         role = "system" if message.role == "developer" else message.role
         turns.append(Turn(role=role, parts=tuple(parts)))
     if not entry.converses and (images != 1 or len(turns) > 1):
@@ -169,11 +175,11 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
 
 
 async def _images(
-    url: str, param: str, entry: Entry, gateway: Gateway, before: int
+    url: str, param: str, entry: Entry, gateway: Gateway, before: int, shown: Shown
 ) -> list[messages.Image]:
     """An image, or all pages of a document, of a conversation that has some images before it."""
     if url[:5].lower() == "data:":
-        data = decoded(url, param, gateway.settings)
+        data = await asyncio.to_thread(decoded, url, param, gateway.settings)
     else:
         data = await gateway.fetcher.fetch(url)
     most = gateway.settings.max_pages
@@ -183,11 +189,11 @@ async def _images(
                 param, f"A document may have at most {most} page(s), not {pages.count}."
             )
         check_images(entry, before + pages.count)
-        numbers = range(1, pages.count + 1)
-        return [messages.Image(data=await pages.image(number)) for number in numbers]
+        images = await shown.images(pages, range(1, pages.count + 1))
+        return [messages.Image(data=image) for image in images]
 
 
-class Reply:
+class Answering:
     """One answer in OpenAI's form, whole or in chunks."""
 
     def __init__(self, entry: Entry, asked: CompletionRequest) -> None:

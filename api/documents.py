@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from runners.images import inspect
+from runners.images import inspect, size
 from runners.messages import Refusal, Why
 from settings import Settings
 
@@ -41,8 +41,11 @@ class Pages(Protocol):
     is_document: bool
     count: int
 
-    async def image(self, number: int) -> bytes:
-        """Page `number`, from 1, as an encoded image. Raises `Refusal` (BAD_IMAGE, TOO_LARGE)."""
+    async def image(self, number: int, most: int | None = None) -> bytes:
+        """Page `number`, from 1, as an encoded image; one of a PDF has at most so many pixels.
+
+        Raises `Refusal` (BAD_IMAGE, TOO_LARGE).
+        """
 
 
 class Documents:
@@ -99,6 +102,32 @@ def chosen(ranges: PageRanges | None, count: int, most: int) -> list[int]:
     return sorted(pages)
 
 
+class Shown:
+    """What one question shows: images that have, all together, no more pixels than one may."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = settings.max_image_pixels
+        self._pixels = 0
+
+    async def images(self, pages: Pages, numbers: Sequence[int]) -> list[bytes]:
+        """Of these pages; those of a PDF are drawn as small as lets them all fit in.
+
+        Raises `Refusal`: TOO_LARGE where they do not, or as `Pages.image` does.
+        """
+        images = []
+        for number in numbers:
+            images.append(await pages.image(number, max(1, self._most // len(numbers))))
+            width, height = await asyncio.to_thread(size, images[-1])
+            self._pixels += width * height
+            if self._pixels > self._most:
+                raise Refusal(
+                    Why.TOO_LARGE,
+                    f"The question's images have {self._pixels} pixels or more together; at most "
+                    f"{self._most} are read: send fewer or smaller ones.",
+                )
+        return images
+
+
 class _Image:
     is_document = False
     count = 1
@@ -106,7 +135,7 @@ class _Image:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    async def image(self, number: int) -> bytes:
+    async def image(self, number: int, most: int | None = None) -> bytes:
         return self._data
 
 
@@ -130,9 +159,9 @@ class _Document:
             raise Refusal(Why.BAD_IMAGE, f"The {self._kind} {_UNREADABLE[opened['error']]}")
         self.count = opened["pages"]
 
-    async def image(self, number: int) -> bytes:
+    async def image(self, number: int, most: int | None = None) -> bytes:
         async with self._turn:
-            page = await self._answer(self._draw(number))
+            page = await self._answer(self._draw(number, most or self._settings.max_image_pixels))
         if page.get("error") == "broken":
             raise Refusal(
                 Why.BAD_IMAGE, f"Page {number} of the {self._kind} is broken: it cannot be drawn."
@@ -173,11 +202,11 @@ class _Document:
         }
         return await self._rasteriser.ask(json.dumps(order).encode() + b"\n" + self._data)
 
-    async def _draw(self, number: int) -> dict[str, Any]:
+    async def _draw(self, number: int, most: int) -> dict[str, Any]:
         if self._rasteriser is None:
             await self._start()
         assert self._rasteriser is not None
-        return await self._rasteriser.ask(b"%d\n" % (number - 1))
+        return await self._rasteriser.ask(b"%d %d\n" % (number - 1, most))
 
 
 class _Rasteriser:

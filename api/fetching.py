@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from api.uploads import too_large
 from runners.messages import Refusal, Why
 from settings import Settings
 
@@ -26,6 +27,7 @@ _NOT_PUBLIC = [
         "168.63.129.16/32",  # metadata of Azure
         "2001::/32",  # IPv4 in disguise: Teredo, RFC 4380
         "2002::/16",  # 6to4, RFC 3056
+        "fec0::/10",  # site-local, RFC 3879
     )
 ]
 """Beside what the library knows: private, loopback, link-local, shared and reserved addresses, to
@@ -101,10 +103,7 @@ class Fetcher:
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             data += chunk
             if max(len(data), response.content_length or 0) > most:
-                raise Refusal(
-                    Why.TOO_LARGE,
-                    f"The file is larger than {self._settings.max_file_mib:g} MB.",
-                )
+                raise too_large(self._settings)
         return bytes(data)
 
 

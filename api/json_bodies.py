@@ -1,5 +1,6 @@
 """A request's body where it is JSON: read within its limit, and as what a form would say."""
 
+import asyncio
 import binascii
 import re
 from collections.abc import Mapping
@@ -10,11 +11,14 @@ from multipart import parse_options_header
 from pydantic_core import from_json
 
 from api.fetching import Fetcher
-from api.uploads import FORM_OVERHEAD_BYTES, Form, Upload, UploadReader
+from api.uploads import FORM_OVERHEAD_BYTES, Form, Upload, UploadReader, arriving, too_large
 from runners.messages import Refusal, Why
 from settings import Settings
 
 JSON = "application/json"
+MARKS = b",", b"[", b"{"
+MAX_MARKS = 200_000
+"""They bound how many values a body becomes: while it is parsed no other thread runs."""
 _DATA_URL = re.compile(r"data:[^,]*?(;base64)?,", re.IGNORECASE)
 
 
@@ -32,7 +36,10 @@ async def read_form(request: Request, settings: Settings, fetcher: Fetcher) -> F
     file = url if image is None else image
     if not isinstance(file, str):
         raise _refused("Parameters 'image' and 'url' have to be texts.")
-    data = await fetcher.fetch(file) if image is None else decoded(file, "image", settings)
+    if image is None:
+        data = await fetcher.fetch(file)
+    else:
+        data = await asyncio.to_thread(decoded, file, "image", settings)
     fields = [
         (name, _text(name, value))
         for name, value in body.items()
@@ -44,24 +51,21 @@ async def read_form(request: Request, settings: Settings, fetcher: Fetcher) -> F
 async def read_json(request: Request, settings: Settings, max_files: int) -> Any:
     """The body, with room for so many files in base64.
 
-    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER for what is no JSON.
+    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER for what is no JSON, or too much
+    of it.
     """
-    most = max_files * (settings.max_file_bytes * 4 // 3) + FORM_OVERHEAD_BYTES
-    declared = request.headers.get("content-length", "")
     body = bytearray()
-    chunks = request.stream()
-    too_large = declared.isdecimal() and int(declared) > most
-    while not too_large and (chunk := await anext(chunks, None)) is not None:
+    most = max_files * (settings.max_file_bytes * 4 // 3)
+    async for chunk in arriving(request, settings, max_files, most):
         body += chunk
-        too_large = len(body) > most
-    if too_large:
-        raise Refusal(
-            Why.TOO_LARGE,
-            f"The request is too large: at most {max_files} file(s) of "
-            f"{settings.max_file_mib:g} MB.",
-        )
+    return await asyncio.to_thread(_parsed, body)
+
+
+def _parsed(body: bytearray) -> Any:
+    if sum(map(body.count, MARKS)) > MAX_MARKS:
+        raise _refused(f"The body has more than {MAX_MARKS} commas and brackets: send less.")
     try:
-        return from_json(bytes(body), allow_inf_nan=False)
+        return from_json(body, allow_inf_nan=False)
     except ValueError:
         raise _refused("The body is not valid JSON.") from None
 
@@ -76,18 +80,14 @@ def decoded(text: str, name: str, settings: Settings) -> bytes:
             raise _refused(f"Parameter '{name}': a data: URL has to hold base64.")
         text = text[start.end() :]
     if len(text) * 3 // 4 > settings.max_file_bytes + FORM_OVERHEAD_BYTES:
-        raise _too_large(settings)
+        raise too_large(settings)
     try:
         data = binascii.a2b_base64("".join(text.split()), strict_mode=True)
     except ValueError:
         raise _refused(f"Parameter '{name}': it is neither base64 nor a data: URL.") from None
     if len(data) > settings.max_file_bytes:
-        raise _too_large(settings)
+        raise too_large(settings)
     return data
-
-
-def _too_large(settings: Settings) -> Refusal:
-    return Refusal(Why.TOO_LARGE, f"The file is larger than {settings.max_file_mib:g} MB.")
 
 
 def _text(name: str, value: Any) -> str:

@@ -46,7 +46,7 @@ Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
 
 Content = Annotated[
     list[Part],
-    Field(min_length=1),
+    Field(min_length=1, max_length=64),
     BeforeValidator(
         lambda said: [{"type": "text", "text": said}] if isinstance(said, str) else said,
         json_schema_input_type=str | list[Part],

@@ -6,7 +6,7 @@ time in a process, too; with one process a document, documents do not wait for o
 
 Standard input: a line of JSON with `size` (bytes of the document), `dpi`, `max_pixels` and
 `seconds` (of CPU time, for a process that nobody ends); the document; then a line per page wanted,
-its number from 0. Standard output: a line of JSON, `pages` or `error`; then a line per page,
+its number from 0 and the most pixels for a page of a PDF to be drawn with. Standard output: a line of JSON, `pages` or `error`; then a line per page,
 `error`, or `size` and as many bytes of an image.
 """
 
@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-Draw = Callable[[int], Image.Image]
+Draw = Callable[[int, int], Image.Image]
+"""The page's number and most pixels to an image."""
 
 POINTS_PER_INCH = 72
 REDUCED = 254, 1
@@ -45,15 +46,17 @@ def main(asked: BinaryIO, answered: BinaryIO) -> None:
         answered.write(json.dumps(fields).encode() + b"\n" + content)
         answered.flush()
 
-    opened = _pdf if b"%PDF-" in data[:1024] else _tiff
     try:
-        count, draw = opened(data, order["dpi"], order["max_pixels"])
+        if b"%PDF-" in data[:1024]:
+            count, draw = _pdf(data, order["dpi"])
+        else:
+            count, draw = _tiff(data, order["max_pixels"])
     except Unreadable as error:
         return say(error=str(error))
     say(pages=count)
     for line in asked:
         try:
-            image = _encoded(draw(int(line)))
+            image = _encoded(draw(*map(int, line.split())))
         except Unreadable as error:
             say(error=str(error))
         except Exception:  # both libraries raise nearly anything on broken data
@@ -63,7 +66,7 @@ def main(asked: BinaryIO, answered: BinaryIO) -> None:
     return None
 
 
-def _pdf(data: bytes, dpi: float, max_pixels: int) -> tuple[int, Draw]:
+def _pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
     import pypdfium2  # not for a TIFF
 
     try:
@@ -78,11 +81,10 @@ def _pdf(data: bytes, dpi: float, max_pixels: int) -> tuple[int, Draw]:
     document.init_forms()  # what was filled in is drawn, too
     count = len(document)
 
-    def draw(number: int) -> Image.Image:
+    def draw(number: int, most: int) -> Image.Image:
         page = document[number]
         try:
-            width, height = page.get_size()
-            scale = min(dpi / POINTS_PER_INCH, math.sqrt(max_pixels / (width * height)))
+            scale = min(dpi / POINTS_PER_INCH, _largest_scale(*page.get_size(), most))
             return page.render(scale=scale).to_pil()
         finally:
             page.close()
@@ -90,7 +92,13 @@ def _pdf(data: bytes, dpi: float, max_pixels: int) -> tuple[int, Draw]:
     return count, draw
 
 
-def _tiff(data: bytes, dpi: float, max_pixels: int) -> tuple[int, Draw]:
+def _largest_scale(width: float, height: float, most: int) -> float:
+    """At which (width * scale + 1) * (height * scale + 1), as sides are rounded up, is `most`."""
+    area, sides = width * height, width + height
+    return (math.sqrt(sides**2 + 4 * area * (most - 1)) - sides) / (2 * area)
+
+
+def _tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
     image = Image.open(io.BytesIO(data), formats=["TIFF"])
     frames = [0]
     try:
@@ -104,7 +112,7 @@ def _tiff(data: bytes, dpi: float, max_pixels: int) -> tuple[int, Draw]:
     except Exception:  # the page that cannot be found is a page: it fails when it is asked for
         frames.append(image.tell() + 1)
 
-    def draw(number: int) -> Image.Image:
+    def draw(number: int, most: int) -> Image.Image:
         image.seek(frames[number])
         if image.width * image.height > max_pixels:
             raise Unreadable(f"{image.width} x {image.height}")

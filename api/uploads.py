@@ -3,6 +3,7 @@
 Nothing is spooled to disk: a body is bounded before it is held in memory.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
@@ -32,6 +33,35 @@ class Form:
     fields: list[tuple[str, str]] = field(default_factory=list)
 
 
+async def arriving(
+    request: Request, settings: Settings, max_files: int, max_bytes: int
+) -> AsyncIterator[bytes]:
+    """The body in chunks. max_bytes: of the `max_files` files as they are sent.
+
+    Raises `Refusal`: TOO_LARGE as soon as there is more, or said to be, and some to spare.
+    """
+
+    def check(length: int) -> None:
+        if length > max_bytes + FORM_OVERHEAD_BYTES:
+            raise Refusal(
+                Why.TOO_LARGE,
+                f"The request is too large: at most {max_files} file(s) of "
+                f"{settings.max_file_mib:g} MB.",
+            )
+
+    declared = request.headers.get("content-length", "")
+    check(int(declared) if declared.isdecimal() else 0)
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        check(received)
+        yield chunk
+
+
+def too_large(settings: Settings) -> Refusal:
+    return Refusal(Why.TOO_LARGE, f"The file is larger than {settings.max_file_mib:g} MB.")
+
+
 class UploadReader:
     """Reads one multipart body: `file_field` holds the files, all other parts are text fields."""
 
@@ -39,7 +69,6 @@ class UploadReader:
         self.settings = settings
         self.file_field = file_field
         self.max_files = max_files
-        self.max_body = max_files * settings.max_file_bytes + FORM_OVERHEAD_BYTES
 
     async def read(self, request: Request) -> Form:
         """Raises `Refusal`: BAD_PARAMETER for what is no such form, TOO_LARGE past a limit.
@@ -48,22 +77,16 @@ class UploadReader:
         an `Upload` with a failure, so that the others are still read.
         """
         boundary = self._boundary(request)
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self.max_body:
-            raise self._body_too_large()
         form = Form()
         part = _Part("", None)
-        received = 0
+        most = self.max_files * self.settings.max_file_bytes
         try:
             with PushMultipartParser(
                 boundary,
                 max_segment_count=self.max_files + MAX_FIELDS,
                 header_charset="latin-1",  # any bytes; `_name` decodes them
             ) as parser:
-                async for chunk in request.stream():
-                    received += len(chunk)
-                    if received > self.max_body:
-                        raise self._body_too_large()
+                async for chunk in arriving(request, self.settings, self.max_files, most):
                     if not chunk or parser.closed:
                         continue
                     for event in parser.parse(chunk):
@@ -114,10 +137,7 @@ class UploadReader:
                     f"Parameter '{part.name}' is longer than {MAX_FIELD_BYTES} bytes.",
                 )
         elif len(part.data) + len(data) > self.settings.max_file_bytes:
-            refusal = Refusal(
-                Why.TOO_LARGE,
-                f"The file is larger than {self.settings.max_file_mib:g} MB.",
-            )
+            refusal = too_large(self.settings)
             if self.max_files == 1:
                 raise refusal
             part.failure = refusal.failure
@@ -140,13 +160,6 @@ class UploadReader:
         return Refusal(
             Why.BAD_PARAMETER,
             f"No file: send it as multipart/form-data in the field '{self.file_field}'.",
-        )
-
-    def _body_too_large(self) -> Refusal:
-        return Refusal(
-            Why.TOO_LARGE,
-            f"The request is too large: at most {self.max_files} file(s) of "
-            f"{self.settings.max_file_mib:g} MB.",
         )
 
 

@@ -132,7 +132,8 @@ def _ocr(args: argparse.Namespace) -> int:
 
             asyncio.run(read())
     finally:
-        outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
+        order = {job: number for number, job in enumerate(jobs)}
+        outcomes.sort(key=lambda outcome: order[outcome.job])
         if not args.json:
             for outcome in outcomes:
                 if outcome.answer and not args.out:

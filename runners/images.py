@@ -31,13 +31,18 @@ def inspect(data: bytes, max_pixels: int) -> None:
     Raises `Refusal`: BAD_IMAGE for what is no image of the five formats, TOO_LARGE for one of
     more than `max_pixels`. A broken body is found by `decode` only.
     """
-    with _open(data) as image:
-        width, height = image.size
+    width, height = size(data)
     if width * height > max_pixels:
         raise Refusal(
             Why.TOO_LARGE,
             f"The image has {width} x {height} pixels; at most {max_pixels} are read.",
         )
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width, height as its header gives them. Raises `Refusal` (BAD_IMAGE)."""
+    with _open(data) as image:
+        return image.size
 
 
 def decode(data: bytes) -> Image.Image:

@@ -97,13 +97,13 @@ _SAY = {
 
 
 @dataclass(frozen=True)
-class Reply:
+class Quoted:
     text: str
     lines: list[Line]
     """What is quoted, in reading order."""
 
 
-def reply(prompt: str, pages: Sequence["Page"]) -> Reply:
+def reply(prompt: str, pages: Sequence["Page"]) -> Quoted:
     """What the pages say to the prompt, in the prompt's language."""
     language = _language(prompt)
     lines = _lines(pages)
@@ -113,11 +113,11 @@ def reply(prompt: str, pages: Sequence["Page"]) -> Reply:
     if topic & _words("describe") or not topic - _words("see"):
         return _said(language, "page", pages, [_heading(lines), *lines[:_START_LINES]])
     if topic <= _words("title") | _words("read") and topic & _words("title"):
-        return Reply(_heading(lines).text, [_heading(lines)])
+        return Quoted(_heading(lines).text, [_heading(lines)])
     if topic <= _words("read") | _words("see"):
-        return Reply("\n\n".join(page.text for page in pages if page.text), lines)
+        return Quoted("\n\n".join(page.text for page in pages if page.text), lines)
     if found := _matches(topic - _words("read"), lines, counted=bool(_COUNT.search(prompt))):
-        return Reply("\n".join(line.text for line in found), found)
+        return Quoted("\n".join(line.text for line in found), found)
     return _said(language, "cannot", pages, lines[:_START_LINES])
 
 
@@ -132,7 +132,7 @@ def _lines(pages: Sequence["Page"]) -> list[Line]:
     ]
 
 
-def _said(language: Language, what: str, pages: Sequence["Page"], quoted: list[Line]) -> Reply:
+def _said(language: Language, what: str, pages: Sequence["Page"], quoted: list[Line]) -> Quoted:
     lines = _lines(pages)
     fullest = max(pages, key=lambda page: len(page.lines))
     text = _SAY[language][what].format(
@@ -142,7 +142,7 @@ def _said(language: Language, what: str, pages: Sequence["Page"], quoted: list[L
         heading=_heading(lines).text if lines else "",
         start="\n".join(line.text for line in lines[:_START_LINES]),
     )
-    return Reply(text, [line for line in lines if line in quoted])
+    return Quoted(text, [line for line in lines if line in quoted])
 
 
 def _matches(topic: frozenset[str], lines: Sequence[Line], *, counted: bool) -> list[Line]:

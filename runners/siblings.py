@@ -15,7 +15,7 @@ from typing import IO
 
 
 @dataclass(frozen=True)
-class Standing:
+class Member:
     """A process that has the model loaded, or is loading it."""
 
     loading: bool
@@ -38,19 +38,19 @@ class Siblings:
         self._joined_in = ""
         self._guard = threading.Lock()
 
-    def join(self, standing: Standing) -> None:
+    def join(self, member: Member) -> None:
         """Be counted among those that have the model loaded, until `leave` or death."""
         with self._guard:
             self._joined_in = self._current()
-            self._publish(standing)
+            self._publish(member)
             self._lock = (self._folder / f"{self._name}.lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
-    def report(self, standing: Standing) -> None:
+    def report(self, member: Member) -> None:
         """Replace what the others see of this process; nothing where it is no member."""
         with self._guard:
             if self._lock:
-                self._publish(standing)
+                self._publish(member)
 
     def leave(self) -> None:
         with self._guard:
@@ -69,23 +69,23 @@ class Siblings:
         """Whether this process is a member that was asked to unload."""
         return self._lock is not None and self._joined_in != self._current()
 
-    def standings(self) -> list[Standing]:
+    def members(self) -> list[Member]:
         """Of every living member, this process included."""
-        return [standing for _, standing in self._members()]
+        return [member for _, member in self._living()]
 
     def stragglers(self) -> int:
         """Living members that joined before the last `dismiss`."""
         current = self._current()
-        return sum(joined_in != current for joined_in, _ in self._members())
+        return sum(joined_in != current for joined_in, _ in self._living())
 
-    def _members(self) -> list[tuple[str, Standing]]:
+    def _living(self) -> list[tuple[str, Member]]:
         members = []
         for path in self._folder.glob("*.lock"):
             try:
                 with path.open() as lock:
                     if _is_held(lock):
                         said = json.loads(path.with_suffix(".json").read_text())
-                        members.append((said.pop("joined_in"), Standing(**said)))
+                        members.append((said.pop("joined_in"), Member(**said)))
             except FileNotFoundError:  # it left meanwhile
                 continue
         return members
@@ -96,8 +96,8 @@ class Siblings:
         except FileNotFoundError:
             return ""
 
-    def _publish(self, standing: Standing) -> None:
-        said = asdict(standing) | {"joined_in": self._joined_in}
+    def _publish(self, member: Member) -> None:
+        said = asdict(member) | {"joined_in": self._joined_in}
         self._replace(self._folder / f"{self._name}.json", json.dumps(said))
 
     def _replace(self, path: Path, text: str) -> None:

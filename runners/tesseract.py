@@ -32,7 +32,7 @@ from runners.messages import (
     Why,
 )
 from runners.questions import reply
-from runners.siblings import Siblings, Standing
+from runners.siblings import Member, Siblings
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class TesseractEngine:
 
     async def unload(self) -> bool:
         """Free every process' Tesseract, once its page in hand is read; False where none had it."""
-        found = bool(self._siblings.standings())
+        found = bool(self._siblings.members())
         self._siblings.dismiss()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.unload_timeout):
@@ -115,8 +115,8 @@ class TesseractEngine:
 
     async def status(self) -> Status:
         """Of all processes together."""
-        standings = self._siblings.standings()
-        if not standings:
+        members = self._siblings.members()
+        if not members:
             idle = time.monotonic() - self._last_end
             try:
                 find_tessdata(self._settings)
@@ -125,12 +125,12 @@ class TesseractEngine:
                 return Status(state="unavailable", reason=reason, idle_seconds=idle)
             return Status(state="unloaded", idle_seconds=idle)
         return Status(
-            state="loading" if all(one.loading for one in standings) else "loaded",
+            state="loading" if all(one.loading for one in members) else "loaded",
             device="cpu",
-            memory_bytes=sum(one.memory_bytes for one in standings),
-            rows=sum(one.rows for one in standings),
-            queued=sum(one.queued for one in standings),
-            idle_seconds=time.monotonic() - max(one.last_end for one in standings),
+            memory_bytes=sum(one.memory_bytes for one in members),
+            rows=sum(one.rows for one in members),
+            queued=sum(one.queued for one in members),
+            idle_seconds=time.monotonic() - max(one.last_end for one in members),
         )
 
     async def close(self) -> None:
@@ -165,16 +165,16 @@ class TesseractEngine:
                 await loop.run_in_executor(self._thread, self._free)
 
     def _report(self) -> None:
-        standing = self._standing()
-        self._siblings.report(standing)
+        member = self._as_member()
+        self._siblings.report(member)
         if metrics := self._metrics:
             metrics.requests.set(self._accepted)
-            metrics.rows.set(standing.rows)
-            metrics.model_bytes.set(standing.memory_bytes)
+            metrics.rows.set(member.rows)
+            metrics.model_bytes.set(member.memory_bytes)
 
-    def _standing(self) -> Standing:
+    def _as_member(self) -> Member:
         rows = min(1, self._accepted)
-        return Standing(
+        return Member(
             loading=self._reader is None,
             memory_bytes=self._memory_bytes,
             rows=rows,
@@ -201,7 +201,7 @@ class TesseractEngine:
         if self._reader is None:
             tessdata = find_tessdata(self._settings)
             before = psutil.Process().memory_info().rss
-            self._siblings.join(self._standing())
+            self._siblings.join(self._as_member())
             try:
                 os.environ["OMP_THREAD_LIMIT"] = "1"  # read when the library comes in, just below
                 from runners.metrics import Metrics

@@ -110,7 +110,7 @@ class Vlm(ABC):
         """Drop everything that is kept between requests."""
 
     @property
-    def reuse_stats(self) -> dict[str, Any]:
+    def reuse_stats(self) -> dict[str, dict[str, int]]:
         """Counters of the vision and prefix cache: hits, misses, evictions, bytes."""
         return {}
 
@@ -187,7 +187,7 @@ class TransformersVlm(Vlm):
         self._prefixes.clear()
 
     @property
-    def reuse_stats(self) -> dict[str, Any]:
+    def reuse_stats(self) -> dict[str, dict[str, int]]:
         return {"features": self._features.stats, "prefixes": self._prefixes.stats}
 
     def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:

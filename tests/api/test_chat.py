@@ -2,10 +2,13 @@ import asyncio
 import json
 
 import pytest
+from PIL import Image
 
 from runners.messages import Answer, Failure, Piece, Usage, Why
 from tests.api.fakes import picture
+from tests.documents import pdf, tiff
 
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 CHAT_FIELDS = ["response", "model", "processing_time", "prompt"]
 ANSWER = Answer(text="A cat.", image_size=(4, 3), finish_reason="stop")
 PIECES = [Piece(text="A "), Piece(text="cat."), ANSWER]
@@ -90,12 +93,33 @@ async def test_what_cannot_be_answered_has_its_status_streamed_or_not(client, st
     assert list(response.json()) == ["detail"]
 
 
+async def test_the_pages_of_a_question_are_drawn_so_that_they_fit_together(serve):
+    sent = {"files": {"file": pdf((), (), (), size=(9000, 9000))}, "data": {"pages": "1-3"}}
+    answer = (await serve(max_image_pixels=30_000).post("/chat", **sent)).json()
+    assert answer["response"] == "99x99 99x99 99x99"
+
+
+async def test_a_question_whose_pages_do_not_fit_together_is_refused(serve, runners):
+    sent = {"files": {"file": tiff(*[Image.new("1", (20, 30))] * 3)}, "data": {"pages": "1-3"}}
+    client = serve(max_image_pixels=1200)
+    response = await client.post("/chat", **sent)
+    assert response.status_code == 413
+    assert response.json()["detail"] == (
+        "The question's images have 1800 pixels or more together; at most 1200 are read: send "
+        "fewer or smaller ones."
+    )
+    assert not runners["tesseract"].requests
+    sent["data"]["pages"] = "1-2"
+    assert (await client.post("/chat", **sent)).json()["response"] == "20x30 20x30"
+
+
 async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, runners):
     runners["tesseract"].stream = PIECES
     response = await client.post(
         "/chat", files={"file": picture()}, data={"stream": "true", "prompt": "What?"}
     )
     assert response.status_code == 200
+    assert response.headers.items() >= UNBUFFERED.items()
     assert response.headers["content-type"].startswith("text/event-stream")
     *pieces, (name, answer) = events(response.text)
     assert pieces == [("piece", {"text": "A "}), ("piece", {"text": "cat."})]

@@ -1,11 +1,15 @@
+import asyncio
 import base64
 import json
+import threading
 
 import httpx
 import pytest
 
+from api import completions
 from runners.messages import Answer, Failure, Image, Line, Piece, Status, Turn, Usage, Why
 from tests.api.fakes import Fails, picture
+from tests.api.test_chat import UNBUFFERED
 from tests.documents import pdf
 
 MODEL = "qwen3_vl_2b"
@@ -180,6 +184,9 @@ async def test_without_a_word_on_it_the_defaults_hold(client, runners):
             "messages.0.content",
         ),
         ({"messages": [user(*[image(picture())] * 11)]}, "messages.0.content"),
+        ({"messages": [user(*[text("a")] * 65)]}, "messages.0.content"),
+        ({"messages": [user("a")] * 201}, "messages"),
+        ({"messages": [user(*[text("a")] * 70_000)]}, None),
         ({"messages": [user("a"), user(image(b""))]}, None),
     ],
 )
@@ -238,6 +245,16 @@ async def test_what_is_no_request_is_told_so(client, body, said):
     assert (response.status_code, response.json()["error"]["message"]) == (400, said)
 
 
+async def test_while_a_body_is_checked_others_are_answered(client, runners, monkeypatch):
+    runners[MODEL].outcome = ANSWER
+    others = threading.Event()
+    monkeypatch.setattr(completions, "_without_nulls", lambda body: others.wait(10) and body)
+    asking = asyncio.create_task(ask(client))
+    assert (await client.get("/health")).status_code == 200
+    others.set()
+    assert (await asking).status_code == 200
+
+
 async def test_a_body_over_its_limit_is_refused(serve):
     client = serve(max_file_mib=1, max_files=1)
     status, _ = await error(client, user(image(bytes(3 * 2**20))))
@@ -262,6 +279,18 @@ async def test_a_document_of_too_many_pages_is_refused(serve):
     assert (status, told["message"]) == (400, "A document may have at most 1 page(s), not 2.")
 
 
+async def test_images_that_are_too_many_pixels_together_are_refused(serve, runners):
+    client = serve(max_image_pixels=100)
+    first, answer = user(image(picture(8, 8))), {"role": "assistant", "content": "A cat."}
+    status, told = await error(client, first, answer, user(image(picture(6, 7))))
+    assert (status, told["message"][:60]) == (
+        413,
+        "The question's images have 106 pixels or more together; at m",
+    )
+    assert not runners[MODEL].requests
+    assert (await ask(client, first, answer, user(image(picture(6, 6))))).status_code == 200
+
+
 async def test_a_url_is_fetched_where_the_operator_allows_it(client, monkeypatch):
     shown = user({"type": "image_url", "image_url": {"url": "https://host/a.png"}})
     _, told = await error(client, shown)
@@ -278,6 +307,7 @@ async def test_a_stream_is_chunks_of_one_completion(client, runners):
     pieces = [Piece(text="A "), Piece(text="cat."), ANSWER]
     runners[MODEL].stream = [*pieces]
     response = await ask(client, stream=True)
+    assert response.headers.items() >= UNBUFFERED.items()
     assert response.headers["content-type"].startswith("text/event-stream")
     told = chunks(response.text)
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in told}) == 1

@@ -71,6 +71,14 @@ async def test_a_page_of_ten_square_metres_is_drawn_smaller():
     assert width / height == pytest.approx(0.4, rel=0.01)
 
 
+@pytest.mark.parametrize("most", [1000, 1001, 99_999])
+async def test_a_page_is_never_drawn_with_more_pixels_than_asked_for(most):
+    for shape in ((595, 842), (842, 595.3), (3, 5000), (14000, 14000)):
+        async with Documents(Settings()).open(pdf(ENGLISH, size=shape)) as pages:
+            width, height = decode(await pages.image(1, most)).size
+        assert most / 2 < width * height <= most
+
+
 async def test_a_page_without_ink_is_blank():
     async with Documents(Settings()).open(pdf(())) as pages:
         assert is_blank(decode(await pages.image(1)))

@@ -1,10 +1,13 @@
+import asyncio
 import base64
+import threading
 from collections.abc import Iterable
 
 import pytest
 from fastapi import Request
 
-from api.json_bodies import decoded, read_json
+from api import json_bodies
+from api.json_bodies import JSON, decoded, read_json
 from runners.messages import Refusal, Why
 from settings import MIB, Settings
 from tests.api.fakes import picture
@@ -126,6 +129,34 @@ async def test_a_url_is_fetched_where_the_operator_allows_it(client, runners, mo
     monkeypatch.setattr("api.fetching.Fetcher.fetch", fetch)
     response = await client.post("/ocr", json={"url": "https://host/a.png"})
     assert response.json()["text"] == "9x9"
+
+
+@pytest.mark.parametrize("values", [b"[],", b'{"a":1},', b"0,", b"[[[[0]]]],"])
+async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(
+    client, monkeypatch, values
+):
+    monkeypatch.setattr("api.json_bodies.from_json", None)
+    body = b"[" + values * 200_001 + b"0]"
+    response = await client.post("/ocr", content=body, headers={"Content-Type": JSON})
+    assert response.status_code == 400
+    assert response.json() == {
+        "detail": "The body has more than 200000 commas and brackets: send less."
+    }
+
+
+async def test_while_a_body_is_parsed_others_are_answered(client, monkeypatch):
+    others = threading.Event()
+    parse = json_bodies.from_json
+
+    def slowly(body, **options):
+        assert others.wait(10)
+        return parse(body, **options)
+
+    monkeypatch.setattr(json_bodies, "from_json", slowly)
+    asking = asyncio.create_task(client.post("/ocr", json={"image": data_url(picture(5, 2))}))
+    assert (await client.get("/health")).status_code == 200
+    others.set()
+    assert (await asking).json()["text"] == "5x2"
 
 
 class Body:
