@@ -63,6 +63,8 @@ def error_response(failure: Failure, path: str = "", param: str | None = None) -
 def sentence(error: ErrorDetails) -> str:
     """One sentence of a validation error: which parameter, what is wrong with which value."""
     name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"Parameter '{name}' is required."
     given = str(error["input"])
     if len(given) > 100:
         given = given[:100] + "…"

@@ -155,6 +155,7 @@ async def test_the_schema_is_valid_openapi(client):
         "/chat",
         "/preview",
         "/v1/models",
+        "/v1/models/{model}",
         "/v1/chat/completions",
     }
 
