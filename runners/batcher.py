@@ -19,7 +19,7 @@ from runners import faults
 from runners.kv import RowCache
 from runners.messages import FinishReason, Refusal, Why
 from runners.metrics import Metrics
-from runners.sampling import GREEDY, Repetition, Sampling, next_tokens
+from runners.sampling import GREEDY, Repetition, Sampling, make_draws, next_tokens
 from runners.vlm import Encoded, Vlm
 
 log = logging.getLogger(__name__)
@@ -232,9 +232,10 @@ class Batcher:
         row.started = time.monotonic()
         row.prefills += 1
         try:
+            draws = make_draws([(row.sampling, 0)], self._model.device)
             prefilled = self._model.prefill(row.encoded)
             row.first_position = prefilled.next_position
-            token = int(next_tokens(prefilled.logits[None], [row.sampling]))
+            token = int(next_tokens(prefilled.logits[None], draws))
             self._cache.join(prefilled.layers)
         except Exception as error:
             if not faults.is_out_of_memory(error):
@@ -278,12 +279,14 @@ class Batcher:
             self._evict()
 
     def _forward(self) -> list[int]:
-        mask = self._cache.open()
+        device = self._model.device
+        draws = make_draws([(row.sampling, len(row.tokens)) for row in self._rows], device)
         tokens, positions = torch.tensor(
             [[row.tokens[-1] for row in self._rows], [row.position for row in self._rows]]
-        ).to(self._model.device, non_blocking=True)
+        ).to(device, non_blocking=True)
+        mask = self._cache.open()
         logits = self._model.decode(tokens, positions, mask, self._cache)
-        chosen: list[int] = next_tokens(logits, [row.sampling for row in self._rows]).tolist()
+        chosen: list[int] = next_tokens(logits, draws).tolist()
         return chosen
 
     def _evict(self) -> None:

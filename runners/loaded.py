@@ -138,7 +138,8 @@ class LoadedModel:
         loop = asyncio.get_running_loop()
         async with within(deadline, _LATE):
             encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
-        row = Row(encoded, request.max_tokens, deadline, self._sampling(request), on_token)
+        sampling = Sampling(request.temperature, request.seed, request.top_p)
+        row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
         if blank:  # these models invent text for a page that has none
             row.future.set_result(Finished([], "stop"))
         else:
@@ -166,12 +167,6 @@ class LoadedModel:
             completion_tokens=count,
         )
         return answer.model_copy(update={"usage": usage})
-
-    def _sampling(self, request: Request) -> Sampling:
-        generator = None
-        if request.seed is not None:
-            generator = torch.Generator(self._model.device).manual_seed(request.seed)
-        return Sampling(request.temperature, generator, request.top_p)
 
     def _kv_budget(self, held: int) -> int:
         """Bytes that the KV cache may come to now, of the bytes that it holds."""

@@ -11,7 +11,7 @@ from runners.batcher import Batcher, Finished, Row
 from runners.kv import RowCache
 from runners.messages import Refusal, Why
 from runners.metrics import Metrics
-from runners.sampling import Sampling
+from runners.sampling import Sampling, make_draws
 from runners.vlm import Encoded
 from tests.text_vlm import TextVlm, prompt
 
@@ -144,8 +144,7 @@ def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
 def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
     def drawn(neighbours: int) -> list[int]:
         batcher = make_batcher(vlm)
-        sampling = Sampling(1.0, torch.Generator().manual_seed(5))
-        row = make_row(new=15, sampling=sampling)
+        row = make_row(new=15, sampling=Sampling(1.0, seed=5))
         for number in range(neighbours):
             batcher.submit(make_row(bytes([number + 1]), new=5 + number))
         batcher.submit(row)
@@ -363,6 +362,37 @@ def test_memory_that_runs_out_in_a_step_costs_the_youngest_row_and_a_place(vlm, 
     while batcher.step():
         assert batcher.in_flight <= 2
     assert_as_alone(vlm, [*rows[:2], later])
+
+
+def test_a_seeded_row_draws_the_same_where_memory_ran_out_meanwhile():
+    def drawn(errors: list[Exception]) -> list[int]:
+        failing = Failing()
+        batcher = make_batcher(failing)
+        row = make_row(new=15, sampling=Sampling(1.0, seed=5))
+        batcher.submit(row)
+        batcher.submit(make_row(b"neighbour"))
+        for _ in range(3):
+            batcher.step()
+        failing.decodes += errors
+        run(batcher)
+        return row.future.result(timeout=0).tokens
+
+    assert drawn([]) == drawn([torch.OutOfMemoryError()])
+
+
+def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch):
+    order: list[str] = []
+
+    def noted(name, call):
+        return lambda *arguments: (order.append(name), call(*arguments))[1]
+
+    monkeypatch.setattr("runners.batcher.make_draws", noted("draws", make_draws))
+    monkeypatch.setattr(vlm, "prefill", noted("forward", vlm.prefill))
+    monkeypatch.setattr(vlm, "decode", noted("forward", vlm.decode))
+    batcher = make_batcher(vlm)
+    batcher.submit(make_row(new=3, sampling=Sampling(1.0, seed=5)))
+    run(batcher)
+    assert order == ["draws", "forward"] * 3
 
 
 def test_an_idle_batcher_forgets_that_memory_ran_out(vlm):
