@@ -57,6 +57,7 @@ class _ModelInfo(BaseModel):
 class ModelInfo(Standing, _ModelInfo):
     """The guide's fields come first."""
 
+    options: list[str] = Field(description="What it takes of box, color, formatted and mode")
     replicas: list[Replica] | None = Field(
         None, description="Its runners on other hosts, where it is served there"
     )

@@ -46,6 +46,7 @@ async def models(gateway: Current) -> Models:
             id=entry.id,
             name=entry.name,
             params=entry.params,
+            options=sorted(entry.options),
             replicas=_replicas(gateway.fleet.remote(entry.id)),
             **_standing(statuses[entry.id]),
         )

@@ -50,6 +50,8 @@ class ModelInfo(Standing):
     id: str
     name: str
     params: str
+    options: list[str] = []
+    """What it takes of box, color, formatted and mode."""
     replicas: list[Replica] | None = None
     """Where it is served by other hosts."""
 

@@ -54,7 +54,7 @@ export class Asking {
       byId("answers").append(item);
       item.scrollIntoView({ block: "nearest" });
       try {
-        const fields = { ...this.choice.fields(), language: "", prompt, pages: asked };
+        const fields = { model: this.choice.model, prompt, pages: asked };
         for await (const { piece, answer } of ask(file, fields, signal)) {
           if (piece) said.textContent += piece;
           if (answer) this.#finish(answer, said, about, asked);

@@ -7,23 +7,34 @@ import { load, models, unload } from "./service.js";
 const MIB = 2 ** 20;
 const LOOK_AGAIN = 2000; // milliseconds
 
-/** The model and the language that are chosen for what is read and asked. */
+/** The model, the language and the model's own options that are chosen for what is read and asked. */
 export class Choice {
-  #names = {};
+  #models = {};
+  #options = [...byId("choice").querySelectorAll("[type=checkbox]")];
 
-  /** The parameters of a request. */
+  constructor() {
+    byId("model").addEventListener("change", () => this.#showOptions());
+  }
+
+  get model() {
+    return byId("model").value;
+  }
+
+  /** The parameters of a page to read. */
   fields() {
-    return { model: byId("model").value, language: byId("language").value.trim() };
+    const chosen = this.#options.filter((option) => option.checked && this.#takes(option));
+    const options = Object.fromEntries(chosen.map(({ name, value }) => [name, value]));
+    return { model: this.model, language: byId("language").value.trim(), ...options };
   }
 
   nameOf(model) {
-    return this.#names[model] ?? model;
+    return this.#models[model]?.name ?? model;
   }
 
   offer({ available, default: first }) {
     const select = byId("model");
     const chosen = select.value || first;
-    this.#names = Object.fromEntries(available.map(({ id, name }) => [id, name]));
+    this.#models = Object.fromEntries(available.map((model) => [model.id, model]));
     select.replaceChildren(
       ...available.map(({ id, name, state }) => {
         const option = element("option", { value: id, textContent: name });
@@ -32,6 +43,15 @@ export class Choice {
       }),
     );
     select.value = chosen;
+    this.#showOptions();
+  }
+
+  #takes({ name }) {
+    return Boolean(this.#models[this.model]?.options.includes(name));
+  }
+
+  #showOptions() {
+    for (const option of this.#options) option.closest("label").hidden = !this.#takes(option);
   }
 }
 

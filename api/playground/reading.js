@@ -55,6 +55,9 @@ export class Reading {
     const { file } = this.viewer;
     if (!file) return;
     this.task.run(async (signal) => {
+      this.#answer = null;
+      this.show();
+      say(this.about, "reading");
       const fields = { ...this.choice.fields(), pages: this.form.elements.pages.value.trim() };
       const answer = await read(file, fields, signal);
       signal.throwIfAborted();
@@ -69,30 +72,44 @@ export class Reading {
       this.viewer.draw([]);
       return [element("p", { className: "error", textContent: page.error })];
     }
-    const lines = page.lines ?? [];
-    const boxes = this.viewer.draw(lines);
-    let next = 0;
-    // The text as it is; each row that is a line of the page is tied to its box.
-    const rows = page.text.split("\n").map((row) => {
-      if (lines[next]?.text !== row) return element("div", { className: "line", textContent: row });
-      const { confidence } = lines[next];
-      const shown = element("div", { className: `line ${level(confidence)}`, textContent: row });
-      shown.dataset.percent = Math.round(confidence * 100);
-      tie(shown, boxes[next++]);
-      return shown;
-    });
+    const rows = page.blocks?.length ? this.#blocks(page.blocks) : this.#lines(page);
     const text = page.text ? rows : [element("p", { className: "about", $key: "empty" })];
     return [...text, ...remarks(page)];
+  }
+
+  #blocks(blocks) {
+    const boxes = this.viewer.draw(blocks);
+    return blocks.map((block, number) => tied(block, block.category, boxes[number]));
+  }
+
+  /** The text as it is; each row that is a line of the page is tied to its box. */
+  #lines({ text, lines = [] }) {
+    const boxes = this.viewer.draw(lines);
+    let next = 0;
+    return text.split("\n").map((row) => {
+      const line = lines[next];
+      if (line?.text !== row) return element("div", { className: "line", textContent: row });
+      return tied(line, `${Math.round(line.confidence * 100)} %`, boxes[next++]);
+    });
   }
 
   #busy(busy) {
     this.card.classList.toggle("busy", busy);
     this.form.querySelector(".primary").disabled = busy || !this.viewer.file;
+    if (!busy && !this.#answer) quote(this.about, "");
   }
 
   ready() {
     this.#busy(false);
   }
+}
+
+/** The text of a line or block, which points at its box. */
+function tied(part, remark, box) {
+  const row = element("div", { className: `line ${level(part)}`, textContent: part.text });
+  row.dataset.remark = remark;
+  tie(row, box);
+  return row;
 }
 
 /** Points at the one while the other is pointed at. */

@@ -6,8 +6,9 @@ import { preview } from "./service.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** How sure a model is of a line, in words. */
-export function level(confidence) {
+/** How sure a model is of a line, in words; of a block it does not say. */
+export function level({ confidence }) {
+  if (confidence === undefined) return "block";
   if (confidence >= 0.9) return "sure";
   return confidence >= 0.7 ? "fair" : "unsure";
 }
@@ -55,11 +56,11 @@ export class Viewer {
     }, byId("trouble"));
   }
 
-  /** Draws the boxes of lines; gives the rectangle of each. Boxes are in pixels of the page. */
-  draw(lines) {
-    const boxes = lines.map((line) => rectangle(line.box, level(line.confidence)));
+  /** Draws the boxes of lines or blocks; gives the rectangle of each, in pixels of the page. */
+  draw(parts) {
+    const boxes = parts.map((part) => rectangle(part.box, level(part)));
     byId("boxes").replaceChildren(...boxes);
-    byId("legend").hidden = !lines.length;
+    byId("legend").hidden = parts.every((part) => level(part) === "block");
     return boxes;
   }
 

@@ -81,6 +81,15 @@ async def test_models_says_how_each_model_stands(client, runners):
     }
 
 
+async def test_models_says_which_parameters_each_takes_beside_those_of_all(client):
+    listed = (await client.get("/models")).json()["available"]
+    assert {model["id"]: model["options"] for model in listed if model["options"]} == {
+        "got_ocr": ["box", "color", "formatted"],
+        "dots_ocr": ["mode"],
+        "tesseract": ["mode"],
+    }
+
+
 async def test_a_loaded_model_is_unloaded_once(client, runners):
     first = await client.delete("/models/qwen3_vl_2b")
     assert (first.status_code, first.json()) == (

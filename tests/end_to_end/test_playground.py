@@ -101,7 +101,7 @@ def test_a_picture_is_read_and_its_boxes_are_drawn_on_it(visit: Visit, reader: S
         level = "sure" if line["confidence"] >= 0.9 else "fair"
         expect(box).to_have_class(level)
         row = page.locator("#text .line").nth(number)
-        percent = float(row.get_attribute("data-percent") or 0)
+        percent = float((row.get_attribute("data-remark") or "").removesuffix(" %"))
         assert abs(percent - line["confidence"] * 100) <= 0.5
     # On the screen the first box lies over the first line of the picture.
     picture = page.locator("#picture").bounding_box()
@@ -119,6 +119,45 @@ def test_pointing_at_a_line_shows_its_box(visit: Visit, reader: Server) -> None:
     page.locator("#text .line").nth(2).hover()
     expect(page.locator("#boxes .lit")).to_have_count(1)
     assert "lit" in (page.locator("#boxes rect").nth(2).get_attribute("class") or "")
+
+
+def test_the_blocks_of_the_layout_are_drawn_where_the_model_gives_them(
+    visit: Visit, reader: Server
+) -> None:
+    page = visit(reader)
+    image = encode(render([*ENGLISH[:2], "", "", "", *ENGLISH[2:4]]))
+    layout = page.get_by_label("Layout")
+    layout.check()
+    read(page, "minutes.png", image)
+    answer = reader.client.post("/ocr", files={"file": image}, data={"mode": "layout"}).json()
+    texts = [block["text"] for block in answer["blocks"]]
+    assert "\n".join(texts).split("\n") == list(ENGLISH[:4])
+    expect(page.locator("#text .block")).to_have_text(texts)
+    assert page.locator("#text .block").first.get_attribute("data-remark") == "Text"
+    for number, block in enumerate(answer["blocks"]):
+        box = page.locator("#boxes rect.block").nth(number)
+        left, top, right, bottom = block["box"]
+        drawn = [float(box.get_attribute(name) or 0) for name in ("x", "y", "width", "height")]
+        assert drawn == [left, top, right - left, bottom - top]
+    expect(page.locator("#boxes rect")).to_have_count(len(texts))
+    expect(page.locator("#legend")).to_be_hidden()
+
+
+def test_a_model_is_offered_the_options_it_takes_and_no_other(visit: Visit, reader: Server) -> None:
+    page = visit(reader)
+    layout, formatted = page.get_by_label("Layout"), page.get_by_label("Keep formatting")
+    expect(layout).to_be_visible()
+    expect(formatted).to_be_hidden()
+    layout.check()
+    page.select_option("#model", "got_ocr")
+    expect(layout).to_be_hidden()
+    formatted.check()
+    page.route("**/ocr", lambda route: route.fulfill(status=503, json={"detail": "Not here."}))
+    with page.expect_request("**/ocr") as asked:
+        read(page, "minutes.png", encode(render(ENGLISH)))
+    sent = asked.value.post_data_buffer or b""
+    assert b'name="formatted"' in sent
+    assert b'name="mode"' not in sent
 
 
 def test_the_pages_of_a_pdf_are_shown_beside_their_text(visit: Visit, reader: Server) -> None:
