@@ -6,8 +6,8 @@ time in a process, too; with one process a document, documents do not wait for o
 
 Standard input: a line of JSON with `size` (bytes of the document), `dpi`, `max_pixels` and
 `seconds` (of CPU time, for a process that nobody ends); the document; then a line per page wanted,
-its number from 0 and the most pixels for a page of a PDF to be drawn with. Standard output: a line of JSON, `pages` or `error`; then a line per page,
-`error`, or `size` and as many bytes of an image.
+its number from 0 and the most pixels for a page of a PDF to be drawn with. Standard output: a line
+of JSON, `pages` or `error`; then a line per page, `error`, or `size` and as many bytes of an image.
 """
 
 import io
@@ -84,7 +84,8 @@ def _pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
     def draw(number: int, most: int) -> Image.Image:
         page = document[number]
         try:
-            scale = min(dpi / POINTS_PER_INCH, _largest_scale(*page.get_size(), most))
+            width, height = page.get_size()
+            scale = min(dpi / POINTS_PER_INCH, _largest_scale(width, height, most))
             return page.render(scale=scale).to_pil()
         finally:
             page.close()
