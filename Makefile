@@ -6,10 +6,12 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: serve test lint format bento image image-test clean
+.PHONY: serve develop test lint format bento image image-test clean
 
 serve: .venv/ready tessdata  ## serve the guide on http://$(HOST):$(PORT)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
+
+develop: .venv/ready-dev tessdata  ## install what tests and benchmarks need
 
 test: lint tessdata  ## the whole test suite; reaches no network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
@@ -41,6 +43,7 @@ clean:
 	rm -rf .venv .tessdata
 
 .venv/ready: requirements.txt requirements-reader.txt requirements-models.txt
+	@echo "Installing into .venv, about 3 minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@

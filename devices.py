@@ -1,6 +1,7 @@
 """The devices of this machine and their memory, as the driver and the kernel see them: no torch."""
 
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import pynvml
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ def cpu_memory() -> Memory:
         return Memory(machine.available, machine.total)
     used = dict(line.split() for line in lines)
     return Memory(min(machine.available, limit - int(used["anon"])), min(machine.total, limit))
+
+
+def cpu_is_fast_in_bfloat16() -> bool:
+    """Whether it has instructions for such products: without them they are computed as float32,
+    with conversions on top. Linux says so; elsewhere it counts as slow."""
+    try:
+        return bool(re.search(r"\b(amx_bf16|avx512_bf16|bf16)\b", _CPUINFO.read_text()))
+    except OSError:
+        return False
 
 
 def placement(gpus: Sequence[int] | None) -> tuple[tuple[str, ...], Memory]:

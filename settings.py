@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runners.catalog import CATALOG
@@ -133,7 +133,10 @@ class Settings(BaseSettings):
         None, ge=0, description="Largest KV cache of a model, GiB; empty: 60 % of what is free"
     )
     step_target_ms: float = Field(
-        250, gt=0, description="A request joins while a step of the others takes less, milliseconds"
+        250,
+        gt=0,
+        description="A request joins while a step of the others takes less, or less than four "
+        "times a lone one's, milliseconds",
     )
     unload_timeout: float = Field(
         30, ge=0, description="How long an unload waits for requests in flight, seconds"
@@ -169,4 +172,13 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    return Settings()
+    """Ends the process with a sentence for each variable whose value cannot be."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        sentences = [
+            f"CHATVLM_{str(wrong['loc'][0]).upper()}: "
+            f"{wrong['msg'].removeprefix('Value error, ')}, got '{wrong['input']}'."
+            for wrong in error.errors()
+        ]
+        raise SystemExit("\n".join(sentences)) from None

@@ -57,7 +57,8 @@ def _stop_the_gateway_first(patience: float) -> None:
 
 def _close_the_door_first() -> None:
     """Every process of a `bentoml serve` holds the listening socket, so closing it in the one that
-    listens is not enough for the kernel to refuse connections."""
+    listens is not enough for the kernel to refuse connections. A runner's Unix socket stays as it
+    is: nobody knocks there once the gateway is gone, and a successor goes on with it."""
     shut_down = Server.shutdown
 
     async def close_then_shut_down(
@@ -65,7 +66,8 @@ def _close_the_door_first() -> None:
     ) -> None:
         await asyncio.sleep(_KNOCKING)
         for listener in sockets or []:
-            listener.shutdown(socket.SHUT_RDWR)
+            if listener.family != socket.AF_UNIX:
+                listener.shutdown(socket.SHUT_RDWR)
         for listening in server.servers:
             listening.close()
         await asyncio.sleep(_SPEAKING)

@@ -1,5 +1,8 @@
 """The FastAPI app: routers and error handlers. Its pages load nothing from other hosts."""
 
+from fastapi import Request
+from fastapi.openapi.docs import get_redoc_html
+from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from api import chat, completions, errors, ocr, playground, preview, system
@@ -9,8 +12,25 @@ DESCRIPTION = """Document OCR and visual chat.
 Every parameter may be sent as a form field or in the query. Every error is
 `{"detail": "<one sentence>"}`. Under `/v1` requests, answers and errors are OpenAI's."""
 
-app = FastAPIOffline(title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION)
+app = FastAPIOffline(
+    title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None
+)
 errors.install(app)
 for module in (system, ocr, preview, chat, completions, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)
+
+
+@app.get("/redoc", include_in_schema=False)
+async def redoc(request: Request) -> HTMLResponse:
+    """As fastapi_offline has it, but for a logo that its script loads from another host."""
+    root = request.scope["root_path"]
+    page = get_redoc_html(
+        openapi_url=f"{root}{app.openapi_url}",
+        title=app.title,
+        redoc_js_url=f"{root}/static-offline-docs/redoc.standalone.js",
+        redoc_favicon_url=f"{root}/static-offline-docs/favicon.png",
+        with_google_fonts=False,
+    )
+    page.headers["Content-Security-Policy"] = "img-src 'self' data:"
+    return page

@@ -49,6 +49,8 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
         numbers = chosen(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
         check_images(question.entry, len(numbers))
         images = await Shown(gateway.settings).images(pages, numbers)
+        if asked.pages is None and pages.count > 1:
+            question.warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
     message = messages.Request(
         task="chat",
         turns=messages.question(images, asked.prompt),
@@ -80,9 +82,12 @@ class Question:
     def __init__(self, entry: Entry, asked: ChatParams) -> None:
         self.entry = entry
         self.asked = asked
+        self.warning: str | None = None
         self.began = time.perf_counter()
 
     def answered(self, answer: Answer) -> Chat:
+        if warnings := [warning for warning in (answer.warning, self.warning) if warning]:
+            answer = answer.model_copy(update={"warning": " ".join(warnings)})
         return Chat(
             response=answer.text,
             model=self.entry.id,

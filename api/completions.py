@@ -1,4 +1,4 @@
-"""OpenAI's protocol: POST /v1/chat/completions, GET /v1/models"""
+"""OpenAI's protocol: POST /v1/chat/completions, GET /v1/models, GET /v1/models/{model}"""
 
 import asyncio
 import json
@@ -58,6 +58,11 @@ async def models(gateway: Current) -> ModelCards:
             if status.state != "unavailable"
         ]
     )
+
+
+@router.get("/models/{model}", responses={status: _ERRORS[status] for status in (404, 500, 503)})
+async def model(model: str, gateway: Current) -> ModelCard:
+    return ModelCard(id=gateway.fleet.pick(model).id, created=STARTED)
 
 
 @router.post(

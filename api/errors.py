@@ -23,6 +23,7 @@ STATUS = {
     Why.NOT_LOADED: 404,
     Why.QUEUE_FULL: 503,
     Why.UNAVAILABLE: 503,
+    Why.LOADING: 503,
     Why.OUT_OF_MEMORY: 503,
     Why.DEADLINE: 504,
     Why.FAULT: 500,
@@ -62,6 +63,8 @@ def error_response(failure: Failure, path: str = "", param: str | None = None) -
 def sentence(error: ErrorDetails) -> str:
     """One sentence of a validation error: which parameter, what is wrong with which value."""
     name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"Parameter '{name}' is required."
     given = str(error["input"])
     if len(given) > 100:
         given = given[:100] + "…"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 from api.clients import LocalRunner, Runner
@@ -25,7 +25,6 @@ class Fleet:
         served = [model for model in (*preferred, *self._replicas) if model in self._replicas]
         self.default = settings.default_model or [*served, EMBEDDED][0]
         self._room = Room(self._runners, settings.max_loaded)
-        self._loads: dict[Runner, asyncio.Task[None]] = {}
 
     def open(self) -> None:
         """Find the runners, and keep an eye on them, until it is closed."""
@@ -35,8 +34,7 @@ class Fleet:
     def close(self) -> None:
         for replicas in self._replicas.values():
             replicas.close()
-        for load in self._loads.values():
-            load.cancel()
+        self._room.close()
 
     @property
     def ready(self) -> bool:
@@ -68,7 +66,7 @@ class Fleet:
 
         async def answer(runner: Runner) -> Answer:
             with runner.busy():
-                await self._ensure_loaded(runner)
+                await self._ensure_loaded(runner, deadline)
                 return await runner.answer(_by(deadline, request))
 
         return await self._replicas[model].first(answer)
@@ -82,7 +80,7 @@ class Fleet:
 
         async def stream(runner: Runner) -> Stream:
             with runner.busy():
-                await self._ensure_loaded(runner)
+                await self._ensure_loaded(runner, deadline)
                 async with aclosing(runner.stream(_by(deadline, request))) as outcomes:
                     async for outcome in outcomes:
                         yield outcome
@@ -130,20 +128,14 @@ class Fleet:
     def _runners(self) -> list[Runner]:
         return [runner for replicas in self._replicas.values() for runner in replicas.runners]
 
-    async def _ensure_loaded(self, runner: Runner) -> None:
+    async def _ensure_loaded(self, runner: Runner, deadline: float) -> None:
         """A vision-language model is loaded by the gateway's leave, as others may have to go."""
         if CATALOG[runner.model].repository is None:
             return
         if (await runner.status()).state == "unloaded":
-            await self._room.load(runner)
-        elif (idler := self._replicas[runner.model].idler(runner)) and idler not in self._loads:
-            self._loads[idler] = asyncio.create_task(self._load_meanwhile(idler))
-
-    async def _load_meanwhile(self, runner: Runner) -> None:
-        """For the requests to come, while another replica has the model and is busy."""
-        with suppress(Refusal):
-            await self._room.load(runner)
-        del self._loads[runner]
+            await self._room.load(runner, deadline)
+        elif idler := self._replicas[runner.model].idler(runner):
+            self._room.begin(idler)  # for the requests to come
 
 
 def _known(model: str) -> Entry:

@@ -111,14 +111,14 @@ class Replicas:
             yield best
 
     def _cost(self, runner: Runner) -> tuple[bool, bool, int, float]:
-        state = runner.seen.state
-        must_load = CATALOG[self.model].repository is not None and state != "loaded"
-        return state == "unavailable", must_load, runner.calls, runner.last_call
+        must_load = CATALOG[self.model].repository is not None and runner.seen.state != "loaded"
+        return runner.seen.reason is not None, must_load, runner.calls, runner.last_call
 
     def idler(self, runner: Runner) -> Runner | None:
         """An unloaded one that could have taken the last request off `runner`."""
         for other in self.answering:
-            if other.seen.state == "unloaded" and other.calls < runner.calls - 1:
+            seen = other.seen
+            if seen.state == "unloaded" and not seen.reason and other.calls < runner.calls - 1:
                 return other
         return None
 

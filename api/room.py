@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from weakref import WeakValueDictionary
 
 from api.clients import Runner
@@ -21,15 +23,50 @@ class Room:
         """runners: all that there are now. max_loaded: on one host."""
         self._runners = runners
         self._max_loaded = max_loaded
-        self._loading: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
+        self._loads: dict[Runner, asyncio.Task[None]] = {}
+        """On each host one goes on, and the next ones wait in this order."""
 
-    async def load(self, runner: Runner) -> None:
+    def close(self) -> None:
+        for load in self._loads.values():
+            load.cancel()
+
+    async def load(self, runner: Runner, deadline: float | None = None) -> None:
         """Unload what must go, then load the model of `runner`.
 
-        Raises `Refusal`: UNAVAILABLE where none of those that must go is idle, or where all of
-        them together would not free enough; and what loading raises.
+        deadline: until when to wait, by `time.monotonic`; the load goes on.
+
+        Raises `Refusal`: LOADING where the deadline passed; UNAVAILABLE where none of those that
+        must go is idle, or where all of them together would not free enough; and what loading
+        raises.
         """
-        async with self._loading.setdefault(runner.host, asyncio.Lock()):
+        load = self.begin(runner)
+        left = None if deadline is None else deadline - time.monotonic()
+        if not (await asyncio.wait({load}, timeout=left))[0]:
+            first = next(one for one in self._loads if one.host == runner.host)
+            raise Refusal(
+                Why.LOADING,
+                f"Model '{runner.model}' cannot answer yet: model '{first.model}' is still being "
+                f"loaded; try again.",
+                RETRY_AFTER,
+            )
+        load.result()
+
+    def begin(self, runner: Runner) -> asyncio.Task[None]:
+        """The load of `runner`, one for all who ask. It goes on when nobody waits for it any more,
+        as it does in the runner: who is next has to see the memory that it takes."""
+        if runner not in self._loads:
+            self._loads[runner] = asyncio.create_task(self._load(runner))
+            self._loads[runner].add_done_callback(partial(self._ended, runner))
+        return self._loads[runner]
+
+    def _ended(self, runner: Runner, load: asyncio.Task[None]) -> None:
+        del self._loads[runner]
+        if not load.cancelled() and (error := load.exception()):
+            logger.warning("%s was not loaded: %r", runner.model, error)
+
+    async def _load(self, runner: Runner) -> None:
+        async with self._locks.setdefault(runner.host, asyncio.Lock()):
             while victim := self._victim(runner, await self._statuses(runner.host)):
                 logger.info("Unloading %s to make room for %s", victim.model, runner.model)
                 await victim.unload()
@@ -70,7 +107,7 @@ class Room:
         idle = [
             other
             for other, status in held.items()
-            if status.state == "loaded" and not status.rows and not status.queued
+            if status.state == "loaded" and not (status.rows or status.queued or other.calls)
         ]
         if not idle:
             busy = " and ".join(other.model for other in held)

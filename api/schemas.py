@@ -30,7 +30,9 @@ class Health(BaseModel):
 
 class Standing(BaseModel):
     state: Literal["unloaded", "loading", "loaded", "unavailable"]
-    reason: str | None = Field(None, description="Why it cannot run here")
+    reason: str | None = Field(
+        None, description="Why it cannot run here, or why its last load failed"
+    )
     device: str | None = None
     dtype: str | None = None
     memory_bytes: int | None = None

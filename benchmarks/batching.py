@@ -39,6 +39,7 @@ from benchmarks.schemes import (
 )
 from runners.kv import RowCache
 from runners.qwen_vl import QwenVl
+from runners.sampling import GREEDY, Sampling
 from tests.runners.vlm_helpers import page
 
 MAX_PIXELS = 1_003_520
@@ -97,15 +98,24 @@ def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
     both = {"without reuse": ours, "with reuse": reusing}
     compare("Eight questions on one image", questions, [0.0] * 8, both)
 
-    print(
-        "\nA step beside the bare forward\n\n| rows | step, ms | forward, ms | |\n|---|---|---|---|"
-    )
-    for rows in (1, 4, 16):
-        taken, bare = step_cost(served, rows)
-        print(f"| {rows} | {taken * 1e3:.1f} | {bare * 1e3:.1f} | x{taken / bare:.3f} |")
+    step_costs(served)
 
 
-def step_cost(vlm: QwenVl, count: int, steps: int = 20) -> tuple[float, float]:
+def step_costs(served: QwenVl) -> None:
+    print("\nA step beside the bare forward\n")
+    print("| rows | sampling | step, ms | forward, ms | |\n|---|---|---|---|---|")
+    for rows, name, sampling in (
+        (1, "greedy", GREEDY),
+        (4, "greedy", GREEDY),
+        (16, "greedy", GREEDY),
+        (16, "temperature 0.7", Sampling(0.7)),
+        (16, "temperature 0.7, top_p 0.95", Sampling(0.7, top_p=0.95)),
+    ):
+        taken, bare = step_cost(served, rows, sampling)
+        print(f"| {rows} | {name} | {taken * 1e3:.1f} | {bare * 1e3:.1f} | x{taken / bare:.3f} |")
+
+
+def step_cost(vlm: QwenVl, count: int, sampling: Sampling, steps: int = 20) -> tuple[float, float]:
     """Median seconds of a batcher's step of `count` rows, and of the bare forward of the same.
 
     The bare forward is the model on ready tensors: it writes the open column again and again. The
@@ -114,7 +124,9 @@ def step_cost(vlm: QwenVl, count: int, steps: int = 20) -> tuple[float, float]:
     cache = RowCache()
     batcher = make_batcher(vlm, cache)
     for asked in make_requests(count, (500, 500), (300, 300)):
-        batcher.submit(make_row(vlm, asked))
+        row = make_row(vlm, asked)
+        row.sampling = sampling
+        batcher.submit(row)
     for _ in range(count + 3):
         batcher.step()
     taken, bare = [], []

@@ -3,6 +3,7 @@
 python -m benchmarks.gateway
 """
 
+import argparse
 import asyncio
 import io
 import statistics
@@ -29,6 +30,7 @@ def jpeg(size: int = 2**20) -> bytes:
 
 
 async def main() -> None:
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     page = jpeg()
     print(f"A JPEG of {len(page) / 2**20:.2f} MiB, {REQUESTS} requests each\n")
     print("| clients | p50, ms | p99, ms | requests/s | errors |\n|---|---|---|---|---|")

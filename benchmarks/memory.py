@@ -6,6 +6,7 @@ memory that counts (torch imported, which an idle runner has not; the first load
 that stay), on a GPU what torch has reserved.
 """
 
+import argparse
 import asyncio
 import tempfile
 from pathlib import Path
@@ -53,6 +54,7 @@ def held_mib() -> float:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_weights(Path(folder))
         asyncio.run(main(Path(folder)))

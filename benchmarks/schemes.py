@@ -141,7 +141,7 @@ def batching(vlm: QwenVl, cache: Callable[[], RowCache] = RowCache) -> Scheme:
         tokens = sum(len(row.future.result().tokens) for row in rows)
         seconds = time.monotonic() - start
         batcher.close()
-        vlm.close()  # what is kept for reuse is kept within one run
+        vlm.forget()  # what is kept for reuse is kept within one run
         return Measured(seconds, sum(waits) / len(waits), tokens)
 
     return run
@@ -149,7 +149,7 @@ def batching(vlm: QwenVl, cache: Callable[[], RowCache] = RowCache) -> Scheme:
 
 def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
     """With no bound that requests of a benchmark come near."""
-    return Batcher(vlm, Metrics("benchmark"), kv_budget=2**33, step_target=60.0, cache=cache)
+    return Batcher(vlm, Metrics("benchmark"), lambda held: 2**33, step_target=60.0, cache=cache)
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:

@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 
 import torch
 
+from runners import faults
 from runners.kv import RowCache
 from runners.messages import FinishReason, Refusal, Why
 from runners.metrics import Metrics
-from runners.sampling import GREEDY, Repetition, Sampling, next_tokens
+from runners.sampling import GREEDY, Repetition, Sampling, make_draws, next_tokens
 from runners.vlm import Encoded, Vlm
 
 log = logging.getLogger(__name__)
 
 SLOWDOWN = 4
-"""Where even a lone row misses the step target, a step may take this many times a lone row's."""
+"""A step may always take this many times a lone row's, however slow the device."""
 _NEWEST = 0.3
 """Weight of the newest step in the moving average."""
 
@@ -51,11 +52,14 @@ class Row:
     """Ends exactly once: with the result, a `Refusal`, or the exception of the model."""
 
     tokens: list[int] = field(default_factory=list, init=False)
+    repetition: Repetition = field(init=False)
     first_position: int = field(default=0, init=False)
+    submitted: float = field(default_factory=time.monotonic, init=False)
     started: float = field(default=0.0, init=False)
+    prefills: int = field(default=0, init=False)
+    """Tried, one of which is enough where memory does not run out."""
 
     def __post_init__(self) -> None:
-        self.submitted = time.monotonic()
         self.repetition = Repetition(self.max_new_tokens)
 
     @property
@@ -88,25 +92,27 @@ class Batcher:
     """Decodes rows together, in a thread of its own once `start` was called.
 
     First come, first served. A row is admitted while
-    - the KV cache, were every row to use all its new tokens, stays within `kv_budget` (bytes): what
-      is reserved at admission can be kept, so no row is ever thrown out for another's growth;
-    - the moving average of a step stays under `step_target` (seconds);
+    - the KV cache, were every row to use all its new tokens, stays within `kv_budget`, so that no
+      row is thrown out for another's growth unless somebody else takes the memory meanwhile;
+    - the moving average of a step stays under `step_target` (seconds), or `SLOWDOWN` lone ones';
     - there are fewer rows than when memory last ran out (until the batcher is idle again).
     A lone row is always admitted. Rows in flight wait for one prefill at most between two steps.
 
-    Memory that runs out in a prefill fails that row; in a step, the youngest row, and the step is
-    repeated with the others. Any other error of the model fails the rows it was working on. In each
-    case the batcher goes on.
+    Where memory runs out, what is kept for reuse is given up. A row whose prefill it was waits
+    until another has left, and fails when it is alone; of a step the youngest row fails, and the
+    step is repeated with the others. Any other error of the model fails the rows it was working on,
+    and the batcher goes on; on a device that is broken for good it ends its process.
     """
 
     def __init__(
         self,
         model: Vlm,
         metrics: Metrics,
-        kv_budget: int,
+        kv_budget: Callable[[int], int],
         step_target: float,
         cache: RowCache | None = None,
     ) -> None:
+        """kv_budget: bytes that the KV cache may come to now, of the bytes that it holds."""
         self._model = model
         self._metrics = metrics
         self._kv_budget = kv_budget
@@ -168,6 +174,8 @@ class Batcher:
         except Exception as fault:
             log.exception("The batcher has died")
             error = fault
+            if faults.is_broken_device(fault):
+                faults.end_process()
         finally:
             self._abandon(error)
 
@@ -177,6 +185,7 @@ class Batcher:
         self._sweep()
         if self._may_admit():
             self._prefill(self._waiting.popleft())
+            self._metrics.reuse(self._model.reuse_stats)
         if self._rows:
             self._decode()
         busy = bool(self._rows or self._waiting)
@@ -214,30 +223,39 @@ class Batcher:
         rows = [*self._rows, self._waiting[0]]
         return (
             len(rows) <= self._ceiling
-            and self._cache.bytes_for(len(rows), max(row.longest for row in rows))
-            <= self._kv_budget
             and self._step_seconds <= max(self._step_target, SLOWDOWN * self._fastest_step)
+            and self._cache.bytes_for(len(rows), max(row.longest for row in rows))
+            <= self._kv_budget(self._cache.held_bytes)
         )
 
     def _prefill(self, row: Row) -> None:
         row.started = time.monotonic()
+        row.prefills += 1
         try:
+            draws = make_draws([(row.sampling, 0)], self._model.device)
             prefilled = self._model.prefill(row.encoded)
             row.first_position = prefilled.next_position
-            token = int(next_tokens(prefilled.logits[None], [row.sampling]))
+            token = int(next_tokens(prefilled.logits[None], draws))
             self._cache.join(prefilled.layers)
         except Exception as error:
-            if _is_out_of_memory(error):
-                self._fail(row, _out_of_memory())
-            else:
+            if not faults.is_out_of_memory(error):
                 self._fail(row, error)
+                if faults.is_broken_device(error):
+                    raise
+                return
         else:
             now = time.monotonic()
             self._metrics.prefill_seconds.observe(now - row.started)
             self._metrics.first_token_seconds.observe(now - row.submitted)
             self._rows.append(row)
             self._take(len(self._rows) - 1, token)
-        self._metrics.reuse(self._model.reuse_stats)
+            return
+        # Only here has the error let go of the tensors of its frames.
+        self._shrink()
+        if self._rows or row.prefills == 1:
+            self._waiting.appendleft(row)
+        else:
+            self._fail(row, faults.out_of_memory())
 
     def _decode(self) -> None:
         while self._rows:
@@ -245,9 +263,11 @@ class Batcher:
             try:
                 tokens = self._forward()
             except Exception as error:
-                if not _is_out_of_memory(error):
+                if not faults.is_out_of_memory(error):
                     while self._rows:
                         self._fail(self._leave(len(self._rows) - 1), error)
+                    if faults.is_broken_device(error):
+                        raise
                     return
             else:
                 self._time(time.monotonic() - started)
@@ -259,19 +279,26 @@ class Batcher:
             self._evict()
 
     def _forward(self) -> list[int]:
-        mask = self._cache.open()
+        device = self._model.device
+        draws = make_draws([(row.sampling, len(row.tokens)) for row in self._rows], device)
         tokens, positions = torch.tensor(
             [[row.tokens[-1] for row in self._rows], [row.position for row in self._rows]]
-        ).to(self._model.device, non_blocking=True)
+        ).to(device, non_blocking=True)
+        mask = self._cache.open()
         logits = self._model.decode(tokens, positions, mask, self._cache)
-        chosen: list[int] = next_tokens(logits, [row.sampling for row in self._rows]).tolist()
+        chosen: list[int] = next_tokens(logits, draws).tolist()
         return chosen
 
     def _evict(self) -> None:
         youngest = max(range(len(self._rows)), key=lambda index: self._rows[index].started)
-        self._fail(self._leave(youngest), _out_of_memory())
+        self._fail(self._leave(youngest), faults.out_of_memory())
         self._metrics.evicted.inc()
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Take no more memory than now, and give up what can be."""
         self._ceiling = max(len(self._rows), 1)
+        self._model.forget()
 
     def _time(self, seconds: float) -> None:
         self._metrics.step_seconds.observe(seconds)
@@ -281,7 +308,8 @@ class Batcher:
     def _take(self, index: int, token: int) -> None:
         row = self._rows[index]
         reason = row.take(token, self._model.stop_tokens)
-        self._metrics.tokens.inc()
+        if reason != "stop":
+            self._metrics.tokens.inc()
         if reason is not None:
             self._leave(index)
             self._metrics.ended(reason)
@@ -314,21 +342,6 @@ class Batcher:
             self._fail(row, error)
         for gauge in (self._metrics.rows, self._metrics.waiting, self._metrics.kv_bytes):
             gauge.set(0)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch says it by a type of its own on a GPU, by a message alone on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
-def _out_of_memory() -> Refusal:
-    return Refusal(
-        Why.OUT_OF_MEMORY,
-        "The device ran out of memory: try again later, or send a smaller image.",
-        retry_after=5,
-    )
 
 
 def _unloaded() -> Refusal:

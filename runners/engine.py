@@ -16,7 +16,7 @@ import devices
 from runners import memory, weights
 from runners.catalog import Entry
 from runners.deadline import within
-from runners.messages import Answer, Refusal, Request, Status, Stream, Why
+from runners.messages import Answer, Failure, Refusal, Request, Status, Stream, Why
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class VlmEngine:
         self._model: LoadedModel | None = None
         self._loading: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
-        self._failure: str | None = None
+        self._failure: Failure | None = None
         """Why the last load failed."""
         self._requests = 0
         """Taken and not yet answered."""
@@ -116,18 +116,15 @@ class VlmEngine:
         )
 
     def _unloaded_status(self) -> Status:
-        absent = weights.availability(self._entry, self._settings)
         needed = weights.memory_bytes(self._entry, self._settings)
         places, memory = self._placement()
-        if absent is None and needed > memory.total:
-            absent = (
-                f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
-                f"its device has {memory.total / GIB:.1f} GiB."
-            )
-        reason = absent or self._failure
+        failure = self._failure
+        if obstacle := self._obstacle(needed, memory.total):
+            failure = Failure(why=Why.UNAVAILABLE, detail=obstacle)
+        # Only what failed for another reason than its weights may be helped by more room.
         return Status(
-            state="unavailable" if reason else "unloaded",
-            reason=reason,
+            state="unavailable" if failure and failure.why is Why.UNAVAILABLE else "unloaded",
+            reason=failure.detail if failure else None,
             places=places,
             needs_bytes=needed,
             free_bytes=memory.free,
@@ -135,6 +132,16 @@ class VlmEngine:
 
     def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
         return devices.placement(self._settings.devices.get(self._entry.id))
+
+    def _obstacle(self, needed: int, total: int) -> str | None:
+        """Why the model cannot be loaded, whoever makes room; None where nothing is known to."""
+        absent = weights.availability(self._entry, self._settings)
+        if absent is None and needed > total:
+            return (
+                f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
+                f"its device has {total / GIB:.1f} GiB."
+            )
+        return absent
 
     async def close(self) -> None:
         """Refuses what is left."""
@@ -194,11 +201,12 @@ class VlmEngine:
     async def _load(self) -> None:
         try:
             self._model = await asyncio.to_thread(self._load_model)
-        except Exception as error:
-            self._failure = (
-                error.failure.detail
-                if isinstance(error, Refusal)
-                else f"{self._entry.name} could not be loaded; the log says why."
+        except Refusal as refusal:
+            self._failure = refusal.failure
+            raise
+        except Exception:
+            self._failure = Failure(
+                why=Why.FAULT, detail=f"{self._entry.name} could not be loaded; the log says why."
             )
             raise
         else:
@@ -208,9 +216,10 @@ class VlmEngine:
             self._loading = None
 
     def _load_model(self) -> "LoadedModel":
-        if absent := weights.availability(self._entry, self._settings):
-            raise Refusal(Why.UNAVAILABLE, absent)  # before torch is imported for nothing
-        self._places, _ = self._placement()
+        self._places, there = self._placement()
+        needed = weights.memory_bytes(self._entry, self._settings)
+        if obstacle := self._obstacle(needed, there.total):
+            raise Refusal(Why.UNAVAILABLE, obstacle)  # before torch is imported for nothing
         memory.share_one_arena()
         from runners.loaded import LoadedModel
 

@@ -15,16 +15,17 @@ from runners import images, memory
 from runners.batcher import Batcher, Finished, Row
 from runners.catalog import Entry
 from runners.deadline import within
-from runners.messages import Answer, FinishReason, Piece, Request, Stream, Usage
+from runners.messages import Answer, FinishReason, Piece, Refusal, Request, Stream, Usage, Why
 from runners.metrics import Metrics
 from runners.sampling import Detokeniser, Sampling, StopTexts, whole
 from runners.vlm import Encoded, Vlm
 from settings import Settings
 
-GRACE = 1.0
-"""Seconds past its deadline that a row in flight may take to end by itself, with what it has."""
+GRACE = 0.5
+"""Seconds past its deadline that a row in flight may take to end by itself, with what it has; then
+it is answered for, before the gateway gives it up."""
 KV_SHARE = 0.6
-"""Of the memory that is free once the model is loaded; the rest is for activations and encoding."""
+"""Of the memory that is free; the rest is for activations, encoding, and the other models."""
 GIB = 2**30
 _LATE = "The request could not be answered within its time limit."
 
@@ -38,12 +39,14 @@ class LoadedModel:
         family = importlib.import_module(f"runners.{entry.family}")
         self._model: Vlm = family.load(entry, settings)
         self._encoders = encoders
+        self._settings = settings
+        self._gpus = settings.devices.get(entry.id, (self._model.device.index,))
         self.metrics = Metrics(entry.id)
         self.metrics.model_bytes.set(self._model.weights_bytes)
         self._batcher = Batcher(
             self._model,
             self.metrics,
-            kv_budget=_kv_budget(settings, self._model.device),
+            kv_budget=self._kv_budget,
             step_target=settings.step_target_ms / 1000,
         )
         self._batcher.start()
@@ -78,9 +81,7 @@ class LoadedModel:
             async with aclosing(self.stream(request, deadline)) as items:
                 return cast(Answer, [item async for item in items][-1])
         encoded, row = await self._submit(request, deadline)
-        async with within(deadline + GRACE, _LATE):
-            finished = await asyncio.wrap_future(row.future)
-        return self._answer(request, encoded, finished)
+        return self._answer(request, encoded, await _finished(row))
 
     async def stream(self, request: Request, deadline: float) -> Stream:
         """Pieces as they are made, the answer last; closing it frees the row. Raises `Refusal`.
@@ -93,18 +94,14 @@ class LoadedModel:
         encoded, row = await self._submit(
             request, deadline, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token)
         )
-        finished = asyncio.wrap_future(row.future)
+        finished = asyncio.create_task(_finished(row))
         finished.add_done_callback(lambda _: tokens.put_nowait(None))
         detokeniser = Detokeniser(self._model.text)
         stop = StopTexts(request.stop)
         said: list[str] = []
         count = 0
         try:
-            while True:
-                async with within(deadline + GRACE, _LATE):
-                    token = await tokens.get()
-                if token is None:
-                    break
+            while (token := await tokens.get()) is not None:
                 count += 1
                 if piece := stop.add(detokeniser.add(token)):
                     said.append(piece)
@@ -116,12 +113,12 @@ class LoadedModel:
                 yield Piece(text=piece)
             yield self._answer(request, encoded, finished.result())
         finally:
-            finished.cancel()
+            row.future.cancel()
 
     def close(self) -> None:
         """Refuse the rows that are left; blocks."""
         self._batcher.close()
-        self._model.close()
+        self._model.forget()
 
     def release(self) -> None:
         """Let go of the model, and give what it held back to the system; blocks.
@@ -141,7 +138,8 @@ class LoadedModel:
         loop = asyncio.get_running_loop()
         async with within(deadline, _LATE):
             encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
-        row = Row(encoded, request.max_tokens, deadline, self._sampling(request), on_token)
+        sampling = Sampling(request.temperature, request.seed, request.top_p)
+        row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
         if blank:  # these models invent text for a page that has none
             row.future.set_result(Finished([], "stop"))
         else:
@@ -170,15 +168,32 @@ class LoadedModel:
         )
         return answer.model_copy(update={"usage": usage})
 
-    def _sampling(self, request: Request) -> Sampling:
-        generator = None
-        if request.seed is not None:
-            generator = torch.Generator(self._model.device).manual_seed(request.seed)
-        return Sampling(request.temperature, generator, request.top_p)
+    def _kv_budget(self, held: int) -> int:
+        """Bytes that the KV cache may come to now, of the bytes that it holds."""
+        if self._settings.kv_budget_gib is not None:
+            return int(self._settings.kv_budget_gib * GIB)
+        if self._model.device.type == "cuda":
+            free = len(self._gpus) * min(map(_free_on_gpu, self._gpus))
+        else:
+            free = cpu_memory().free
+        return held + int(free * KV_SHARE)
 
 
-def _kv_budget(settings: Settings, device: torch.device) -> int:
-    if settings.kv_budget_gib is not None:
-        return int(settings.kv_budget_gib * GIB)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else cpu_memory().free
-    return int(free * KV_SHARE)
+async def _finished(row: Row) -> Finished:
+    """What the row came to. Where it is held up past its deadline, what it has; none is refused.
+
+    Cancelling it frees the row.
+    """
+    try:
+        async with within(row.deadline + GRACE, _LATE):
+            return await asyncio.wrap_future(row.future)
+    except Refusal as late:
+        if late.failure.why is not Why.DEADLINE or not row.tokens:
+            raise
+        return Finished(list(row.tokens), "deadline")
+
+
+def _free_on_gpu(number: int) -> int:
+    """Bytes that the driver, or the allocator of this process, has to give."""
+    cached = torch.cuda.memory_reserved(number) - torch.cuda.memory_allocated(number)
+    return torch.cuda.mem_get_info(number)[0] + cached

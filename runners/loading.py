@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from runners import weights
+import devices
+from runners import faults, weights
 from runners.catalog import Entry
 from runners.messages import Refusal, Why
 from runners.packed import pack_linears
@@ -54,11 +55,13 @@ def load_checkpoint(
             output_loading_info=True,
             **placement,
         )
-    except torch.OutOfMemoryError as error:
-        raise Refusal(
-            Why.OUT_OF_MEMORY, f"The device has too little free memory to load {entry.name}."
-        ) from error
+        model.eval().requires_grad_(False)
+        pack_linears(model)
     except Exception as error:  # the library raises nearly anything on files that do not fit
+        if faults.is_out_of_memory(error):
+            raise Refusal(
+                Why.OUT_OF_MEMORY, f"The device has too little free memory to load {entry.name}."
+            ) from error
         log.exception("Loading %s failed", entry.id)
         raise Refusal(
             Why.UNAVAILABLE,
@@ -75,8 +78,6 @@ def load_checkpoint(
             Why.UNAVAILABLE,
             f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
         )
-    model.eval().requires_grad_(False)
-    pack_linears(model)
     return model, processor
 
 
@@ -115,7 +116,4 @@ def _dtype(settings: Settings) -> torch.dtype:
         return getattr(torch, settings.dtype)
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    # Without such instructions bfloat16 is computed as float32, with conversions on top.
-    cpu = torch.cpu.get_capabilities()
-    fast = any(cpu.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if devices.cpu_is_fast_in_bfloat16() else torch.float32

@@ -139,6 +139,8 @@ class Why(StrEnum):
     QUEUE_FULL = "queue_full"
     UNAVAILABLE = "unavailable"
     """The weights or the device are not there, or the runner is not."""
+    LOADING = "loading"
+    """The model is not loaded yet, or waits until another one is."""
     OUT_OF_MEMORY = "out_of_memory"
     DEADLINE = "deadline"
     FAULT = "fault"
@@ -165,7 +167,7 @@ class Status(Message):
 
     state: Literal["unloaded", "loading", "loaded", "unavailable"]
     reason: str | None = None
-    """Why it is unavailable, in one sentence."""
+    """Why it is unavailable, or why the last load of an unloaded one failed, in one sentence."""
     device: str | None = None
     dtype: str | None = None
     memory_bytes: int | None = None

@@ -106,7 +106,7 @@ class Vlm(ABC):
     ) -> Answer:
         """The family's answer, made of the finished row's text (usage is filled in later)."""
 
-    def close(self) -> None:  # noqa: B027 not every family keeps something
+    def forget(self) -> None:  # noqa: B027 not every family keeps something
         """Drop everything that is kept between requests."""
 
     @property
@@ -182,7 +182,7 @@ class TransformersVlm(Vlm):
     ) -> Answer:
         return Answer(text=text.strip(), image_size=encoded.image_size, finish_reason=finish_reason)
 
-    def close(self) -> None:
+    def forget(self) -> None:
         self._features.clear()
         self._prefixes.clear()
 

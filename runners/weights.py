@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from huggingface_hub import is_offline_mode, snapshot_download, try_to_load_from
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+import devices
 from runners.catalog import Entry
 from runners.messages import Refusal, Why
 from settings import Settings
@@ -44,11 +46,17 @@ def availability(entry: Entry, settings: Settings) -> str | None:
 
 
 def memory_bytes(entry: Entry, settings: Settings) -> int:
-    """What loading takes. Files hold bfloat16; of those that are not here, the catalog tells."""
+    """What loading takes. Of weights that are not here, or not whole, the catalog tells."""
+    on_cpu = devices.gpu_name() is None
+    wide = settings.dtype == "float32" or (
+        settings.dtype == "auto" and on_cpu and not devices.cpu_is_fast_in_bfloat16()
+    )
     folder = _folder(entry, settings)
-    files = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder else []
-    size = sum(files) or int(entry.weights_gib * 2**30)
-    return size * 2 if settings.dtype == "float32" else size
+    if folder is None or _defect(folder):
+        parameters = int(entry.weights_gib * 2**30 / 2)
+    else:
+        parameters = _parameters(folder, on_cpu)
+    return parameters * (4 if wide else 2)
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
@@ -136,6 +144,19 @@ def _defect(folder: Path) -> str | None:
         except (OSError, SafetensorError):
             return f"{shard} is cut off or damaged"
     return None
+
+
+def _parameters(folder: Path, on_cpu: bool) -> int:
+    """How many the model holds: on the CPU, where the output projection is packed, one that is the
+    embedding counts twice."""
+    counts = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                counts[name] = math.prod(tensors.get_slice(name).get_shape())
+    own = any(name.endswith("lm_head.weight") for name in counts)
+    embedding = sum(counts[name] for name in counts if name.endswith("embed_tokens.weight"))
+    return sum(counts.values()) + (embedding if on_cpu and not own else 0)
 
 
 def _broken(entry: Entry, defect: str) -> str:

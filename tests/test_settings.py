@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from settings import Settings
+from settings import Settings, settings
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,17 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(monkeypatch, name, tex
 def test_an_unknown_model_is_answered_with_those_that_are_known():
     with pytest.raises(ValidationError, match="unknown model 'invalid_model'; known: got_ocr, "):
         Settings(default_model="invalid_model")
+
+
+def test_a_service_with_wrong_settings_ends_with_a_sentence_for_each(monkeypatch):
+    monkeypatch.setenv("CHATVLM_MAX_PAGES", "abc")
+    monkeypatch.setenv("CHATVLM_DEFAULT_MODEL", "gpt4")
+    settings.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        settings()
+    pages, default = sorted(str(ended.value).splitlines(), reverse=True)
+    assert pages.startswith("CHATVLM_MAX_PAGES: Input should be a valid integer")
+    assert default.startswith("CHATVLM_DEFAULT_MODEL: unknown model 'gpt4'; known: got_ocr, ")
 
 
 def test_a_model_may_have_a_bound_on_pixels_of_its_own():

@@ -55,6 +55,9 @@ export class Reading {
     const { file } = this.viewer;
     if (!file) return;
     this.task.run(async (signal) => {
+      this.#answer = null;
+      this.show();
+      say(this.about, "reading");
       const fields = { ...this.choice.fields(), pages: this.form.elements.pages.value.trim() };
       const answer = await read(file, fields, signal);
       signal.throwIfAborted();
@@ -93,6 +96,7 @@ export class Reading {
   #busy(busy) {
     this.card.classList.toggle("busy", busy);
     this.form.querySelector(".primary").disabled = busy || !this.viewer.file;
+    if (!busy && !this.#answer) quote(this.about, "");
   }
 
   ready() {

@@ -56,6 +56,8 @@ class FakeRunner:
         self.may_say = asyncio.Event()
         """How it stands."""
         self.may_say.set()
+        self.may_load = asyncio.Event()
+        self.may_load.set()
         self.asked: list[str] = []
         """The calls that came, but for `status`."""
 
@@ -101,6 +103,7 @@ class FakeRunner:
         else:
             self.asked.append(call)
         if call == "load":
+            await self.may_load.wait()
             self.standing = Status(state="loaded")
             said = Reply(outcome=self.standing).model_dump_json()
         elif call == "unload":

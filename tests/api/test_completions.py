@@ -350,3 +350,6 @@ async def test_the_models_are_those_that_can_run_here(client, runners):
     [card] = listed["data"]
     assert (card["id"], card["object"], card["owned_by"]) == (MODEL, "model", "chatvlmllm")
     assert isinstance(card["created"], int)
+    assert (await client.get(f"/v1/models/{MODEL}")).json() == card
+    unknown = await client.get("/v1/models/gpt-5")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")

@@ -107,6 +107,37 @@ async def test_an_unloaded_model_is_loaded_for_its_first_request(client, runners
     assert runners["got_ocr"].standing.state == "loaded"
 
 
+async def test_a_load_that_failed_keeps_no_request_from_another_try(client, runners):
+    runners["got_ocr"].standing = Status(state="unloaded", reason="Too little free memory.")
+    models = (await client.get("/models")).json()["available"]
+    assert (models[0]["state"], models[0]["reason"]) == ("unloaded", "Too little free memory.")
+    response = await client.post("/ocr", files=files(), params={"model": "got_ocr"})
+    assert response.status_code == 200
+    assert runners["got_ocr"].asked == ["load", "answer"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
+@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
+async def test_who_waits_in_vain_for_a_load_is_to_come_again(serve, runners, model, asked):
+    runners["got_ocr"].may_load.clear()
+    for runner in runners.values():
+        runner.standing = Status(state="unloaded")
+    client = serve(request_timeout=0.2)
+    load = asyncio.create_task(client.post("/models/got_ocr"))
+    await until(lambda: runners["got_ocr"].asked)
+    response = await client.post("/chat", files=files(), params={"model": model, **asked})
+    assert (response.status_code, response.json()) == (
+        503,
+        {
+            "detail": f"Model '{model}' cannot answer yet: model 'got_ocr' is still being loaded; "
+            "try again."
+        },
+    )
+    assert int(response.headers["retry-after"]) > 0
+    runners["got_ocr"].may_load.set()
+    assert (await load).status_code == 200
+
+
 async def test_a_runner_too_busy_to_say_how_it_stands_is_shown_as_it_was(client, runners):
     await client.get("/models")
     runners["got_ocr"].may_say.clear()

@@ -188,6 +188,7 @@ async def test_a_batch_takes_documents_and_images(client):
 async def test_a_question_is_about_the_first_page_of_a_document(client):
     answer = (await client.post("/chat", files={"file": document(5, 6)})).json()
     assert answer["response"] == "5x1"
+    assert answer["warning"] == "Only page 1 of 2 was shown: choose with 'pages'."
 
 
 @pytest.mark.parametrize("model", ["qwen3_vl_2b", "tesseract"])
@@ -198,6 +199,7 @@ async def test_or_about_several_where_the_model_takes_them(client, runners, mode
         data={"model": model, "pages": "2-3", "prompt": "Which?"},
     )
     assert response.json()["response"] == "6x1 7x1"
+    assert "warning" not in response.json()
     [request] = runners[model].requests
     assert request.prompt == "Which?"
 

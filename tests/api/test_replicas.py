@@ -118,6 +118,19 @@ async def test_while_it_is_busy_another_loads_the_model_for_the_requests_to_come
     assert site.calls() == [0, 2, 0]
 
 
+async def test_one_whose_last_load_failed_is_asked_last_and_loads_nothing_meanwhile(client, site):
+    for runner in site.runners[:2]:
+        runner.standing = Status(state="unloaded", reason="Too little free memory.")
+    site.runners[2].standing = Status(state="unloaded")
+    await client.get("/models")
+    site.runners[2].may_answer.clear()
+    held = [asyncio.create_task(post(client)) for _ in range(3)]
+    await until(lambda: site.calls() == [0, 0, 3])
+    site.runners[2].may_answer.set()
+    assert [(await request).status_code for request in held] == [200] * 3
+    assert site.calls("load") == [0, 0, 1]
+
+
 @pytest.mark.parametrize("stream", [{}, {"stream": "true"}])
 async def test_a_request_goes_on_to_another_where_one_is_lost_at_work(client, site, stream):
     site.runners[0].outcome = Dies()

@@ -146,6 +146,11 @@ async def test_the_documentation_loads_nothing_from_another_host(client, page):
         assert (await client.get(path)).status_code == 200
 
 
+async def test_the_documentation_shows_no_picture_of_another_host(client):
+    policy = (await client.get("/redoc")).headers["content-security-policy"]
+    assert policy == "img-src 'self' data:"
+
+
 async def test_the_schema_is_valid_openapi(client):
     schema = (await client.get("/openapi.json")).json()
     validate(schema)
@@ -159,6 +164,7 @@ async def test_the_schema_is_valid_openapi(client):
         "/chat",
         "/preview",
         "/v1/models",
+        "/v1/models/{model}",
         "/v1/chat/completions",
     }
 

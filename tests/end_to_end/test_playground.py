@@ -160,6 +160,17 @@ def test_a_model_is_offered_the_options_it_takes_and_no_other(visit: Visit, read
     assert b'name="mode"' not in sent
 
 
+def test_the_page_says_that_it_is_reading_until_it_is_stopped(visit: Visit, reader: Server) -> None:
+    page = visit(reader)
+    page.route("**/ocr", lambda route: None)
+    read(page, "minutes.png", encode(render(ENGLISH)))
+    about = page.locator("#reading > .about")
+    expect(about).to_have_text("Reading…")
+    page.locator("#read .stop").click()
+    expect(about).to_be_empty()
+    expect(page.locator("#read .primary")).to_be_enabled()
+
+
 def test_the_pages_of_a_pdf_are_shown_beside_their_text(visit: Visit, reader: Server) -> None:
     page = visit(reader)
     read(page, "minutes.pdf", pdf(ENGLISH[:2], ENGLISH[2:4], ENGLISH[4:]))

@@ -67,3 +67,18 @@ def test_it_comes_back_and_meanwhile_only_its_own_model_is_unavailable(container
     assert container.process.poll() is None
     (again,) = container.runners(DIES)
     assert again.pid != killed.pid
+
+
+def test_a_runner_that_was_told_to_end_comes_back_too(container: Server) -> None:
+    def read() -> int:
+        return container.client.post(
+            "/ocr", files={"file": PAGE}, data={"model": LIVES}
+        ).status_code
+
+    until(lambda: read() == 200, 60)
+    (ended,) = container.runners(LIVES)
+    ended.terminate()
+    until(lambda: read() == 503, 20)
+    until(lambda: read() == 200, 60)
+    (again,) = container.runners(LIVES)
+    assert again.pid != ended.pid

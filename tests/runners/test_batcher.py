@@ -10,7 +10,7 @@ from runners.batcher import Batcher, Finished, Row
 from runners.kv import RowCache
 from runners.messages import Refusal, Why
 from runners.metrics import Metrics
-from runners.sampling import Sampling
+from runners.sampling import Sampling, make_draws
 from runners.vlm import Encoded
 from tests.text_vlm import TextVlm, prompt
 
@@ -23,9 +23,9 @@ def vlm() -> TextVlm:
     return TextVlm()
 
 
-def make_batcher(vlm: TextVlm, **changes) -> Batcher:
-    arguments = {"kv_budget": GIB, "step_target": 60.0, "cache": RowCache(2, 16), **changes}
-    return Batcher(vlm, Metrics("test"), **arguments)
+def make_batcher(vlm: TextVlm, kv_budget: int = GIB, **changes) -> Batcher:
+    arguments = {"step_target": 60.0, "cache": RowCache(2, 16), **changes}
+    return Batcher(vlm, Metrics("test"), lambda held: kv_budget, **arguments)
 
 
 def make_row(
@@ -143,8 +143,7 @@ def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
 def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
     def drawn(neighbours: int) -> list[int]:
         batcher = make_batcher(vlm)
-        sampling = Sampling(1.0, torch.Generator().manual_seed(5))
-        row = make_row(new=15, sampling=sampling)
+        row = make_row(new=15, sampling=Sampling(1.0, seed=5))
         for number in range(neighbours):
             batcher.submit(make_row(bytes([number + 1]), new=5 + number))
         batcher.submit(row)
@@ -174,6 +173,20 @@ def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
         assert batcher.in_flight <= 1
     run(batcher)
     assert first.future.result(timeout=0) == second.future.result(timeout=0)
+
+
+def test_a_row_waits_while_somebody_else_has_the_memory(vlm):
+    taken = True
+    batcher = Batcher(vlm, Metrics("test"), lambda held: held + (0 if taken else GIB), 60.0)
+    rows = [make_row(new=100) for _ in range(8)]
+    for row in rows:
+        batcher.submit(row)
+    for _ in rows:
+        batcher.step()
+    assert batcher.in_flight == 4  # the slots that the first row's chunk has
+    taken = False
+    batcher.step()
+    assert batcher.in_flight == 5
 
 
 def test_rows_are_kept_in_the_cache_that_was_given(vlm):
@@ -247,110 +260,19 @@ def test_a_deadline_refuses_a_row_that_waits_and_ends_one_in_flight(vlm):
     assert result.tokens == vlm.generate(running.encoded, len(result.tokens))
 
 
-class Failing(TextVlm):
-    """Raises what is put into `prefills` and `decodes`, once each, with half the work done."""
+def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch):
+    order: list[str] = []
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.prefills: list[Exception] = []
-        self.decodes: list[Exception] = []
+    def noted(name, call):
+        return lambda *arguments: (order.append(name), call(*arguments))[1]
 
-    def prefill(self, encoded):
-        prefilled = super().prefill(encoded)
-        if self.prefills:
-            raise self.prefills.pop()
-        return prefilled
-
-    def decode(self, tokens, positions, mask, cache):
-        if self.decodes:
-            keys = torch.full((len(tokens), 2, 1, 8), torch.nan)
-            cache.update(keys, keys, 0)
-            raise self.decodes.pop()
-        return super().decode(tokens, positions, mask, cache)
-
-
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory"),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-]
-
-
-def rows_in_flight(batcher: Batcher) -> list[Row]:
-    rows = [make_row(bytes([65 + number]) * 5) for number in range(3)]
-    for row in rows:
-        batcher.submit(row)
-    for _ in rows:
-        batcher.step()
-    assert batcher.in_flight == 3
-    return rows
-
-
-def assert_as_alone(vlm: TextVlm, rows: list[Row]) -> None:
-    for row in rows:
-        assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, 20)
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_memory_that_runs_out_in_a_prefill_costs_that_row_alone(vlm, error):
-    failing = Failing()
-    batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
-    failing.prefills.append(error)
-    unlucky, later = make_row(b"large"), make_row(b"small")
-    batcher.submit(unlucky)
-    batcher.submit(later)
+    monkeypatch.setattr("runners.batcher.make_draws", noted("draws", make_draws))
+    monkeypatch.setattr(vlm, "prefill", noted("forward", vlm.prefill))
+    monkeypatch.setattr(vlm, "decode", noted("forward", vlm.decode))
+    batcher = make_batcher(vlm)
+    batcher.submit(make_row(new=3, sampling=Sampling(1.0, seed=5)))
     run(batcher)
-    assert refusal(unlucky) is Why.OUT_OF_MEMORY
-    assert_as_alone(vlm, [*rows, later])
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_memory_that_runs_out_in_a_step_costs_the_youngest_row_and_a_place(vlm, error):
-    failing = Failing()
-    batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
-    failing.decodes.append(error)
-    later = make_row(b"later")
-    batcher.step()
-    batcher.submit(later)
-    assert refusal(rows[2]) is Why.OUT_OF_MEMORY
-    while batcher.step():
-        assert batcher.in_flight <= 2
-    assert_as_alone(vlm, [*rows[:2], later])
-
-
-def test_an_idle_batcher_forgets_that_memory_ran_out(vlm):
-    failing = Failing()
-    batcher = make_batcher(failing)
-    rows_in_flight(batcher)
-    failing.decodes += [torch.OutOfMemoryError()] * 2
-    run(batcher)
-    rows_in_flight(batcher)
-
-
-def test_an_error_in_a_prefill_costs_that_row_alone(vlm):
-    failing = Failing()
-    batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
-    failing.prefills.append(ValueError("a fault"))
-    unlucky = make_row(b"large")
-    batcher.submit(unlucky)
-    run(batcher)
-    assert isinstance(unlucky.future.exception(timeout=0), ValueError)
-    assert_as_alone(vlm, rows)
-
-
-def test_an_error_in_a_step_costs_the_rows_in_flight_and_not_the_next(vlm):
-    failing = Failing()
-    batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
-    failing.decodes.append(ValueError("a fault"))
-    later = make_row(b"later")
-    batcher.step()
-    assert all(isinstance(row.future.exception(timeout=0), ValueError) for row in rows)
-    batcher.submit(later)
-    run(batcher)
-    assert_as_alone(vlm, [later])
+    assert order == ["draws", "forward"] * 3
 
 
 def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
@@ -371,7 +293,7 @@ def test_a_thread_that_dies_takes_no_row_with_it_in_silence(vlm):
         def reuse(self, stats):
             raise SystemError("a fault in the batcher itself")
 
-    batcher = Batcher(vlm, Broken("test"), GIB, 60.0)
+    batcher = Batcher(vlm, Broken("test"), lambda held: GIB, 60.0)
     batcher.start()
     rows = [make_row(new=10_000) for _ in range(2)]
     for row in rows:

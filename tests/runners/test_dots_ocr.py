@@ -75,7 +75,7 @@ def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, referen
 
 
 def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, reference):
-    batcher = Batcher(vlm, Metrics("dots_ocr"), 2**30, 60.0, RowCache(2, 64))
+    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, RowCache(2, 64))
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
         encoded = vlm.encode(chat(prompt), [page(*size)])
@@ -95,7 +95,7 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(ch
     keeping, missing = load(checkpoint), load(checkpoint)
     for prompt in PROMPTS:
         encoded = keeping.encode(chat(prompt), [page(200, 300)])
-        missing.close()
+        missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == miss.next_position

@@ -2,8 +2,6 @@ import asyncio
 import io
 import subprocess
 import sys
-import threading
-import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -12,52 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from runners.catalog import Entry
 from runners.engine import VlmEngine
-from runners.messages import Answer, Piece, Refusal, Request, Usage, Why, question
+from runners.messages import Answer, Piece, Refusal, Request, Stream, Usage, Why, question
 from settings import Settings
+from tests.text_family import ENTRY, Family
 from tests.text_vlm import TextVlm, prompt
-
-ENTRY = Entry("text", "Text", "20k", family="text_for_tests", repository="nobody/text")
-
-
-class Family:
-    """Stands for a family's module: counts its loads, and can fail or hold them, and more."""
-
-    def __init__(self) -> None:
-        self.models: list[weakref.ref[TextVlm]] = []
-        self.loads = 0
-        self.error: Exception | None = None
-        self.endless = False
-        self.may_load = threading.Event()
-        self.may_encode = threading.Event()
-        self.may_load.set()
-        self.may_encode.set()
-
-    def load(self, entry: Entry, settings: Settings) -> TextVlm:
-        self.loads += 1
-        self.may_load.wait(30)
-        if self.error is not None:
-            raise self.error
-        model = Text(self)
-        self.models.append(weakref.ref(model))
-        return model
-
-
-class Text(TextVlm):
-    def __init__(self, family: Family) -> None:
-        super().__init__()
-        self.family = family
-
-    def encode(self, request, images):
-        self.family.may_encode.wait(30)
-        return super().encode(request, images)
-
-    def decode(self, tokens, positions, mask, cache):
-        logits = super().decode(tokens, positions, mask, cache)
-        if self.family.endless:  # neither a stop token nor a loop
-            logits = torch.nn.functional.one_hot(positions**2 // 7 % 199, 256).float()
-        return logits
 
 
 @pytest.fixture
@@ -113,6 +70,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def rows(engine: VlmEngine) -> int:
     return (await engine.status()).rows
+
+
+async def all_of(stream: Stream) -> list[Piece | Answer]:
+    return [item async for item in stream]
 
 
 async def until_rows(engine: VlmEngine, count: int) -> None:
@@ -271,17 +232,35 @@ async def test_a_load_survives_the_request_that_began_it(engine, family):
     assert family.loads == 1
 
 
-async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family):
-    family.error = Refusal(Why.UNAVAILABLE, "The weights are not here.")
+@pytest.mark.parametrize(
+    ("why", "state"), [(Why.UNAVAILABLE, "unavailable"), (Why.OUT_OF_MEMORY, "unloaded")]
+)
+async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family, why, state):
+    family.error = Refusal(why, "There is no such luck.")
     refused = await asyncio.gather(
         *(engine.answer(ask()) for _ in range(3)), return_exceptions=True
     )
     assert all(isinstance(error, Refusal) for error in refused)
     status = await engine.status()
-    assert (status.state, status.reason) == ("unavailable", "The weights are not here.")
+    assert (status.state, status.reason) == (state, "There is no such luck.")
     family.error = None
     assert (await engine.answer(ask())).text == alone("page")
     assert family.loads == 2
+    await engine.unload()
+    assert (await engine.status()).reason is None
+
+
+async def test_a_model_larger_than_its_device_is_never_loaded(engine, family, monkeypatch):
+    monkeypatch.setattr("runners.weights.memory_bytes", lambda entry, settings: 64 * 2**40)
+    status = await engine.status()
+    assert (status.state, status.needs_bytes) == ("unavailable", 64 * 2**40)
+    with pytest.raises(
+        Refusal, match=r"Text needs 65536\.0 GiB of memory; its device has"
+    ) as refused:
+        await engine.answer(ask())
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.failure.detail == status.reason
+    assert family.loads == 0
 
 
 async def test_after_a_fault_of_the_batcher_the_model_is_loaded_anew(engine, family, monkeypatch):
@@ -314,6 +293,26 @@ async def test_past_its_time_limit_a_row_in_flight_ends_with_what_it_has(engine,
     answer = await engine.answer(ask(new=100_000, seconds=0.3))
     assert answer.finish_reason == "deadline"
     assert answer.text
+
+
+async def test_past_its_time_limit_a_row_that_anothers_prefill_holds_up_ends_with_what_it_has(
+    engine, family
+):
+    family.endless = True
+    await engine.load()
+    limited = ask(new=100_000, seconds=0.5)
+    asked = asyncio.create_task(engine.answer(limited))
+    streamed = asyncio.create_task(all_of(engine.stream(limited)))
+    await until_rows(engine, 2)
+    family.slow = 3.0
+    other = asyncio.create_task(engine.answer(ask(new=1)))
+    *pieces, last = await asyncio.wait_for(streamed, 2)
+    answer = await asyncio.wait_for(asked, 0.5)
+    for one in (answer, last):
+        assert (one.finish_reason, bool(one.text)) == ("deadline", True)
+    assert "".join(piece.text for piece in pieces) == last.text
+    family.endless = False
+    await other
 
 
 async def test_a_full_queue_refuses_at_once(make_engine, family):

@@ -100,7 +100,7 @@ def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
     keeping, missing = load(), load()
     for options, _ in ASKED.values():
         encoded = keeping.encode(ocr(options=Options(**options)), [page(*SMALL)])
-        missing.close()
+        missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == encoded.length

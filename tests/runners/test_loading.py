@@ -66,15 +66,29 @@ def test_the_setting_forces_the_dtype(checkpoint, settings, dtype):
     assert vlm.dtype is getattr(torch, dtype)
 
 
-@pytest.mark.parametrize(
-    ("instructions", "dtype"),
-    [({"avx512_bf16"}, torch.bfloat16), ({"amx_bf16"}, torch.bfloat16), (set(), torch.float32)],
-)
+@pytest.mark.parametrize(("is_fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast_at_it(
-    checkpoint, settings, monkeypatch, instructions, dtype
+    checkpoint, settings, monkeypatch, is_fast, dtype
 ):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    monkeypatch.setattr("devices.cpu_is_fast_in_bfloat16", lambda: is_fast)
     assert qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": "auto"})).dtype is dtype
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "transformers.Qwen2VLForConditionalGeneration.from_pretrained",
+        "runners.loading.pack_linears",
+    ],
+)
+def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypatch, step):
+    def runs_out(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(step, runs_out)
+    with pytest.raises(Refusal, match="too little free memory to load Qwen2-VL 2B") as refused:
+        qwen_vl.load(ENTRY, settings)
+    assert refused.value.failure.why is Why.OUT_OF_MEMORY
 
 
 def test_weights_of_another_family_are_refused(tmp_path, settings):

@@ -109,7 +109,7 @@ def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load):
     said = CONVERSATIONS["several images"]
     for turns in (said, [*said, ("assistant", "Two."), ("user", "Sure?")]):
         encoded = keeping.encode(*talk(*turns))
-        missing.close()
+        missing.forget()
         assert torch.equal(keeping.prefill(encoded).logits, missing.prefill(encoded).logits)
     assert keeping.reuse_stats["prefixes"]["hits"] == 1
 
@@ -137,7 +137,7 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(lo
     keeping, missing = load(), load()
     for prompt in PROMPTS:
         encoded = keeping.encode(chat(prompt), [page(200, 300)])
-        missing.close()
+        missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
         assert hit.next_position == miss.next_position
@@ -179,7 +179,7 @@ def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
 
 def test_close_forgets_the_images(vlm):
     vlm.prefill(vlm.encode(chat(""), [page(64, 64)]))
-    vlm.close()
+    vlm.forget()
     assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0, 0]
 
 
