@@ -26,14 +26,13 @@ class Queue:
         self.runner = runner
         self.answer, runner.answer = runner.answer, self.limited
         self.places = places
-        self.most = self.now = self.refused = 0
+        self.now = self.refused = 0
 
     async def limited(self, request):
         if self.now == self.places:
             self.refused += 1
             return Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=0)
         self.now += 1
-        self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(0.02)
             return await self.answer(request)
@@ -130,11 +129,16 @@ async def test_the_size_is_that_of_the_first_page_that_was_read(client):
 
 
 async def test_so_many_pages_of_a_request_are_read_side_by_side(client, runners):
-    queue = Queue(runners["tesseract"], 99)
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
     pages = document(*range(1, 3 * PAGES_AT_ONCE))
     files = [("files", pages), ("files", pages)]
-    assert (await client.post("/batch/ocr", files=files)).json()["successful"] == 2
-    assert queue.most == PAGES_AT_ONCE
+    reading = asyncio.create_task(client.post("/batch/ocr", files=files))
+    await runner.has_got(PAGES_AT_ONCE)
+    await asyncio.sleep(0.1)
+    assert len(runner.requests) == PAGES_AT_ONCE
+    runner.may_answer.set()
+    assert (await reading).json()["successful"] == 2
 
 
 async def test_a_page_that_finds_the_queue_full_waits_for_its_place(client, runners):
