@@ -6,7 +6,7 @@
 - in process: this project's engine, from encoded images to answers, without HTTP;
 - service: the whole of it, gateway and runner.
 
-16 requests, all there at the start; arriving at random over the time that the batcher needed for
+16 requests, all there at the start; arriving at random over the time that the engine needed for
 them in process; then of a number of clients each of which asks again once it is answered.
 """
 

@@ -1,4 +1,4 @@
-"""Stands for a family's module: its model is the text-only one."""
+"""A family for the engine's tests, whose model is the text-only one."""
 
 import threading
 import time

@@ -345,7 +345,7 @@ def test_the_page_speaks_the_browsers_language_and_fits_a_phone(
     for section in ("document", "batch", "models"):
         page.click(f"nav a[href='#{section}']")
         expect(page.locator(f"#{section}")).to_be_visible()
-        page.wait_for_function(f"document.documentElement.scrollWidth == {PHONE['width']}")
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
 def test_the_language_can_be_changed_and_is_kept(visit: Visit, reader: Server) -> None:
