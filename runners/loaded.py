@@ -180,9 +180,9 @@ class LoadedModel:
 
 
 async def _finished(row: Row) -> Finished:
-    """What the row came to. Where it is held up past its deadline, what it has; none is refused.
+    """What the row came to; where it is held up past its deadline, the tokens that it has.
 
-    Cancelling it frees the row.
+    Raises `Refusal`, DEADLINE where it has none by then. Cancelling it frees the row.
     """
     try:
         async with within(row.deadline + GRACE, _LATE):
