@@ -8,11 +8,11 @@ import bentoml
 from api.app import app
 from api.errors import JSONErrors
 from api.gateway import DEADLINE_GRACE, Gateway
-from runners.catalog import CATALOG
-from runners.disconnect import CancelOnDisconnect
-from runners.runner import NO_TIMEOUT, make_runner, start_again
+from common.bentoml_workarounds import end_in_order
+from common.catalog import CATALOG
+from common.disconnect import CancelOnDisconnect
+from runners.service import NO_TIMEOUT, make_runner, start_again
 from settings import settings
-from shutdown import end_in_order
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runners.catalog import CATALOG
+from common.catalog import CATALOG
 
 MIB = 2**20
 

@@ -5,7 +5,8 @@ from fastapi.openapi.docs import get_redoc_html
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
-from api import chat, completions, errors, ocr, playground, preview, system
+from api import errors
+from api.routes import chat, ocr, openai, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
@@ -16,7 +17,7 @@ app = FastAPIOffline(
     title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None
 )
 errors.install(app)
-for module in (system, ocr, preview, chat, completions, playground):
+for module in (system, ocr, preview, chat, openai, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)
 

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runners.messages import Failure, Refusal, Why
+from common.messages import Failure, Refusal, Why
 
 logger = logging.getLogger("chatvlm.api")
 

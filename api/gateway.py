@@ -8,11 +8,11 @@ from typing import Annotated
 import bentoml
 from fastapi import Depends
 
-from api.documents import Documents
-from api.fetching import Fetcher
-from api.fleet import Fleet
-from devices import gpu_name
-from runners.messages import Refusal, Why
+from api.dispatch.fleet import Fleet
+from api.documents.pages import Documents
+from api.intake.fetching import Fetcher
+from common.devices import gpu_name
+from common.messages import Refusal, Why
 from settings import Settings
 
 DEADLINE_GRACE = 1.0

@@ -37,10 +37,10 @@ from benchmarks.schemes import (
     make_batcher,
     make_row,
 )
-from runners.kv import RowCache
-from runners.qwen_vl import QwenVl
-from runners.sampling import GREEDY, Sampling
-from tests.runners.vlm_helpers import page
+from runners.families.qwen_vl import QwenVl
+from runners.vlm.kv_cache import RowCache
+from runners.vlm.sampling import GREEDY, Sampling
+from tests.support.models.vlm_helpers import page
 
 MAX_PIXELS = 1_003_520
 

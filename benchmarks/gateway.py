@@ -13,7 +13,7 @@ import aiohttp
 import numpy as np
 from PIL import Image
 
-from tests.end_to_end.server import Server
+from tests.support.server import Server
 
 REQUESTS = 1_000
 """Of each number of clients."""

@@ -1,10 +1,8 @@
 """The service before a runner that answers at once, so that what is left is the gateway's cost."""
 
-from dataclasses import replace
-
-from runners.catalog import CATALOG, EMBEDDED, Entry
-from runners.messages import Answer, Request, Status, Stream
-from runners.runner import make_runner
+from common.catalog import CATALOG, EMBEDDED, Entry
+from common.messages import Answer, Request, Status, Stream
+from runners.service import make_runner
 from service import make_service
 from settings import Settings, settings
 
@@ -29,5 +27,4 @@ class InstantEngine:
     async def close(self) -> None: ...
 
 
-ENTRY = replace(CATALOG[EMBEDDED], engine=f"{__name__}:InstantEngine", many_processes=False)
-service = make_service({EMBEDDED: make_runner(ENTRY, settings())})
+service = make_service({EMBEDDED: make_runner(CATALOG[EMBEDDED], settings(), InstantEngine)})

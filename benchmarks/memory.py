@@ -15,9 +15,9 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from benchmarks.random_qwen import MODEL, make_requests, make_weights
-from runners.catalog import CATALOG
-from runners.engine import VlmEngine
-from runners.messages import Request, question
+from common.catalog import CATALOG
+from common.messages import Request, question
+from runners.vlm.engine import VlmEngine
 from settings import MIB, Settings
 
 ROUNDS = 3

@@ -22,11 +22,11 @@ import tesserocr
 from PIL import Image
 
 from benchmarks.samples import collapsed, hits, phrases, truths
-from runners.images import decode
-from runners.reading import Reader
-from runners.tesseract import find_tessdata
+from common.images import decode
+from runners.reader.engine import find_tessdata
+from runners.reader.reading import Reader
 from settings import settings
-from tests.end_to_end.server import Server
+from tests.support.server import Server
 
 Read = Callable[[Image.Image], str]
 PAGES = 24

@@ -17,12 +17,12 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from runners import qwen_vl
-from runners.catalog import CATALOG
-from runners.qwen_vl import QwenVl
+from common.catalog import CATALOG
+from runners.families import qwen_vl
+from runners.families.qwen_vl import QwenVl
 from settings import Settings
-from tests.checkpoints import make_checkpoint, spread
-from tests.runners.vlm_helpers import page
+from tests.support.models.checkpoints import make_checkpoint, spread
+from tests.support.models.vlm_helpers import page
 
 MODEL = "qwen3_vl_2b"
 """Whose architecture it has, and under whose id it is served."""

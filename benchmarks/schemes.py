@@ -11,11 +11,11 @@ from transformers import ProcessorMixin, Qwen3VLForConditionalGeneration
 from transformers.cache_utils import DynamicLayer
 
 from benchmarks.random_qwen import Asked
-from runners.batcher import Batcher, Row
-from runners.kv import RowCache
-from runners.messages import Request, question
+from common.messages import Request, question
+from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
-from runners.qwen_vl import QwenVl
+from runners.vlm.batcher import Batcher, Row
+from runners.vlm.kv_cache import RowCache
 
 ROUNDS = 2
 

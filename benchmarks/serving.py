@@ -32,11 +32,11 @@ from transformers.utils.import_utils import is_openai_available
 
 from benchmarks.random_qwen import MODEL, Asked, arrivals_over, make_requests, make_weights
 from benchmarks.schemes import ROUNDS, Measured, Scheme, compare
-from runners.catalog import CATALOG
-from runners.engine import VlmEngine
-from runners.messages import Request, question
+from common.catalog import CATALOG
+from common.messages import Request, question
+from runners.vlm.engine import VlmEngine
 from settings import Settings
-from tests.end_to_end.server import Server, free_port
+from tests.support.server import Server, free_port
 
 CLIENTS = (1, 4, 16, 32)
 WARM_UP = 24

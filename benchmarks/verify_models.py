@@ -21,11 +21,11 @@ import jiwer
 import torch
 
 from benchmarks.samples import collapsed, hits, phrases, truths
-from runners.catalog import CATALOG, Entry
-from runners.engine import VlmEngine
-from runners.messages import Answer, Refusal, Request, question
+from common.catalog import CATALOG, Entry
+from common.messages import Answer, Refusal, Request, question
+from runners.vlm.engine import VlmEngine
 from settings import MIB, Settings
-from tests.pages import ENGLISH, RUSSIAN, encode, render
+from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 
 MODELS = [entry.id for entry in CATALOG.values() if entry.repository is not None]
 LANGUAGES = {"en": ENGLISH, "ru": RUSSIAN}

@@ -4,18 +4,43 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from runners.catalog import CATALOG
-
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "torchvision", "transformers", "accelerate", "tesserocr"}
+MAY_IMPORT = {
+    "settings": {"common"},
+    "common": {"common"},
+    "api": {"api", "common", "settings"},
+    "runners": {"runners", "common", "settings"},
+    "service": {"api", "runners", "common", "settings"},
+}
+"""What of the project each of its top-level modules and packages may import."""
+MOST_FILES = 12
+"""Source files of one folder."""
+SOURCES = {".py", ".js", ".css", ".html"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the service, by its full name."""
+    found = {}
+    for top in MAY_IMPORT:
+        package = ROOT / top
+        for path in sorted(package.rglob("*.py")) if package.is_dir() else [ROOT / f"{top}.py"]:
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of all that a file imports, wherever in it: "runners.messages.Refusal"."""
+    """Full names of all that a file imports, wherever in it: "common.messages.Answer"."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -26,43 +51,106 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def files(folder: str) -> list:
-    return [pytest.param(path, id=path.name) for path in sorted((ROOT / folder).glob("*.py"))]
+def tops(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("path", files("api"))
-def test_the_gateway_knows_of_runners_only_messages_images_and_the_catalog(path):
-    own = {tuple(name.split(".")[:2]) for name in imports(path) if name.startswith("runners")}
-    known = {("runners", name) for name in ("messages", "images", "catalog")}
-    assert own <= known
+def imported_modules(module: str) -> set[str]:
+    """The modules of the service that a module imports."""
+    found = set()
+    for name in imports(MODULES[module]):
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        found |= {name} - {"", module}
+    return found
 
 
-@pytest.mark.parametrize("path", files("api"))
+def of(top: str) -> list:
+    """The modules of a top-level module or package, as parameters."""
+    return [
+        pytest.param(path, id=name)
+        for name, path in MODULES.items()
+        if name.partition(".")[0] == top
+    ]
+
+
+def folders() -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder that is under version control, with its source files."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[Path, list[Path]] = {}
+    for name in listed.stdout.splitlines():
+        path = Path(name)
+        if path.suffix in SOURCES and (ROOT / path).exists():
+            found.setdefault(path.parent, []).append(path)
+    yield from found.items()
+
+
+@pytest.mark.parametrize("path", [path for top in MAY_IMPORT for path in of(top)])
+def test_a_module_imports_of_the_project_only_what_its_side_may(path):
+    own = {*MAY_IMPORT, "benchmarks", "tests", "chatvlm_client"}
+    assert tops(path) & own <= MAY_IMPORT[path.relative_to(ROOT).parts[0].removesuffix(".py")]
+
+
+def test_no_two_modules_import_each_other_not_even_through_others():
+    order = TopologicalSorter({module: imported_modules(module) for module in MODULES})
+    order.prepare()
+
+
+@pytest.mark.parametrize("path", of("api") + of("common"))
 def test_the_gateway_imports_nothing_that_runs_a_model(path):
-    assert not {name.split(".")[0] for name in imports(path)} & HEAVY
+    assert not tops(path) & HEAVY
 
 
-@pytest.mark.parametrize("path", files("runners"))
-def test_runners_know_no_gateway_and_no_web_framework(path):
-    assert not {name.split(".")[0] for name in imports(path)} & {"api", "service", "fastapi"}
+@pytest.mark.parametrize("path", of("runners"))
+def test_runners_know_no_web_framework(path):
+    assert not tops(path) & {"fastapi", "starlette"}
+
+
+@pytest.mark.parametrize("path", of("api"))
+def test_no_route_imports_another(path):
+    if "routes" in path.parts and path.stem != "__init__":
+        assert not {name for name in imports(path) if name.startswith("api.routes")}
 
 
 def test_the_batcher_knows_no_image_no_http_and_no_family():
-    known = {entry.family for entry in CATALOG.values()} | {"images", "PIL", "starlette", "aiohttp"}
-    parts = {part for name in imports(ROOT / "runners/batcher.py") for part in name.split(".")}
-    assert not parts & known
+    parts = {part for name in imports(MODULES["runners.vlm.batcher"]) for part in name.split(".")}
+    assert not parts & {"families", "images", "PIL", "starlette", "aiohttp"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "client").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_the_client_needs_nothing_of_the_service(path):
+    assert not tops(path) & {*MAY_IMPORT, "benchmarks", "tests"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=str)
+def test_no_test_file_imports_another(path):
+    assert not {name for name in imports(path) if ".test_" in name}
+
+
+@pytest.mark.parametrize(("folder", "files"), [pytest.param(*f, id=str(f[0])) for f in folders()])
+def test_a_folder_fits_in_the_head(folder, files):
+    assert len(files) <= MOST_FILES
 
 
 def test_an_idle_service_has_imported_no_library_that_runs_a_model():
     """Neither the gateway nor any runner's engine before its first request."""
     program = f"""
-import asyncio, pkgutil, sys
+import asyncio, sys
 import service
-from runners.catalog import CATALOG
+from common.catalog import CATALOG
+from runners.service import engine_of
 from settings import settings
 
 async def idle():
-    engines = [pkgutil.resolve_name(entry.engine)(entry, settings()) for entry in CATALOG.values()]
+    engines = [engine_of(entry)(entry, settings()) for entry in CATALOG.values()]
     for engine in engines:
         await engine.status()
     print("imported:", *sorted({HEAVY!r} & sys.modules.keys()))

@@ -12,9 +12,9 @@ import pytest
 
 from api.app import app
 from api.gateway import Gateway, _current
-from runners.catalog import CATALOG
+from common.catalog import CATALOG
 from settings import Settings
-from tests.api.fakes import Beside, FakeRunner
+from tests.support.fake_runner import Beside, FakeRunner
 
 
 @pytest.fixture

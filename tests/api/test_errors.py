@@ -7,8 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from api.errors import STATUS, JSONErrors, error_response
-from runners.messages import Failure, Why
-from tests.api.fakes import picture
+from common.messages import Failure, Why
+from tests.support.fake_runner import picture
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monk
     async def broken(*_) -> None:
         raise ZeroDivisionError("/home/secret")
 
-    monkeypatch.setattr("api.fleet.Fleet.ask", broken)
+    monkeypatch.setattr("api.dispatch.fleet.Fleet.ask", broken)
     with caplog.at_level(logging.ERROR, "chatvlm.api"):
         response = await client.post("/ocr", files={"file": picture()})
     assert (response.status_code, response.json()) == (

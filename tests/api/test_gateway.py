@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from runners.messages import Answer, Piece
-from tests.api.fakes import Fails, picture
+from common.messages import Answer, Piece
+from tests.support.fake_runner import Fails, picture
 
 
 async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):

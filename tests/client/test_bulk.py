@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from chatvlm_client.bulk import Job, Outcome, UsageError, plan, read_all
 
-from client.bulk import Job, Outcome, UsageError, plan, read_all
-from tests.client.fakes import OCR, async_client, document, fields, page, refusal
+from tests.support.fake_service import OCR, async_client, document, fields, page, refusal
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_a_text_is_written_whole_or_not_at_all(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("client.bulk.os.fsync", full)
+    monkeypatch.setattr("chatvlm_client.bulk.os.fsync", full)
     ended = await outcomes(plan([scans / "a.pdf"], out), says("text"))
     assert ended["a.pdf"].error == f"No space left on device: '{out / 'a.pdf.txt'}'."
     assert os.listdir(out) == []

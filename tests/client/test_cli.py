@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from chatvlm_client.cli import main
 
-from client.cli import main
-from tests.client.fakes import OCR, async_client, client, fields, refusal
+from tests.support.fake_service import OCR, async_client, client, fields, refusal
 
 MODEL = {"id": "[bold]", "name": "Qwen", "params": "2B", "state": "unavailable", "reason": "[why]"}
 MODELS = {"available": [MODEL], "loaded": [], "default": "[bold]"}
@@ -31,8 +31,10 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(service: Callable[[httpx.Request], httpx.Response], *words: object) -> Run:
-        monkeypatch.setattr("client.cli.ChatVLMClient", lambda url: client(service))
-        monkeypatch.setattr("client.cli.AsyncChatVLMClient", lambda url: async_client(service))
+        monkeypatch.setattr("chatvlm_client.cli.ChatVLMClient", lambda url: client(service))
+        monkeypatch.setattr(
+            "chatvlm_client.cli.AsyncChatVLMClient", lambda url: async_client(service)
+        )
         return Run(capsys, words)
 
     return run

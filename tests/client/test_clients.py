@@ -8,9 +8,26 @@ from pathlib import Path
 
 import httpx
 import pytest
+from chatvlm_client import (
+    AsyncChatVLMClient,
+    Chat,
+    ChatVLMClient,
+    ChatVLMError,
+    PageError,
+    Piece,
+    errors,
+)
 
-from client import AsyncChatVLMClient, Chat, ChatVLMClient, ChatVLMError, PageError, Piece, errors
-from tests.client.fakes import OCR, async_client, client, document, event, fields, page, refusal
+from tests.support.fake_service import (
+    OCR,
+    async_client,
+    client,
+    document,
+    event,
+    fields,
+    page,
+    refusal,
+)
 
 CHAT = {"response": "In March.", "model": "tesseract", "processing_time": 0.5, "prompt": "When?"}
 BUSY = "Too many pages wait for the reader."
@@ -24,8 +41,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("client.clients.time.sleep", slept.append)
-    monkeypatch.setattr("client.clients.asyncio.sleep", sleep)
+    monkeypatch.setattr("chatvlm_client.clients.time.sleep", slept.append)
+    monkeypatch.setattr("chatvlm_client.clients.asyncio.sleep", sleep)
     return slept
 
 

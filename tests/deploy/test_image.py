@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.load import CLIENTS, stop_under_load
-from tests.end_to_end.server import ROOT, START_SECONDS, free_port
-from tests.end_to_end.test_guide import CURL
-from tests.pages import ENGLISH, encode, render
+from tests.support.guide import CURL
+from tests.support.load import CLIENTS, stop_under_load
+from tests.support.pages import ENGLISH, encode, render
+from tests.support.server import ROOT, START_SECONDS, free_port
 
 pytestmark = pytest.mark.image
 

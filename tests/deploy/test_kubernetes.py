@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from runners.catalog import CATALOG
+from common.catalog import CATALOG
 from settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

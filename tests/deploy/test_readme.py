@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from runners.catalog import CATALOG
+from common.catalog import CATALOG
 from settings import Settings
 
 README = (Path(__file__).parents[2] / "deploy" / "README.md").read_text("utf-8")

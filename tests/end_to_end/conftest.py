@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import make_checkpoint
-from tests.end_to_end.server import RAMBLING, RAMBLING_SEED, SAYS, Server, free_port
+from tests.support.models.checkpoints import make_checkpoint
+from tests.support.server import RAMBLING, RAMBLING_SEED, SAYS, Server, free_port
 
 
 @pytest.fixture(scope="session")

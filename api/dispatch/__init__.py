@@ -1,0 +1,1 @@
+"""Which runner answers, on which host, and which model is evicted for it."""

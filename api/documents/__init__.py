@@ -1,0 +1,1 @@
+"""A document to pages: which of them, and their pictures."""

@@ -1,0 +1,126 @@
+"""The file behind a stranger's URL, but never behind an address of our own network.
+
+The address is checked where the socket to it is made: whatever a name resolved to a moment ago, and
+wherever a redirect leads, no connection to a forbidden address is begun.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from api.intake.uploads import too_large
+from common.messages import Refusal, Why
+from settings import Settings
+
+MAX_REDIRECTS = 5
+FETCH_SECONDS = 10.0
+CHUNK_BYTES = 64 * 1024
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # IETF protocol assignments; metadata of Oracle Cloud
+        "168.63.129.16/32",  # metadata of Azure
+        "2001::/32",  # IPv4 in disguise: Teredo, RFC 4380
+        "2002::/16",  # 6to4, RFC 3056
+        "fec0::/10",  # site-local, RFC 3879
+    )
+]
+"""Beside what the library knows: private, loopback, link-local, shared and reserved addresses, to
+which NAT64's belong."""
+_UNFIT = "The URL cannot be fetched: "
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public Internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    known = ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return known and not any(ip in network for network in _NOT_PUBLIC)
+
+
+class Fetcher:
+    """Fetches over https, without cookies, proxies or credentials of its own."""
+
+    def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+        """tls: whose certificates are believed; by default those that the system believes."""
+        self._settings = settings
+        self._tls = tls
+
+    async def fetch(self, url: str) -> bytes:
+        """Raises `Refusal`: BAD_PARAMETER where URLs are not allowed, or this one is not; BAD_IMAGE
+        where there is nothing to be had; TOO_LARGE past the limit of a file, while it arrives."""
+        if not self._settings.allow_urls:
+            raise Refusal(
+                Why.BAD_PARAMETER,
+                "URLs are not fetched here: send the file itself, or ask the operator to set "
+                "CHATVLM_ALLOW_URLS.",
+            )
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                return await self._follow(_parsed(url))
+        except TimeoutError:
+            raise Refusal(
+                Why.BAD_IMAGE, f"{_UNFIT}it took longer than {FETCH_SECONDS:g} seconds."
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Refusal(Why.BAD_IMAGE, f"{_UNFIT}its host does not answer as it should.") from (
+                error
+            )
+
+    async def _follow(self, url: URL) -> bytes:
+        connector = aiohttp.TCPConnector(
+            socket_factory=_public_socket,
+            happy_eyeballs_delay=None,  # else what the factory raises is lost among attempts
+            ssl=self._tls or True,
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None),
+        ) as session:
+            for _ in range(MAX_REDIRECTS + 1):
+                async with session.get(url, allow_redirects=False) as response:
+                    target = response.headers.get("Location")
+                    if 300 <= response.status < 400 and target:
+                        url = _parsed(str(url.join(URL(target))))
+                        continue
+                    if response.status != 200:
+                        raise Refusal(Why.BAD_IMAGE, f"{_UNFIT}its host answers {response.status}.")
+                    return await self._body(response)
+        raise Refusal(Why.BAD_IMAGE, f"{_UNFIT}it redirects more than {MAX_REDIRECTS} times.")
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        most = self._settings.max_file_bytes
+        data = bytearray()
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            data += chunk
+            if max(len(data), response.content_length or 0) > most:
+                raise too_large(self._settings)
+        return bytes(data)
+
+
+def _parsed(text: str) -> URL:
+    try:
+        url = URL(text)
+    except ValueError:
+        url = URL()
+    if url.scheme != "https" or not url.host:
+        raise Refusal(
+            Why.BAD_PARAMETER, f"{_UNFIT}only https is taken, as in https://host/page.png."
+        )
+    return url
+
+
+def _public_socket(address: Any) -> socket.socket:
+    family, kind, protocol, _, (host, *_) = address
+    if not is_public(host):
+        raise Refusal(Why.BAD_PARAMETER, f"{_UNFIT}its address is not one of the public Internet.")
+    return socket.socket(family, kind, protocol)

@@ -1,0 +1,35 @@
+"""A language hint in any common spelling to its code."""
+
+from functools import lru_cache
+
+import langcodes
+
+from common.messages import Refusal, Why
+
+
+@lru_cache(maxsize=512)
+def language_code(hint: str) -> str:
+    """ISO 639-1 code where there is one, else ISO 639-3: "Russian", "ru", "rus", "Русский" → "ru".
+
+    Of several ("rus+eng") the first counts, but all must be known.
+    Raises `Refusal` (BAD_PARAMETER) that names the unknown one.
+    """
+    codes = [_code(part.strip()) for part in hint.replace(",", "+").split("+")]
+    return codes[0]
+
+
+def _code(name: str) -> str:
+    try:
+        language = langcodes.Language.get(name)
+        if language.language and language.is_valid():
+            return language.language
+    except langcodes.LanguageTagError:
+        pass
+    try:
+        return str(langcodes.find(name).language)
+    except (LookupError, UnicodeError):  # of a NUL, its tables make invalid UTF-8
+        raise Refusal(
+            Why.BAD_PARAMETER,
+            f"Unknown language '{name[:40]}': send a name or an ISO 639 code, "
+            "such as 'Russian' or 'ru'.",
+        ) from None

@@ -1,0 +1,83 @@
+"""GET /, /health, /models · POST, DELETE /models/{name}"""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from api.dispatch.runner_client import Runner
+from api.gateway import Current
+from api.schemas.native import ERRORS, Done, Health, ModelInfo, Models, Replica, Root, Standing
+from common.catalog import CATALOG
+from common.messages import Status
+
+router = APIRouter(tags=["system"])
+_REFUSED: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (404, 500, 503)}
+
+
+@router.get("/")
+async def root() -> Root:
+    """What this is and where to look next."""
+    return Root()
+
+
+@router.get("/health")
+async def health(gateway: Current) -> Health:
+    """Whether the service is up, its GPU, and the models in memory."""
+    fleet = gateway.fleet
+    statuses = await fleet.statuses()
+    loaded = [model for model, status in statuses.items() if status.state == "loaded"]
+    return Health(
+        status="degraded" if fleet.unreachable else "healthy",
+        gpu_available=gateway.gpu_name is not None,
+        gpu_name=gateway.gpu_name,
+        models_loaded=len(loaded),
+        loaded_models=loaded,
+        default_model=fleet.default,
+        unreachable_models=fleet.unreachable,
+    )
+
+
+@router.get("/models")
+async def models(gateway: Current) -> Models:
+    """Every model of the catalog, and how it stands here."""
+    statuses = await gateway.fleet.statuses()
+    available = [
+        ModelInfo(
+            id=entry.id,
+            name=entry.name,
+            params=entry.params,
+            options=sorted(entry.options),
+            replicas=_replicas(gateway.fleet.remote(entry.id)),
+            **_standing(statuses[entry.id]),
+        )
+        for entry in CATALOG.values()
+    ]
+    return Models(
+        available=available,
+        loaded=[info.id for info in available if info.state == "loaded"],
+        default=gateway.fleet.default,
+    )
+
+
+@router.post("/models/{model_name}", responses=_REFUSED)
+async def load(model_name: str, gateway: Current) -> Done:
+    """Load a model now, however long it takes; others may have to make room."""
+    await gateway.fleet.load(model_name)
+    return Done(message=f"Model {model_name} loaded")
+
+
+@router.delete("/models/{model_name}", responses=_REFUSED)
+async def unload(model_name: str, gateway: Current) -> Done:
+    """Free a model's memory; the next request for it loads it again."""
+    await gateway.fleet.unload(model_name)
+    return Done(message=f"Model {model_name} unloaded")
+
+
+def _replicas(runners: list[Runner] | None) -> list[Replica] | None:
+    if runners is None:
+        return None
+    return [Replica(url=runner.url, **_standing(runner.seen)) for runner in runners]
+
+
+def _standing(status: Status) -> dict[str, Any]:
+    return status.model_dump(include=set(Standing.model_fields))

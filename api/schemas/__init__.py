@@ -1,0 +1,1 @@
+"""What is answered: the guide's form, and OpenAI's."""

@@ -1,0 +1,178 @@
+"""OpenAI's chat completions as far as they are served, by the field names of its API reference.
+
+https://platform.openai.com/docs/api-reference/chat
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from api.schemas.native import Remarks
+
+
+class Given(BaseModel):
+    """What a client sends; a name that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(Given):
+    type: Literal["text"]
+    text: str = Field(max_length=20_000)
+
+
+class ImageUrl(Given):
+    url: str = Field(description="A data: URL; an https address where the operator allows it")
+    detail: Literal["auto", "high"] | None = None
+
+
+class ImagePart(Given):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class File(Given):
+    file_data: str = Field(description="A data: URL of a PDF, TIFF or image")
+    filename: str | None = None
+
+
+class FilePart(Given):
+    type: Literal["file"]
+    file: File
+
+
+Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
+
+
+Content = Annotated[
+    list[Part],
+    Field(min_length=1, max_length=64),
+    BeforeValidator(
+        lambda said: [{"type": "text", "text": said}] if isinstance(said, str) else said,
+        json_schema_input_type=str | list[Part],
+    ),
+]
+
+
+class ChatMessage(Given):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content
+
+
+Stops = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=200)]],
+    Field(max_length=4),
+    BeforeValidator(
+        lambda stop: [stop] if isinstance(stop, str) else stop,
+        json_schema_input_type=str | list[str],
+    ),
+]
+
+
+class StreamOptions(Given):
+    include_usage: bool = False
+
+
+class CompletionRequest(Given):
+    model: str = Field(max_length=100, description="Id of a model of `/v1/models`")
+    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="The same")
+    temperature: float | None = Field(None, ge=0, le=2, description="By default 0.7, as in /chat")
+    top_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: Stops | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = Field(None, description="A label for OpenAI's accounting; of no effect")
+
+
+NEUTRAL: dict[str, Any] = {
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logprobs": False,
+    "logit_bias": {},
+    "tools": [],
+    "tool_choice": "none",
+    "modalities": ["text"],
+    "response_format": {"type": "text"},
+    "store": False,
+}
+"""What is not served, and the value by which nothing is asked of it; null is another."""
+
+
+class CompletionUsage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+FinishReason = Literal["stop", "length"]
+
+
+class ReplyMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    index: int = 0
+    message: ReplyMessage
+    logprobs: None = None
+    finish_reason: FinishReason
+
+
+class _Completion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int = Field(description="Unix time, seconds")
+    model: str
+    choices: list[Choice]
+    usage: CompletionUsage | None
+
+
+class Completion(Remarks, _Completion):
+    """OpenAI's fields come first."""
+
+
+class ModelCard(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "chatvlmllm"
+
+
+class ModelCards(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class ErrorBody(BaseModel):
+    message: str = Field(description="One sentence: what was wrong, what to do")
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class OpenAIError(BaseModel):
+    error: ErrorBody
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema without `$defs`, for a place in an OpenAPI document where none can stand."""
+    definitions = schema.pop("$defs")
+
+    def inline(part: Any) -> Any:
+        match part:
+            case {"$ref": str(name)}:
+                return inline(definitions[name.rpartition("/")[2]])
+            case dict():
+                return {k: inline(value) for k, value in part.items() if k != "discriminator"}
+            case list():
+                return [inline(value) for value in part]
+        return part
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined

@@ -1,0 +1,209 @@
+"""`python -m client`: ocr, chat, models, load, unload."""
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+
+from rich.console import Console
+
+from chatvlm_client import report
+from chatvlm_client.answers import Piece
+from chatvlm_client.bulk import Outcome, UsageError, plan, read_all
+from chatvlm_client.calls import ChatOptions, OcrOptions
+from chatvlm_client.clients import BASE_URL, AsyncChatVLMClient, ChatVLMClient, address
+from chatvlm_client.errors import ChatVLMError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+PARALLEL = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0 all done, 1 some failed, 2 usage, 130 interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # whatever the console's own code page
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except UsageError as error:
+        parser.error(str(error))
+    except ChatVLMError as error:
+        return _failed(args, str(error))
+    except BrokenPipeError:  # who read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        return _failed(args, f"{error.strerror}: '{error.filename}'.")
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--url",
+        type=_address,
+        default=os.environ.get("CHATVLM_URL") or BASE_URL,
+        help=f"the service (CHATVLM_URL; else {BASE_URL})",
+    )
+    common.add_argument("--json", action="store_true", help="answer in JSON, for machines")
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", help="id of a model; else the service's default")
+    model.add_argument("--pages", type=_page_ranges, help="of a document, as 1-3,7")
+
+    parser = argparse.ArgumentParser(
+        prog="python -m client", description="Document OCR and visual chat by ChatVLMLLM."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    ocr = commands.add_parser(
+        "ocr", parents=[common, model], help="read images and documents", epilog=_OCR_EPILOG
+    )
+    ocr.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or a folder of them")
+    ocr.add_argument("--language", help="a language's name or code, as a hint")
+    ocr.add_argument("--mode", choices=["ocr", "layout"])
+    ocr.add_argument("--formatted", action="store_true", default=None)
+    ocr.add_argument("--out", type=Path, metavar="DIR", help="where the texts go; else printed")
+    ocr.add_argument("--force", action="store_true", help="read what is done already, too")
+    ocr.add_argument("--parallel", type=_positive, default=PARALLEL, help="requests at once")
+    ocr.set_defaults(run=_ocr)
+
+    chat = commands.add_parser("chat", parents=[common, model], help="ask about one of them")
+    chat.add_argument("file", metavar="FILE")
+    chat.add_argument("prompt", metavar="QUESTION")
+    chat.add_argument("--temperature", type=float, help="0 to 1")
+    chat.add_argument("--max-tokens", type=int)
+    chat.set_defaults(run=_chat)
+
+    models = commands.add_parser("models", parents=[common], help="list the models")
+    models.set_defaults(run=_models)
+
+    load = commands.add_parser("load", parents=[common], help="load a model before it is asked")
+    load.set_defaults(run=_manage, manage=lambda client, model: client.load(model))
+    unload = commands.add_parser("unload", parents=[common], help="free a model's memory")
+    unload.set_defaults(run=_manage, manage=lambda client, model: client.unload(model))
+    for command in (load, unload):
+        command.add_argument("model")
+    return parser
+
+
+_OCR_EPILOG = (
+    "A file's text goes to DIR/<its name>.txt, that of a file in a folder to the same place below "
+    "DIR. What has its text already is skipped, unless it has changed since: for another model or "
+    "language take another DIR, or --force. Exit code: 0 all done, 1 some failed, 2 usage."
+)
+
+
+def _ocr(args: argparse.Namespace) -> int:
+    jobs = plan(args.files, args.out, args.pages)
+    options = OcrOptions(
+        model=args.model,
+        language=args.language,
+        pages=args.pages,
+        mode=args.mode,
+        formatted=args.formatted,
+    )
+    outcomes: list[Outcome] = []
+    console = Console(stderr=True)
+    prints = args.json or not args.out
+    shown = console.is_terminal and not (prints and sys.stdout.isatty())
+
+    async def read() -> None:
+        async with AsyncChatVLMClient(args.url) as client:
+            await read_all(client, jobs, options, ended, parallel=args.parallel, force=args.force)
+
+    try:
+        with report.progress(console, shown=shown) as bar:
+            task = bar.add_task("", total=len(jobs))
+
+            def ended(outcome: Outcome) -> None:
+                outcomes.append(outcome)
+                bar.advance(task)
+                if args.json:
+                    print(report.as_json(report.as_fields(outcome)), flush=True)
+
+            asyncio.run(read())
+    finally:
+        order = {job: number for number, job in enumerate(jobs)}
+        outcomes.sort(key=lambda outcome: order[outcome.job])
+        if not args.json:
+            for outcome in outcomes:
+                if outcome.answer and not args.out:
+                    print(outcome.answer.text)
+            console.print(report.summary(outcomes, len(jobs)))
+    return FAILED if any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def _chat(args: argparse.Namespace) -> int:
+    options = ChatOptions(
+        model=args.model,
+        pages=args.pages,
+        temperature=args.temperature,
+        max_tokens=args.max_tokens,
+    )
+    with ChatVLMClient(args.url) as client:
+        if args.json:
+            print(report.as_json(client.ask(args.file, args.prompt, **options)))
+            return 0
+        for event in client.stream(args.file, args.prompt, **options):
+            if isinstance(event, Piece):
+                print(event.text, end="", flush=True)
+            else:
+                print()
+                if event.warning:
+                    print(event.warning, file=sys.stderr)
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    with ChatVLMClient(args.url) as client:
+        answer = client.models()
+    if args.json:
+        print(report.as_json(answer))
+    else:
+        Console().print(report.models(answer))
+    return 0
+
+
+def _manage(args: argparse.Namespace) -> int:
+    with ChatVLMClient(args.url) as client:
+        answer = args.manage(client, args.model)
+    print(report.as_json(answer) if args.json else answer.message)
+    return 0
+
+
+def _failed(args: argparse.Namespace, sentence: str) -> int:
+    if args.json:
+        print(report.as_json({"error": sentence}))
+    else:
+        print(sentence, file=sys.stderr)
+    return FAILED
+
+
+def _address(text: str) -> str:
+    try:
+        address(text)
+    except ChatVLMError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _page_ranges(text: str) -> str:
+    """As a part of a file's name; the service knows the rest."""
+    if not re.fullmatch(r"[\d,-]+", text):
+        raise argparse.ArgumentTypeError("give numbers and ranges, as 1-3,7")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a number from 1")
+    return int(text)

@@ -1,0 +1,227 @@
+"""The two clients: one that waits and one that is awaited. All else is in `calls.py`."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack
+
+import httpx
+
+from chatvlm_client import calls
+from chatvlm_client.answers import Batch, Chat, Done, Health, Models, Ocr, Piece
+from chatvlm_client.calls import Call, ChatOptions, Events, File, OcrOptions
+from chatvlm_client.errors import ChatVLMError, transport_errors_as_sentences, wait_after
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BASE_URL = "http://localhost:8000"
+TIMEOUT = 300.0
+CONNECT_TIMEOUT = 10.0
+CONNECTIONS = httpx.Limits(max_connections=None)
+
+
+class ChatVLMClient:
+    """Every method raises `ChatVLMError`, whose text is one sentence, and `OSError` for a file that
+    cannot be read. Where the service asks to be tried again later, it is, a few times.
+
+    timeout: seconds that the service may be silent. A context manager that closes its connections.
+    """
+
+    def __init__(
+        self,
+        base_url: str = BASE_URL,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self._http = httpx.Client(**_connection(base_url, timeout), transport=transport)
+
+    def health(self) -> Health:
+        return self._answer(calls.health)
+
+    def ocr(self, image_path: File, model: str | None = None, language: str | None = None) -> str:
+        """The text of an image or a document. model: else the service's default."""
+        return self.read(image_path, model=model, language=language).text
+
+    def chat(self, image_path: File, prompt: str, model: str | None = None) -> str:
+        """The answer to a question on an image or a document."""
+        return self.ask(image_path, prompt, model=model).response
+
+    def read(self, file: File, **options: Unpack[OcrOptions]) -> Ocr:
+        """As `ocr`, with all that is answered."""
+        return self._answer(calls.read, file, options)
+
+    def batch(self, files: Iterable[File], **options: Unpack[OcrOptions]) -> Batch:
+        """Several files in one request, answered in their order; each may fail alone."""
+        return self._answer(calls.batch, files, options)
+
+    def ask(self, file: File, prompt: str, **options: Unpack[ChatOptions]) -> Chat:
+        """As `chat`, with all that is answered."""
+        return self._answer(calls.ask, file, prompt, options)
+
+    def stream(
+        self, file: File, prompt: str, **options: Unpack[ChatOptions]
+    ) -> Generator[Piece | Chat, None, None]:
+        """As `ask`, while the answer is made: pieces, and the whole of it at last.
+
+        Closing it, or leaving the loop, stops the work.
+        """
+        with self._open(calls.ask(file, prompt, options, stream=True)) as response:
+            events = Events(response)
+            for chunk in response.iter_bytes():
+                yield from events.feed(chunk)
+            events.end()
+
+    def models(self) -> Models:
+        return self._answer(calls.models)
+
+    def load(self, model: str) -> Done:
+        """Loads it before it is asked for."""
+        return self._answer(calls.load, model)
+
+    def unload(self, model: str) -> Done:
+        """Frees the model's memory; the next request for it loads it again."""
+        return self._answer(calls.unload, model)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(self, build: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = build(*args, **kwargs)
+        with self._open(call) as response:
+            response.read()
+            return call.read(response)
+
+    @contextmanager
+    def _open(self, call: Call[Any]) -> Iterator[httpx.Response]:
+        """A successful response, its body not read yet."""
+        with transport_errors_as_sentences():
+            for tries in count(1):
+                with self._http.stream(**call.request()) as response:
+                    if response.is_success:
+                        yield response
+                        return
+                    response.read()
+                time.sleep(wait_after(response, tries))
+
+
+class AsyncChatVLMClient:
+    """`ChatVLMClient`, awaited."""
+
+    def __init__(
+        self,
+        base_url: str = BASE_URL,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self._http = httpx.AsyncClient(**_connection(base_url, timeout), transport=transport)
+
+    async def health(self) -> Health:
+        return await self._answer(calls.health)
+
+    async def ocr(
+        self, image_path: File, model: str | None = None, language: str | None = None
+    ) -> str:
+        return (await self.read(image_path, model=model, language=language)).text
+
+    async def chat(self, image_path: File, prompt: str, model: str | None = None) -> str:
+        return (await self.ask(image_path, prompt, model=model)).response
+
+    async def read(self, file: File, **options: Unpack[OcrOptions]) -> Ocr:
+        return await self._answer(calls.read, file, options)
+
+    async def batch(self, files: Iterable[File], **options: Unpack[OcrOptions]) -> Batch:
+        return await self._answer(calls.batch, files, options)
+
+    async def ask(self, file: File, prompt: str, **options: Unpack[ChatOptions]) -> Chat:
+        return await self._answer(calls.ask, file, prompt, options)
+
+    async def stream(
+        self, file: File, prompt: str, **options: Unpack[ChatOptions]
+    ) -> AsyncGenerator[Piece | Chat, None]:
+        call = await asyncio.to_thread(calls.ask, file, prompt, options, stream=True)
+        async with self._open(call) as response:
+            events = Events(response)
+            async for chunk in response.aiter_bytes():
+                for event in events.feed(chunk):
+                    yield event
+            events.end()
+
+    async def models(self) -> Models:
+        return await self._answer(calls.models)
+
+    async def load(self, model: str) -> Done:
+        return await self._answer(calls.load, model)
+
+    async def unload(self, model: str) -> Done:
+        return await self._answer(calls.unload, model)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _answer(self, build: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = await asyncio.to_thread(build, *args, **kwargs)  # it reads files
+        async with self._open(call) as response:
+            await response.aread()
+            return call.read(response)
+
+    @asynccontextmanager
+    async def _open(self, call: Call[Any]) -> AsyncIterator[httpx.Response]:
+        with transport_errors_as_sentences():
+            for tries in count(1):
+                async with self._http.stream(**call.request()) as response:
+                    if response.is_success:
+                        yield response
+                        return
+                    await response.aread()
+                await asyncio.sleep(wait_after(response, tries))
+
+
+def address(text: str) -> httpx.URL:
+    """Raises `ChatVLMError` for what cannot be a service's."""
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ChatVLMError(
+            f"'{text}' is no address of a service: give one such as http://localhost:8000."
+        )
+    return url
+
+
+def _connection(base_url: str, timeout: float) -> dict[str, Any]:
+    """What both of httpx's clients take. Raises `ChatVLMError`."""
+    return {
+        "base_url": address(base_url),
+        "timeout": httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+        "limits": CONNECTIONS,
+    }

@@ -1,0 +1,1 @@
+"""What the gateway and the runners both know. Imports neither."""

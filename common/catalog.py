@@ -1,0 +1,74 @@
+"""The models served. Adding a model of a known family is one entry here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    id: str
+    name: str
+    params: str
+    family: str | None
+    """The module of `runners/families/` that holds all that is special about the family; None for
+    the embedded reader."""
+    repository: str | None = None
+    """On the Hugging Face hub; None where the trained data is a system package."""
+    weights_gib: float = 0.0
+    """Size of the weights in bfloat16, GiB."""
+    options: frozenset[str] = frozenset()
+    """The fields of `messages.Options` that the family understands."""
+    images: int = 1
+    """Most images of one conversation."""
+    converses: bool = False
+    """Follows a conversation of several turns; else it takes one question about one image."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Read by the embedded reader, which has a process per CPU core, not by a model."""
+        return self.family is None
+
+
+def _qwen(id: str, name: str, params: str, repository: str, weights_gib: float) -> Entry:
+    return Entry(id, name, params, "qwen_vl", repository, weights_gib, images=20, converses=True)
+
+
+CATALOG: dict[str, Entry] = {
+    entry.id: entry
+    for entry in (
+        Entry(
+            "got_ocr",
+            "GOT-OCR 2.0",
+            "580M",
+            "got_ocr",
+            "stepfun-ai/GOT-OCR-2.0-hf",
+            1.2,
+            frozenset({"box", "color", "formatted"}),
+        ),
+        _qwen("qwen_vl_2b", "Qwen2-VL 2B", "2B", "Qwen/Qwen2-VL-2B-Instruct", 4.2),
+        _qwen("qwen_vl_7b", "Qwen2-VL 7B", "7B", "Qwen/Qwen2-VL-7B-Instruct", 15.5),
+        _qwen("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "Qwen/Qwen3-VL-2B-Instruct", 4.0),
+        _qwen("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "Qwen/Qwen3-VL-4B-Instruct", 8.3),
+        _qwen("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "Qwen/Qwen3-VL-8B-Instruct", 16.4),
+        Entry(
+            "dots_ocr",
+            "dots.ocr",
+            "1.7B",
+            "dots_ocr",
+            "rednote-hilab/dots.ocr",
+            5.7,
+            frozenset({"mode"}),
+        ),
+        Entry(
+            "tesseract",
+            "Tesseract (embedded reader)",
+            "8M",
+            family=None,
+            options=frozenset({"mode"}),
+            images=20,
+            converses=True,
+        ),
+    )
+}
+
+GUIDE_DEFAULT = "qwen3_vl_2b"
+EMBEDDED = "tesseract"

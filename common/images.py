@@ -1,0 +1,108 @@
+"""Bytes of a stranger to an upright RGB image. Both sides of the wall use it."""
+
+import io
+from typing import cast
+
+from PIL import ExifTags, Image
+
+from common.messages import Refusal, Why
+
+# The bound on pixels is ours, and checked before decoding.
+Image.MAX_IMAGE_PIXELS = None
+
+_FAINTEST_INK = 16
+"""Grey levels of 255."""
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+
+
+def inspect(data: bytes, max_pixels: int) -> None:
+    """Refuses, from its header alone, what need not be decoded.
+
+    Raises `Refusal`: BAD_IMAGE for what is no image of the five formats, TOO_LARGE for one of
+    more than `max_pixels`. A broken body is found by `decode` only.
+    """
+    width, height = size(data)
+    if width * height > max_pixels:
+        raise Refusal(
+            Why.TOO_LARGE,
+            f"The image has {width} x {height} pixels; at most {max_pixels} are read.",
+        )
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width, height as its header gives them. Raises `Refusal` (BAD_IMAGE)."""
+    with _open(data) as image:
+        return image.size
+
+
+def decode(data: bytes) -> Image.Image:
+    """The first frame: EXIF orientation applied, RGB, 8 bits, transparency on white.
+
+    Raises `Refusal` (BAD_IMAGE) for a broken or truncated image. Blocks: call it in a thread.
+    """
+    try:
+        with _open(data) as image:
+            image.load()
+            return _rgb(_upright(image))
+    except Refusal:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken data
+        raise Refusal(
+            Why.BAD_IMAGE, "The image is broken or truncated: it could not be decoded."
+        ) from error
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether nothing on the page differs from its paper by more than compression leaves."""
+    darkest, brightest = image.convert("L").getextrema()
+    return int(brightest) - int(darkest) <= _FAINTEST_INK  # type: ignore[arg-type]
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise Refusal(Why.BAD_IMAGE, "The file is empty.")
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:
+        raise Refusal(
+            Why.BAD_IMAGE,
+            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+        ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it fails where it cannot write the other tags again.
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken EXIF is no reason to refuse a page
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
+        # Pillow clips 16 bits to 8 when it converts; scale instead.
+        transparent = image.info.get("transparency")
+        image = image.convert("I").point(lambda value: value / 257).convert("L")
+        if transparent is not None:
+            image.info["transparency"] = transparent // 257
+    elif image.mode == "F":
+        low, high = cast(tuple[float, float], image.getextrema())
+        scale = 255 / (high - low) if high > low else 0
+        image = image.point(lambda value: (value - low) * scale).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image)
+        image = page
+    return image.convert("RGB")

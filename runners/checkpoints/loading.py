@@ -1,0 +1,120 @@
+"""A checkpoint's files to a model on its device."""
+
+import json
+import logging
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from common import devices
+from common.catalog import Entry
+from common.messages import Refusal, Why
+from runners import torch_errors
+from runners.checkpoints import weights
+from runners.checkpoints.packed_linear import pack_linears
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
+"""The model and the processor of each `model_type` that a family runs."""
+
+
+def load_checkpoint(
+    entry: Entry, settings: Settings, classes: Classes, exact: bool = False
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Fetches the weights if need be, and loads them for inference. Blocks.
+
+    exact: tensors that the model does not know are an error as those are that it lacks.
+
+    Raises `Refusal`: UNAVAILABLE where the weights or the device are not there or do not fit the
+    model, OUT_OF_MEMORY where the device is too small.
+    """
+    _keep_to_thread_limit()
+    placement = _placement(entry, settings)
+    folder = weights.fetch(entry, settings)
+    kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    if kind not in classes:
+        raise Refusal(
+            Why.UNAVAILABLE,
+            f"The weights found for {entry.name} are of another model ('{kind}'). "
+            f"{weights.remedy(entry)}",
+        )
+    model_class, processor_class = classes[kind]
+    try:
+        processor = processor_class.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model, report = model_class.from_pretrained(
+            folder,
+            dtype=_dtype(settings),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **placement,
+        )
+        model.eval().requires_grad_(False)
+        pack_linears(model)
+    except Exception as error:  # the library raises nearly anything on files that do not fit
+        if torch_errors.is_out_of_memory(error):
+            raise Refusal(
+                Why.OUT_OF_MEMORY, f"The device has too little free memory to load {entry.name}."
+            ) from error
+        log.exception("Loading %s failed", entry.id)
+        raise Refusal(
+            Why.UNAVAILABLE,
+            f"The weights of {entry.name} could not be loaded: they are damaged or of another "
+            f"version. {weights.remedy(entry)}",
+        ) from error
+    unfit = {"missing": report["missing_keys"]}
+    if exact:
+        unfit["unexpected"] = report["unexpected_keys"]
+    if any(unfit.values()):
+        log.error("Tensors of %s: %s", entry.id, unfit)
+        listed = "; ".join(f"{what}: {_first(keys)}" for what, keys in unfit.items() if keys)
+        raise Refusal(
+            Why.UNAVAILABLE,
+            f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
+        )
+    return model, processor
+
+
+def _keep_to_thread_limit() -> None:
+    """oneDNN computes garbage in bfloat16 where OpenMP grants fewer threads than torch asks for."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdecimal() and 0 < int(limit) < torch.get_num_threads():
+        torch.set_num_threads(int(limit))
+
+
+def _first(keys: Collection[str], count: int = 5) -> str:
+    listed = ", ".join(sorted(keys)[:count])
+    return listed if len(keys) <= count else f"{listed} and {len(keys) - count} more"
+
+
+def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
+    """How `from_pretrained` is told where to load: CPU, one GPU, or spread over several."""
+    gpus = settings.devices.get(entry.id)
+    count = torch.cuda.device_count()
+    if gpus is None:
+        return {"device_map": {"": 0}} if count else {}
+    if max(gpus) >= count:
+        raise Refusal(
+            Why.UNAVAILABLE,
+            f"CHATVLM_DEVICES places {entry.name} on GPU {max(gpus)}, but this machine has "
+            f"{count or 'none'}; GPUs count from 0.",
+        )
+    if len(gpus) == 1:
+        return {"device_map": {"": gpus[0]}}
+    free = {gpu: torch.cuda.mem_get_info(gpu)[0] for gpu in gpus}
+    return {"device_map": "auto", "max_memory": free}
+
+
+def _dtype(settings: Settings) -> torch.dtype:
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return torch.bfloat16 if devices.cpu_is_fast_in_bfloat16() else torch.float32

@@ -1,0 +1,170 @@
+"""Where weights come from: a folder of `CHATVLM_WEIGHTS`, or the hub's cache. Imports no torch."""
+
+import json
+import logging
+import math
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import is_offline_mode, snapshot_download, try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from common import devices
+from common.catalog import Entry
+from common.messages import Refusal, Why
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
+_INDEX = "model.safetensors.index.json"
+_LOG_EVERY = 10.0
+"""Seconds."""
+_NEEDED = (
+    ("config.json",),
+    ("tokenizer.json", "vocab.json"),
+    ("preprocessor_config.json", "processor_config.json"),
+    ("model.safetensors", _INDEX),
+)
+"""Of each, one of the files has to be there."""
+
+
+def availability(entry: Entry, settings: Settings) -> str | None:
+    """Why the weights cannot be loaded, in one sentence or two; None where nothing is known to.
+
+    Looks at this machine only: weights that the hub may be asked for count as available.
+    """
+    if find_spec("torch") is None:
+        return f"{entry.name} needs PyTorch, which this installation of the service leaves out."
+    folder = _folder(entry, settings)
+    if folder is not None and (defect := _defect(folder)):
+        return _broken(entry, defect) if _is_own(folder, settings) or is_offline_mode() else None
+    return _absent(entry) if folder is None and is_offline_mode() else None
+
+
+def memory_bytes(entry: Entry, settings: Settings) -> int:
+    """What loading takes. Of weights that are not here, or not whole, the catalog tells."""
+    on_cpu = devices.gpu_name() is None
+    wide = settings.dtype == "float32" or (
+        settings.dtype == "auto" and on_cpu and not devices.cpu_is_fast_in_bfloat16()
+    )
+    folder = _folder(entry, settings)
+    if folder is None or _defect(folder):
+        parameters = int(entry.weights_gib * 2**30 / 2)
+    else:
+        parameters = _parameters(folder, on_cpu)
+    return parameters * (4 if wide else 2)
+
+
+def fetch(entry: Entry, settings: Settings) -> Path:
+    """The folder of complete weights, downloaded where there are none. Blocks.
+
+    Raises `Refusal` (UNAVAILABLE) where they are broken, or neither here nor to be had.
+    """
+    folder = _folder(entry, settings)
+    if folder is not None:
+        defect = _defect(folder)
+        if defect is None:
+            return folder
+        if _is_own(folder, settings):
+            raise Refusal(Why.UNAVAILABLE, _broken(entry, defect))
+    log.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
+    try:
+        folder = Path(
+            snapshot_download(
+                _repository(entry), allow_patterns=_PATTERNS, tqdm_class=LoggedProgress
+            )
+        )
+    except Exception as error:  # the hub's errors, the network's, the disk's
+        log.warning("%s could not be downloaded: %r", entry.repository, error)
+        raise Refusal(Why.UNAVAILABLE, _absent(entry)) from error
+    if defect := _defect(folder):
+        raise Refusal(Why.UNAVAILABLE, _broken(entry, defect))
+    log.info("Downloaded %s", entry.repository)
+    return folder
+
+
+def remedy(entry: Entry) -> str:
+    return f"Put the files of {entry.repository} into CHATVLM_WEIGHTS/{entry.id}."
+
+
+class LoggedProgress(tqdm):
+    """The bytes of a download as lines of the log: a service has no terminal."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.pop("name", None)  # the hub's own class takes it
+        self._next_line = 0.0
+        super().__init__(*args, **kwargs)
+
+    def display(self, *_: object, **__: object) -> None:
+        if self.unit == "B" and self.n and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LOG_EVERY
+            log.info("Downloaded %.2f of %.2f GiB", self.n / 2**30, (self.total or 0) / 2**30)
+
+
+def _folder(entry: Entry, settings: Settings) -> Path | None:
+    if settings.weights is not None and (settings.weights / entry.id).is_dir():
+        return settings.weights / entry.id
+    config = try_to_load_from_cache(_repository(entry), "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _repository(entry: Entry) -> str:
+    assert entry.repository is not None, "a model without a repository has no weights to look for"
+    return entry.repository
+
+
+def _is_own(folder: Path, settings: Settings) -> bool:
+    """Not of the hub's cache, which the hub itself can repair."""
+    return folder.parent == settings.weights
+
+
+def _defect(folder: Path) -> str | None:
+    """What is wrong with a folder of weights, as far as names and headers tell."""
+    for names in _NEEDED:
+        if not any((folder / name).is_file() for name in names):
+            return f"{' or '.join(names)} is missing"
+    try:
+        json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+        shards = ["model.safetensors"]
+        if not (folder / shards[0]).is_file():
+            index = json.loads((folder / _INDEX).read_text("utf-8"))
+            shards = sorted(set(index["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return "its config or index is not the JSON it should be"
+    for shard in shards:
+        try:
+            with safe_open(folder / shard, framework="np"):
+                pass
+        except FileNotFoundError:
+            return f"{shard} is missing"
+        except (OSError, SafetensorError):
+            return f"{shard} is cut off or damaged"
+    return None
+
+
+def _parameters(folder: Path, on_cpu: bool) -> int:
+    """How many the model holds: on the CPU, where the output projection is packed, one that is the
+    embedding counts twice."""
+    counts = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                counts[name] = math.prod(tensors.get_slice(name).get_shape())
+    own = any(name.endswith("lm_head.weight") for name in counts)
+    embedding = sum(counts[name] for name in counts if name.endswith("embed_tokens.weight"))
+    return sum(counts.values()) + (embedding if on_cpu and not own else 0)
+
+
+def _broken(entry: Entry, defect: str) -> str:
+    return f"The weights of {entry.name} are incomplete: {defect}. {remedy(entry)}"
+
+
+def _absent(entry: Entry) -> str:
+    return (
+        f"The weights of {entry.name} are not here, and {entry.repository} cannot be reached. "
+        f"Let the hub be reached, or put its files into CHATVLM_WEIGHTS/{entry.id}."
+    )

@@ -1,0 +1,123 @@
+"""GOT-OCR 2.0 (Wei et al., 2024): reads a page, a region of it, or what a colour frames.
+
+It follows a few fixed prompts, which the library's processor writes; no question can be put.
+"""
+
+from collections.abc import Sequence
+
+import langcodes
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    GotOcr2ForConditionalGeneration,
+    GotOcr2Processor,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from common.catalog import Entry
+from common.messages import Answer, FinishReason, Options, Refusal, Request, Why
+from runners.checkpoints.loading import load_checkpoint
+from runners.vlm.interface import Encoded, TransformersVlm, digest
+from settings import Settings
+
+LANGUAGES = {"en", "zh"}
+LARGE = 4
+"""Times a tile's area, from which on a page is read in tiles: squeezed into one tile it would
+keep less than half of its resolution each way."""
+
+
+def load(entry: Entry, settings: Settings) -> "GotOcr":
+    """Blocks until the model is on its device. Raises `Refusal` where that fails."""
+    model, processor = load_checkpoint(
+        entry, settings, {"got_ocr2": (GotOcr2ForConditionalGeneration, GotOcr2Processor)}
+    )
+    return GotOcr(model, processor, settings.reuse_bytes)
+
+
+class GotOcr(TransformersVlm):
+    """An image is 256 visual tokens, or in tiles at most 13 x 256, whatever its size."""
+
+    def __init__(
+        self, model: PreTrainedModel, processor: GotOcr2Processor, reuse_bytes: int
+    ) -> None:
+        super().__init__(model, processor.tokenizer, reuse_bytes)
+        self._processor = processor
+        # A turn ends with it, but the generation config names the end of the text only.
+        end_of_turn = self.tokenizer.convert_tokens_to_ids(processor.message_end_token)
+        self.stop_tokens |= {end_of_turn}
+
+    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
+        (image,) = images
+        options = request.options if request.task == "ocr" else Options()
+        inputs = self._processor(
+            image,
+            box=_checked(options, image),
+            color=options.color,
+            format=options.formatted,
+            crop_to_patches=self._in_tiles(options, image),
+            return_tensors="pt",
+        )
+        tokens, pixels = inputs["input_ids"], inputs["pixel_values"].to(self.dtype)
+        visual = (tokens[0] == self._processor.image_token_id).nonzero()
+        return Encoded(
+            inputs={
+                "input_ids": tokens,
+                "position_ids": torch.arange(tokens.shape[1])[None],
+                "pixel_values": pixels,
+            },
+            image_key=digest(pixels),
+            prefix_length=int(visual[-1]) + 1,
+            visual_tokens=len(visual),
+            image_size=image.size,
+        )
+
+    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        # One tile at a time: each takes 4096 x 4096 attention scores per head.
+        tiles = [
+            self.model.get_image_features(pixel_values=tile, return_dict=True).pooler_output
+            for tile in inputs["pixel_values"].split(1)
+        ]
+        return BaseModelOutputWithPooling(pooler_output=torch.cat(tiles))
+
+    def answer(
+        self, request: Request, encoded: Encoded, text: str, finish_reason: FinishReason
+    ) -> Answer:
+        answer = super().answer(request, encoded, text, finish_reason)
+        return answer.model_copy(
+            update={
+                "prompt_used": False if request.task == "chat" else None,
+                "warning": _warning(request.language),
+            }
+        )
+
+    def _in_tiles(self, options: Options, image: Image.Image) -> bool:
+        """The model was taught to read in tiles whole pages only."""
+        if options.box or options.color:
+            return False
+        tile = self._processor.image_processor.size
+        return image.width * image.height > LARGE * tile["height"] * tile["width"]
+
+
+def _checked(options: Options, image: Image.Image) -> list[int] | None:
+    """The box, as a list of its own: the processor writes into it."""
+    if options.box is None:
+        return None
+    left, top, right, bottom = options.box
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+        raise Refusal(
+            Why.BAD_PARAMETER,
+            f"The box {left},{top},{right},{bottom} is empty or not inside the image, which has "
+            f"{image.width} x {image.height} pixels.",
+        )
+    return [left, top, right, bottom]
+
+
+def _warning(language: str | None) -> str | None:
+    if language is None or language in LANGUAGES:
+        return None
+    return (
+        "GOT-OCR 2.0 was taught English and Chinese: "
+        f"text in {langcodes.get(language).display_name()} may be misread."
+    )

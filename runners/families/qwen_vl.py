@@ -1,0 +1,47 @@
+"""Qwen2-VL and Qwen3-VL."""
+
+import langcodes
+import torch
+from torch import Tensor
+from transformers import (
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLProcessor,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+)
+
+from common.catalog import Entry
+from common.messages import Request
+from runners.checkpoints.loading import load_checkpoint
+from runners.vlm.interface import ChatVlm
+from settings import Settings
+
+READ = (
+    "Read all the text in this image. Keep its structure: lines, paragraphs, lists and tables. "
+    "Answer with the text alone, in its own language, without comments."
+)
+
+
+def load(entry: Entry, settings: Settings) -> "QwenVl":
+    """Blocks until the model is on its device. Raises `Refusal` where that fails."""
+    model, processor = load_checkpoint(
+        entry,
+        settings,
+        {
+            "qwen2_vl": (Qwen2VLForConditionalGeneration, Qwen2VLProcessor),
+            "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLProcessor),
+        },
+    )
+    return QwenVl(model, processor, settings.max_pixels_of(entry.id), settings.reuse_bytes)
+
+
+class QwenVl(ChatVlm):
+    def instruction(self, request: Request) -> str:
+        if request.language is None:
+            return READ
+        return f"{READ} The text is in {langcodes.get(request.language).display_name()}."
+
+    def positions(self, tokens: Tensor, grid: Tensor | None) -> Tensor:
+        """[3, 1, length]: in time, height and width, as M-RoPE counts them."""
+        image = (tokens == self.model.config.image_token_id).to(torch.int)
+        return self.model.model.get_rope_index(tokens, image, image_grid_thw=grid)[0]

@@ -1,0 +1,1 @@
+"""The embedded reader: Tesseract, what it reads, and how it answers."""

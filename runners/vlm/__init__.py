@@ -1,0 +1,1 @@
+"""A vision-language model that is served: engine, batcher, cache, sampling."""

@@ -1,0 +1,261 @@
+"""One model's life: loaded on first use, serving, unloaded.
+
+torch is imported when the model is loaded, not before.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from common import devices
+from common.catalog import Entry
+from common.deadline import within
+from common.messages import Answer, Failure, Refusal, Request, Status, Stream, Why
+from runners import malloc
+from runners.checkpoints import weights
+from settings import Settings
+
+if TYPE_CHECKING:
+    from runners.vlm.loaded_model import LoadedModel
+
+log = logging.getLogger(__name__)
+
+ENCODERS = 2
+"""Threads that decode and encode images beside the decode loop."""
+GIB = 2**30
+_REFUSED = 5.0
+"""Seconds that refused requests get to let go of the model."""
+_NEWEST = 0.2
+"""Weight of the newest request in the moving average."""
+
+
+class VlmEngine:
+    """Requests to one vision-language model; all calls come from one event loop."""
+
+    def __init__(self, entry: Entry, settings: Settings) -> None:
+        self._entry = entry
+        self._settings = settings
+        self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
+        self._places: tuple[str, ...] = ()
+        self._model: LoadedModel | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._unloading: asyncio.Task[None] | None = None
+        self._failure: Failure | None = None
+        """Why the last load failed."""
+        self._requests = 0
+        """Taken and not yet answered."""
+        self._serving = 0
+        """Those of them that have the model."""
+        self._unused = asyncio.Event()
+        """Nobody has the model."""
+        self._unused.set()
+        self._last_used = time.monotonic()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._seconds = 1.0
+        """Moving average of a request's time."""
+
+    async def answer(self, request: Request) -> Answer:
+        """Raises `Refusal`. Cancelling it frees the request's row at the next step."""
+        async with self._serve(request) as (model, deadline):
+            return await model.answer(request, deadline)
+
+    async def stream(self, request: Request) -> Stream:
+        """Pieces, whole characters only, the answer last. Raises `Refusal`.
+
+        Closing it frees the row at the next step.
+        """
+        async with (
+            self._serve(request) as (model, deadline),
+            aclosing(model.stream(request, deadline)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    async def load(self) -> None:
+        """Calls at once share one load, which goes on when its callers are cancelled.
+
+        Raises `Refusal` where the weights or the device are not there; the next call tries again.
+        """
+        await self._loaded()
+
+    async def unload(self) -> bool:
+        """Waits for the requests that have the model, at most `unload_timeout`; refuses the rest.
+
+        A request that arrives meanwhile waits, and loads the model again. False where nothing was
+        loaded.
+        """
+        if self._loading is not None:
+            with suppress(Exception):
+                await asyncio.shield(self._loading)
+        if self._unloading is None:
+            if self._model is None:
+                return False
+            self._unloading = asyncio.create_task(self._unload(self._model))
+        await asyncio.shield(self._unloading)
+        return True
+
+    async def status(self) -> Status:
+        model = self._model
+        if model is None:
+            if self._loading is not None:
+                return Status(state="loading", queued=self._requests, places=self._places)
+            return await asyncio.to_thread(self._unloaded_status)
+        return Status(
+            state="loaded",
+            device=model.device,
+            dtype=model.dtype,
+            memory_bytes=model.memory_bytes,
+            rows=model.in_flight,
+            queued=max(self._requests - model.in_flight, 0),
+            idle_seconds=0 if self._serving else time.monotonic() - self._last_used,
+            places=self._places,
+        )
+
+    def _unloaded_status(self) -> Status:
+        needed = weights.memory_bytes(self._entry, self._settings)
+        places, memory = self._placement()
+        failure = self._failure
+        if obstacle := self._obstacle(needed, memory.total):
+            failure = Failure(why=Why.UNAVAILABLE, detail=obstacle)
+        # Only what failed for another reason than its weights may be helped by more room.
+        return Status(
+            state="unavailable" if failure and failure.why is Why.UNAVAILABLE else "unloaded",
+            reason=failure.detail if failure else None,
+            places=places,
+            needs_bytes=needed,
+            free_bytes=memory.free,
+        )
+
+    def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
+        return devices.placement(self._settings.devices.get(self._entry.id))
+
+    def _obstacle(self, needed: int, total: int) -> str | None:
+        """Why the model cannot be loaded, whoever makes room; None where nothing is known to."""
+        absent = weights.availability(self._entry, self._settings)
+        if absent is None and needed > total:
+            return (
+                f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
+                f"its device has {total / GIB:.1f} GiB."
+            )
+        return absent
+
+    async def close(self) -> None:
+        """Refuses what is left."""
+        self._stop_idle_timer()
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._model is not None:
+            await asyncio.to_thread(self._model.close)
+            self._model = None
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    @asynccontextmanager
+    async def _serve(self, request: Request) -> AsyncIterator[tuple["LoadedModel", float]]:
+        """The model and the request's deadline, by `time.monotonic`."""
+        waiting = self._requests - (self._model.in_flight if self._model else 0)
+        if waiting >= self._settings.queue_size:
+            raise Refusal(
+                Why.QUEUE_FULL,
+                f"{self._entry.name} has {waiting} requests waiting, its limit; try again later.",
+                retry_after=math.ceil(self._seconds),
+            )
+        started = time.monotonic()
+        deadline = started + request.time_limit
+        self._requests += 1
+        try:
+            async with within(deadline, f"{self._entry.name} was still loading; try again later."):
+                model = await self._loaded()
+            model.metrics.requests.set(self._requests)
+            self._stop_idle_timer()
+            self._serving += 1
+            self._unused.clear()
+            try:
+                yield model, deadline
+            finally:
+                self._serving -= 1
+                if not self._serving:
+                    self._rest()
+        finally:
+            self._requests -= 1
+            if self._model is not None:
+                self._model.metrics.requests.set(self._requests)
+            self._seconds += _NEWEST * (time.monotonic() - started - self._seconds)
+
+    async def _loaded(self) -> "LoadedModel":
+        while True:
+            if self._unloading is not None:
+                await asyncio.shield(self._unloading)
+            elif self._model is not None:
+                if self._model.is_alive:
+                    return self._model
+                self._unloading = asyncio.create_task(self._unload(self._model))
+            else:
+                if self._loading is None:
+                    self._loading = asyncio.create_task(self._load())
+                await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        try:
+            self._model = await asyncio.to_thread(self._load_model)
+        except Refusal as refusal:
+            self._failure = refusal.failure
+            raise
+        except Exception:
+            self._failure = Failure(
+                why=Why.FAULT, detail=f"{self._entry.name} could not be loaded; the log says why."
+            )
+            raise
+        else:
+            self._failure = None
+            self._rest()
+        finally:
+            self._loading = None
+
+    def _load_model(self) -> "LoadedModel":
+        self._places, there = self._placement()
+        needed = weights.memory_bytes(self._entry, self._settings)
+        if obstacle := self._obstacle(needed, there.total):
+            raise Refusal(Why.UNAVAILABLE, obstacle)  # before torch is imported for nothing
+        malloc.share_one_arena()
+        from runners.vlm.loaded_model import LoadedModel
+
+        return LoadedModel(self._entry, self._settings, self._encoders)
+
+    async def _unload(self, model: "LoadedModel") -> None:
+        self._stop_idle_timer()
+        try:
+            await self._wait_until_unused(self._settings.unload_timeout)
+            self._model = None
+            await asyncio.to_thread(model.close)
+            await self._wait_until_unused(_REFUSED)
+            await asyncio.to_thread(model.release)
+        finally:
+            self._unloading = None
+
+    async def _wait_until_unused(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._unused.wait()
+
+    def _rest(self) -> None:
+        self._last_used = time.monotonic()
+        self._unused.set()
+        if self._settings.keep_alive is not None:
+            self._idle_timer = asyncio.get_running_loop().call_later(
+                self._settings.keep_alive, self._unload_idle
+            )
+
+    def _unload_idle(self) -> None:
+        if self._model is not None and self._unloading is None:
+            log.info("Unloading %s: nobody has asked it for a while", self._entry.id)
+            self._unloading = asyncio.create_task(self._unload(self._model))
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None

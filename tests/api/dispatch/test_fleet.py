@@ -1,0 +1,183 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api.dispatch.fleet import Fleet
+from api.dispatch.runner_client import RESTART_SECONDS
+from common.catalog import CATALOG
+from common.messages import Failure, Piece, Status, Why
+from settings import Settings
+from tests.support.fake_runner import Beside, Dies, Fails, picture, until
+
+
+def files() -> dict[str, bytes]:
+    return {"file": picture()}
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
+async def test_a_runner_lost_at_work_is_unavailable_for_a_while(client, runners, asked):
+    runners["tesseract"].outcome = Dies()
+    response = await client.post("/chat", files=files(), params=asked)
+    assert (response.status_code, response.json()) == (
+        503,
+        {"detail": "The runner of model 'tesseract' was lost while it worked on this; try again."},
+    )
+    assert response.headers["retry-after"] == str(RESTART_SECONDS)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
+async def test_a_fault_of_a_runner_is_answered_with_a_plain_sentence(client, runners, asked):
+    runners["tesseract"].outcome = Fails()
+    response = await client.post("/chat", files=files(), params=asked)
+    assert (response.status_code, response.json()) == (
+        500,
+        {"detail": "Model 'tesseract' failed on this request; the log says why."},
+    )
+
+
+@pytest.mark.parametrize("why", Why)
+async def test_a_failure_of_a_runner_keeps_its_sentence(client, runners, why):
+    runners["tesseract"].outcome = Failure(why=why, detail="A sentence.")
+    response = await client.post("/ocr", files=files())
+    assert response.status_code >= 400
+    assert response.json() == {"detail": "A sentence."}
+
+
+async def test_a_runner_lost_in_the_middle_of_a_stream_ends_it_with_an_error(client, runners):
+    runners["tesseract"].stream = [Piece(text="A "), Dies()]
+    response = await client.post("/chat", files=files(), params={"stream": "true"})
+    assert response.text == (
+        'event: piece\ndata: {"text":"A "}\n\n'
+        "event: error\n"
+        'data: {"detail":"The runner of model \'tesseract\' was lost while it worked on this; '
+        'try again."}\n\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpu", "named", "default"),
+    [
+        (None, None, "tesseract"),
+        ("NVIDIA L4", None, "qwen3_vl_2b"),
+        (None, "got_ocr", "got_ocr"),
+        ("NVIDIA L4", "got_ocr", "got_ocr"),
+    ],
+)
+async def test_without_a_name_the_default_model_answers(serve, gpu, named, default):
+    response = await serve(gpu, default_model=named).post("/ocr", files=files())
+    assert response.json()["model"] == default
+
+
+@pytest.mark.parametrize(
+    ("served", "default"),
+    [(("dots_ocr", "tesseract"), "tesseract"), (("qwen_vl_7b", "dots_ocr"), "qwen_vl_7b")],
+)
+async def test_the_default_model_is_one_that_is_served(serve, runners, served, default):
+    for model in runners.keys() - set(served):
+        del runners[model]
+    response = await serve("NVIDIA L4").post("/ocr", files=files())
+    assert response.json()["model"] == default
+
+
+@pytest.mark.parametrize("model", CATALOG)
+async def test_a_model_asked_for_by_name_answers_itself(client, runners, model):
+    response = await client.post("/ocr", files=files(), params={"model": model})
+    assert response.json()["model"] == model
+    assert [other for other, runner in runners.items() if runner.requests] == [model]
+
+
+async def test_a_model_whose_runner_is_not_started_is_unavailable(serve, runners):
+    del runners["got_ocr"]
+    client = serve()
+    detail = "Model 'got_ocr' is not served here: CHATVLM_MODELS leaves it out."
+    response = await client.post("/ocr", files=files(), params={"model": "got_ocr"})
+    assert (response.status_code, response.json()) == (503, {"detail": detail})
+    assert int(response.headers["retry-after"]) > 0
+    models = (await client.get("/models")).json()["available"]
+    assert (models[0]["state"], models[0]["reason"]) == ("unavailable", detail)
+
+
+@pytest.mark.parametrize("route", ["/ocr", "/chat"])
+async def test_an_unloaded_model_is_loaded_for_its_first_request(client, runners, route):
+    runners["got_ocr"].standing = Status(state="unloaded")
+    response = await client.post(route, files=files(), params={"model": "got_ocr"})
+    assert response.status_code == 200
+    assert runners["got_ocr"].standing.state == "loaded"
+
+
+async def test_a_load_that_failed_keeps_no_request_from_another_try(client, runners):
+    runners["got_ocr"].standing = Status(state="unloaded", reason="Too little free memory.")
+    models = (await client.get("/models")).json()["available"]
+    assert (models[0]["state"], models[0]["reason"]) == ("unloaded", "Too little free memory.")
+    response = await client.post("/ocr", files=files(), params={"model": "got_ocr"})
+    assert response.status_code == 200
+    assert runners["got_ocr"].asked == ["load", "answer"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
+@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
+async def test_who_waits_in_vain_for_a_load_is_to_come_again(serve, runners, model, asked):
+    runners["got_ocr"].may_load.clear()
+    for runner in runners.values():
+        runner.standing = Status(state="unloaded")
+    client = serve(request_timeout=0.2)
+    load = asyncio.create_task(client.post("/models/got_ocr"))
+    await until(lambda: runners["got_ocr"].asked)
+    response = await client.post("/chat", files=files(), params={"model": model, **asked})
+    assert (response.status_code, response.json()) == (
+        503,
+        {
+            "detail": f"Model '{model}' cannot answer yet: model 'got_ocr' is still being loaded; "
+            "try again."
+        },
+    )
+    assert int(response.headers["retry-after"]) > 0
+    runners["got_ocr"].may_load.set()
+    assert (await load).status_code == 200
+
+
+async def test_a_runner_too_busy_to_say_how_it_stands_is_shown_as_it_was(client, runners):
+    await client.get("/models")
+    runners["got_ocr"].may_say.clear()
+    assert "got_ocr" in (await client.get("/health")).json()["loaded_models"]
+
+
+async def test_what_a_busy_runner_said_too_late_is_shown_to_the_next_who_asks(client, runners):
+    runner = runners["got_ocr"]
+    await client.get("/models")
+    runner.may_say.clear()
+    runner.standing = Status(state="loading")
+    assert (await client.get("/models")).json()["available"][0]["state"] == "loaded"
+    runner.may_say.set()
+    await asyncio.sleep(0.1)
+    runner.may_say.clear()
+    assert (await client.get("/models")).json()["available"][0]["state"] == "loading"
+
+
+class TestReady:
+    """Once all runners beside the gateway have started, and while any answers."""
+
+    @pytest.fixture
+    async def fleet(self, runners) -> AsyncIterator[Fleet]:
+        beside = {model: Beside(runners[model]) for model in ("got_ocr", "tesseract")}
+        fleet = Fleet(beside, Settings(), has_gpu=False)
+        fleet.open()
+        yield fleet
+        fleet.close()
+
+    async def test_not_before_the_last_has_started(self, fleet, runners):
+        runners["got_ocr"].may_say.clear()
+        await until(lambda: fleet.unreachable == ["got_ocr"])
+        assert not fleet.ready
+        runners["got_ocr"].may_say.set()
+        await until(lambda: fleet.ready)
+
+    async def test_one_that_is_lost_later_leaves_the_others(self, fleet, runners):
+        await until(lambda: fleet.ready)
+        await runners["got_ocr"].stop()
+        await until(lambda: fleet.unreachable == ["got_ocr"])
+        assert fleet.ready
+        await runners["tesseract"].stop()
+        await until(lambda: len(fleet.unreachable) == 2)
+        assert not fleet.ready

@@ -1,0 +1,229 @@
+"""Documents in the answers of /ocr, /batch/ocr and /chat; their pages are told apart by size."""
+
+import asyncio
+
+import pytest
+from PIL import Image
+
+from api.routes.ocr import PAGES_AT_ONCE
+from common.images import decode
+from common.messages import Answer, Failure, Usage, Why
+from tests.support.documents import locked, pdf, tiff
+from tests.support.fake_runner import Fails, picture
+
+GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
+
+
+def document(*widths: int) -> bytes:
+    """A TIFF of pages so wide and one pixel high."""
+    return tiff(*(Image.new("RGB", (width, 1)) for width in widths))
+
+
+class Queue:
+    """Stands before a fake runner: lets so many requests in at once, and refuses more."""
+
+    def __init__(self, runner, places: int) -> None:
+        self.runner = runner
+        self.answer, runner.answer = runner.answer, self.limited
+        self.places = places
+        self.now = self.refused = 0
+
+    async def limited(self, request):
+        if self.now == self.places:
+            self.refused += 1
+            return Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=0)
+        self.now += 1
+        try:
+            await asyncio.sleep(0.02)
+            return await self.answer(request)
+        finally:
+            self.now -= 1
+
+
+async def test_the_pages_of_a_document_are_joined_by_form_feeds_and_told_one_by_one(client):
+    response = await client.post("/ocr", files={"file": document(5, 6, 7)})
+    assert response.status_code == 200
+    answer = response.json()
+    assert list(answer) == [*GUIDE_FIELDS, "pages"]
+    assert (answer["text"], answer["image_size"]) == ("5x1\f6x1\f7x1", [5, 1])
+    assert [list(page) for page in answer["pages"]] == [
+        ["number", "text", "processing_time", "image_size", "status"]
+    ] * 3
+    for number, page in enumerate(answer["pages"], 1):
+        width = number + 4
+        assert page | {"processing_time": 0} == {
+            "number": number,
+            "text": f"{width}x1",
+            "processing_time": 0,
+            "image_size": [width, 1],
+            "status": "success",
+        }
+
+
+async def test_an_image_has_no_pages(client):
+    assert list((await client.post("/ocr", files={"file": picture()})).json()) == GUIDE_FIELDS
+
+
+async def test_a_document_of_one_page_has_one(client):
+    answer = (await client.post("/ocr", files={"file": pdf(())})).json()
+    assert (answer["text"], len(answer["pages"])) == ("1653x2339", 1)
+
+
+async def test_what_more_the_model_says_stands_with_its_page(client, runners):
+    usage = Usage(prompt_tokens=3, visual_tokens=2, completion_tokens=1)
+    runners["tesseract"].outcome = Answer(text="a", image_size=(9, 9), usage=usage, warning="Hm.")
+    answer = (await client.post("/ocr", files={"file": document(5, 6)})).json()
+    assert list(answer) == [*GUIDE_FIELDS, "pages"]
+    for page in answer["pages"]:
+        assert page["usage"] == usage.model_dump()
+        assert page["warning"] == "Hm."
+
+
+async def test_pages_are_chosen(client, runners):
+    answer = (
+        await client.post("/ocr", files={"file": document(5, 6, 7, 8)}, params={"pages": "4,1-2"})
+    ).json()
+    assert [page["number"] for page in answer["pages"]] == [1, 2, 4]
+    assert answer["text"] == "5x1\f6x1\f8x1"
+    assert len(runners["tesseract"].requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "sent", "detail"),
+    [
+        (document(5, 6), {"pages": "3"}, "There is no page 3: the document has 2 page(s)."),
+        (picture(), {"pages": "2"}, "There is no page 2: the document has 1 page(s)."),
+        (
+            document(5, 6, 7),
+            {},
+            "At most 2 page(s) a request are taken, and the document has 3: choose some with "
+            "'pages', as in pages=1-2.",
+        ),
+        (locked(), {}, "The PDF is protected by a password: remove it and send the file again."),
+        (pdf(), {}, "The PDF has no pages."),
+        (pdf(None, None), {}, "Page 1 of the PDF is broken: it cannot be drawn."),
+    ],
+)
+@pytest.mark.parametrize("route", ["/ocr", "/chat"])
+async def test_a_document_that_cannot_be_read_is_told_why(serve, route, data, sent, detail):
+    if route == "/chat" and "At most" in detail:
+        sent = {"pages": "1-3"}
+    response = await serve(max_pages=2).post(route, files={"file": data}, data=sent)
+    assert (response.status_code, response.json()) == (400, {"detail": detail})
+
+
+async def test_one_bad_page_fails_alone(client):
+    answer = (await client.post("/ocr", files={"file": pdf((), None, ())})).json()
+    assert answer["text"] == "1653x2339\f\f1653x2339"
+    assert answer["pages"][1] == {
+        "number": 2,
+        "error": "Page 2 of the PDF is broken: it cannot be drawn.",
+        "status": "error",
+    }
+    assert [page["status"] for page in answer["pages"]] == ["success", "error", "success"]
+
+
+async def test_the_size_is_that_of_the_first_page_that_was_read(client):
+    answer = (await client.post("/ocr", files={"file": pdf(None, ())})).json()
+    assert answer["image_size"] == [1653, 2339]
+
+
+async def test_so_many_pages_of_a_request_are_read_side_by_side(client, runners):
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
+    pages = document(*range(1, 3 * PAGES_AT_ONCE))
+    files = [("files", pages), ("files", pages)]
+    reading = asyncio.create_task(client.post("/batch/ocr", files=files))
+    await runner.has_got(PAGES_AT_ONCE)
+    await asyncio.sleep(0.1)
+    assert len(runner.requests) == PAGES_AT_ONCE
+    runner.may_answer.set()
+    assert (await reading).json()["successful"] == 2
+
+
+async def test_a_page_that_finds_the_queue_full_waits_for_its_place(client, runners):
+    queue = Queue(runners["tesseract"], 2)
+    answer = (await client.post("/ocr", files={"file": document(*range(1, 7))})).json()
+    assert queue.refused
+    assert answer["text"] == "1x1\f2x1\f3x1\f4x1\f5x1\f6x1"
+
+
+async def test_a_document_that_finds_the_queue_full_is_refused(client, runners):
+    Queue(runners["tesseract"], 0)
+    response = await client.post("/ocr", files={"file": document(5, 6, 7)})
+    assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
+
+
+async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, runners):
+    late = Failure(why=Why.DEADLINE, detail="The time limit passed in the queue.")
+
+    async def answer(request):
+        if decode(request.images[0]).width == 7:
+            return late
+        return await original(request)
+
+    original, runners["tesseract"].answer = runners["tesseract"].answer, answer
+    read = (await serve().post("/ocr", files={"file": document(5, 6, 7)})).json()
+    assert [page["status"] for page in read["pages"]] == ["success", "success", "error"]
+    assert read["pages"][2]["error"] == late.detail
+
+
+async def test_a_document_whose_pages_all_come_too_late_is_a_timeout(client, runners):
+    runners["tesseract"].outcome = Failure(why=Why.DEADLINE, detail="Time is up.")
+    response = await client.post("/ocr", files={"file": document(5, 6)})
+    assert (response.status_code, response.json()) == (504, {"detail": "Time is up."})
+
+
+async def test_a_fault_at_one_page_is_a_fault(client, runners):
+    runners["tesseract"].outcome = Fails()
+    response = await client.post("/ocr", files={"file": document(5, 6)})
+    assert response.status_code == 500
+
+
+async def test_a_batch_takes_documents_and_images(client):
+    files = [("files", ("a.tif", document(5, 6))), ("files", ("b.png", picture())), ("files", b"?")]
+    batch = (await client.post("/batch/ocr", files=files, data={"pages": "1"})).json()
+    document_, image, bad = batch["results"]
+    assert (document_["text"], len(document_["pages"])) == ("5x1", 1)
+    assert (image["text"], "pages" in image) == ("4x3", False)
+    assert bad["status"] == "error"
+
+
+async def test_a_question_is_about_the_first_page_of_a_document(client):
+    answer = (await client.post("/chat", files={"file": document(5, 6)})).json()
+    assert answer["response"] == "5x1"
+    assert answer["warning"] == "Only page 1 of 2 was shown: choose with 'pages'."
+
+
+@pytest.mark.parametrize("model", ["qwen3_vl_2b", "tesseract"])
+async def test_or_about_several_where_the_model_takes_them(client, runners, model):
+    response = await client.post(
+        "/chat",
+        files={"file": document(5, 6, 7)},
+        data={"model": model, "pages": "2-3", "prompt": "Which?"},
+    )
+    assert response.json()["response"] == "6x1 7x1"
+    assert "warning" not in response.json()
+    [request] = runners[model].requests
+    assert request.prompt == "Which?"
+
+
+@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
+async def test_a_model_that_takes_one_image_is_not_sent_two(client, runners, model):
+    response = await client.post(
+        "/chat", files={"file": document(5, 6)}, data={"model": model, "pages": "1-2"}
+    )
+    assert (response.status_code, response.json()) == (
+        400,
+        {"detail": f"Model '{model}' takes at most 1 image(s) at once, not 2."},
+    )
+    assert not runners[model].requests
+
+
+async def test_a_client_that_goes_leaves_no_work_behind(client, runners):
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
+    task = asyncio.create_task(client.post("/ocr", files={"file": document(5, 6)}))
+    await runner.has_got(2)
+    task.cancel()
+    await asyncio.wait_for(runner.stopped.wait(), 10)

@@ -1,0 +1,75 @@
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+from tests.support.documents import pdf, tiff
+from tests.support.fake_runner import picture
+
+
+def opened(answer: dict) -> Image.Image:
+    kind, _, data = answer["image"].partition(",")
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+async def test_a_picture_is_one_page(client):
+    answer = (await client.post("/preview", files={"file": picture(400, 300)})).json()
+    assert (answer["page"], answer["pages"], answer["image_size"]) == (1, 1, [400, 300])
+    assert opened(answer).size == (400, 300)
+
+
+async def test_a_large_picture_is_shrunk_and_its_size_is_told(client):
+    answer = (await client.post("/preview", files={"file": picture(4000, 2000)})).json()
+    assert answer["image_size"] == [4000, 2000]
+    assert opened(answer).size == (1600, 800)
+
+
+async def test_a_picture_is_shown_upright(client):
+    turned = Image.new("RGB", (30, 20), "white")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    turned.save(file, "JPEG", exif=exif)
+    answer = (await client.post("/preview", files={"file": file.getvalue()})).json()
+    assert answer["image_size"] == [20, 30]
+
+
+async def test_a_page_of_a_document_is_shown(serve):
+    document = pdf(("One",), ("Two",), size=(144, 72))
+    client = serve(pdf_dpi=72)
+    sent = {"files": {"file": document}, "data": {"page": "2"}}
+    answer = (await client.post("/preview", **sent)).json()
+    assert (answer["page"], answer["pages"], answer["image_size"]) == (2, 2, [144, 72])
+
+
+async def test_each_page_of_a_tiff_is_its_own(client):
+    document = tiff(Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue"))
+    for page, (red, blue) in {"1": (255, 0), "2": (0, 255)}.items():
+        sent = {"files": {"file": document}, "data": {"page": page}}
+        pixel = opened((await client.post("/preview", **sent)).json()).getpixel((4, 4))
+        assert abs(pixel[0] - red) < 8
+        assert abs(pixel[2] - blue) < 8
+
+
+@pytest.mark.parametrize(
+    ("file", "page", "says"),
+    [
+        (picture(), "2", "There is no page 2: the document has 1 page(s)."),
+        (pdf(("One",)), "2", "There is no page 2: the document has 1 page(s)."),
+        (picture(), "0", "Parameter 'page'"),
+        (picture()[:50], "1", "The image is broken or truncated"),
+        (pdf(None, ("Two",)), "1", "Page 1 of the PDF is broken"),
+        (b"no picture", "1", "The file is no image"),
+    ],
+)
+async def test_what_cannot_be_shown_is_told_why(file, page, says, client):
+    response = await client.post("/preview", files={"file": file}, data={"page": page})
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith(says)
+
+
+async def test_too_many_pixels_are_refused_before_they_are_decoded(serve):
+    response = await serve(max_image_pixels=100).post("/preview", files={"file": picture(11, 10)})
+    assert response.status_code == 413

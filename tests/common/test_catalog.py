@@ -1,0 +1,45 @@
+import importlib.util
+import inspect
+
+import pytest
+
+from common.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT
+from common.messages import Options
+from runners.service import Engine, engine_of
+
+ENTRIES = pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
+
+
+def test_the_defaults_are_in_the_catalog():
+    assert CATALOG[GUIDE_DEFAULT].repository
+    assert CATALOG[EMBEDDED].is_embedded
+
+
+def test_an_id_is_the_key_of_its_entry_and_can_name_a_service():
+    for key, entry in CATALOG.items():
+        assert entry.id == key
+        assert key.isidentifier()
+
+
+@ENTRIES
+def test_every_model_has_a_family_that_can_be_imported(entry):
+    assert entry.is_embedded or importlib.util.find_spec(f"runners.families.{entry.family}")
+
+
+@ENTRIES
+def test_the_options_of_an_entry_are_options_of_a_request(entry):
+    assert entry.options <= Options.model_fields.keys()
+
+
+@ENTRIES
+def test_only_the_embedded_reader_has_no_weights_to_download(entry):
+    assert (entry.weights_gib > 0) == (entry.repository is not None) == (not entry.is_embedded)
+
+
+@ENTRIES
+def test_an_engine_answers_every_call_of_a_runner(entry):
+    engine = engine_of(entry)
+    for name, call in inspect.getmembers(Engine, inspect.isfunction):
+        if not name.startswith("_"):
+            expected = list(inspect.signature(call).parameters)
+            assert list(inspect.signature(getattr(engine, name)).parameters) == expected

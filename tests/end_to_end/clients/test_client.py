@@ -1,0 +1,160 @@
+"""The client before a real server, and as it is where nothing else is installed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+import venv
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from chatvlm_client import AsyncChatVLMClient, Chat, ChatVLMClient, ChatVLMError, PageError, Piece
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.documents import pdf
+from tests.support.pages import ENGLISH, LONG_PAGE, encode, render
+from tests.support.server import RAMBLING, ROOT, SAYS, Server
+from tests.support.watching import busy, until
+
+PAGE = encode(render(ENGLISH))
+TEXT = "\n".join(ENGLISH)
+
+
+def needed(requirements: list[str]) -> set[str]:
+    """The distributions that these requirements bring here, each with its own."""
+    found: set[str] = set()
+    for requirement in map(Requirement, requirements):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found |= {
+            canonicalize_name(requirement.name),
+            *needed(distribution(requirement.name).requires or []),
+        }
+    return found
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the client, what it declares to need, and nothing else.
+
+    Its packages are those installed here, so that no network is needed.
+    """
+    folder = tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder, symlinks=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    project = tomllib.loads((ROOT / "client/pyproject.toml").read_text())["project"]
+    for name in needed(project["dependencies"]):
+        files = distribution(name).files or []
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            (packages / top).symlink_to(distribution(name).locate_file(top))
+    alone = ["--no-index", "--no-build-isolation", "--no-deps", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "install", *alone, "--target", packages, ROOT / "client"]
+    subprocess.run(pip, check=True, timeout=120)
+    return folder / "bin" / "python"
+
+
+def run(python: Path | str, *words: object, cwd: Path = ROOT, server: Server) -> str:
+    done = subprocess.run(
+        [python, "-m", "client", *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"CHATVLM_URL": f"http://127.0.0.1:{server.port}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def client(server: Server) -> ChatVLMClient:
+    return ChatVLMClient(f"http://127.0.0.1:{server.port}")
+
+
+def test_it_needs_neither_torch_nor_bentoml(
+    elsewhere: Path, reader: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "page.png").write_bytes(PAGE)
+    for name in ("torch", "bentoml"):
+        absent = subprocess.run([elsewhere, "-c", f"import {name}"], stderr=subprocess.DEVNULL)
+        assert absent.returncode == 1
+    assert run(elsewhere, "ocr", "page.png", cwd=tmp_path, server=reader) == f"{TEXT}\n"
+
+
+def test_the_root_of_the_project_needs_no_installing(reader: Server) -> None:
+    models = json.loads(run(sys.executable, "models", "--json", server=reader))
+    assert models["default"] == "tesseract"
+
+
+def test_a_document_is_read_and_its_broken_page_told(reader: Server) -> None:
+    answer = client(reader).read(pdf(ENGLISH, None))
+    assert answer.text == f"{TEXT}\f"
+    assert answer.pages is not None
+    assert isinstance(answer.pages[1], PageError)
+
+
+def test_a_batch_is_answered_in_order(reader: Server) -> None:
+    batch = client(reader).batch([PAGE, b"no image"], language="English")
+    assert [item.status for item in batch.results] == ["success", "error"]
+
+
+def test_what_is_refused_while_it_arrives_is_told_by_the_service(reader: Server) -> None:
+    with pytest.raises(ChatVLMError, match=r"^The (file|request) .* 10 MB\.$") as raised:
+        client(reader).ocr(bytes(30 * 2**20))
+    assert raised.value.status == 413
+
+
+def test_a_model_is_loaded_and_unloaded_once(reader: Server) -> None:
+    assert client(reader).load("tesseract").message == "Model tesseract loaded"
+    assert client(reader).unload("tesseract").message == "Model tesseract unloaded"
+    with pytest.raises(ChatVLMError, match=r"^Model 'tesseract' is not loaded\.$"):
+        client(reader).unload("tesseract")
+
+
+async def test_the_awaited_client_reads_asks_and_streams(reader: Server) -> None:
+    async with AsyncChatVLMClient(f"http://127.0.0.1:{reader.port}") as awaited:
+        assert (await awaited.health())["status"] == "healthy"
+        assert await awaited.ocr(PAGE) == TEXT
+        assert await awaited.chat(PAGE, "When is the next meeting?") == ENGLISH[4]
+        events = [event async for event in awaited.stream(PAGE, "Read the text")]
+        assert "".join(event.text for event in events if isinstance(event, Piece)) == TEXT
+
+
+def test_a_models_answer_streams_piece_by_piece(fleet: Server) -> None:
+    *pieces, answer = client(fleet).stream(PAGE, "What is it?", model="qwen3_vl_2b", temperature=0)
+    assert len(pieces) > 1
+    assert isinstance(answer, Chat)
+    assert answer.response == SAYS["qwen3_vl_2b"]
+
+
+def test_a_stream_that_is_let_go_frees_its_row(fleet: Server) -> None:
+    stream = client(fleet).stream(PAGE, "Go on", model=RAMBLING, temperature=0, max_tokens=4096)
+    assert isinstance(next(stream), Piece)
+    until(lambda: busy(fleet, RAMBLING) == 1)
+    stream.close()
+    until(lambda: busy(fleet, RAMBLING) == 0)
+
+
+def test_an_interrupted_run_keeps_what_is_done(reader: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PAGE)
+    (tmp_path / "b.png").write_bytes(LONG_PAGE)
+    texts = tmp_path / "texts"
+    with subprocess.Popen(
+        [sys.executable, "-m", "client", "ocr", tmp_path, "--out", texts],
+        cwd=ROOT,
+        env=os.environ | {"CHATVLM_URL": f"http://127.0.0.1:{reader.port}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        until(lambda: (texts / "a.png.txt").exists())
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert re.search(r"1 read, 1 left", said)
+    assert "Traceback" not in said
+    assert [path.name for path in texts.iterdir()] == ["a.png.txt"]
+    until(lambda: busy(reader, "tesseract") == 0)

@@ -1,0 +1,206 @@
+"""The official `openai` client before a real server."""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.support.documents import pdf
+from tests.support.pages import ENGLISH, encode, render
+from tests.support.server import RAMBLING, SAYS, Server
+from tests.support.watching import at_rest, busy, until
+
+MODEL = "qwen3_vl_2b"
+PAGE = encode(render(ENGLISH))
+BLANK = encode(render(()))
+
+
+def connected(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(
+        base_url=f"{server.client.base_url}/v1",
+        api_key="none is needed",
+        max_retries=0,
+        _strict_response_validation=True,
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def models(fleet: Server) -> Iterator[OpenAI]:
+    yield from connected(fleet)
+
+
+@pytest.fixture
+def read_only(reader: Server) -> Iterator[OpenAI]:
+    yield from connected(reader)
+
+
+def shown(data: bytes, kind: str = "image/png") -> Any:
+    url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def said(words: str) -> Any:
+    return {"type": "text", "text": words}
+
+
+def user(*parts: Any) -> Any:
+    return {"role": "user", "content": list(parts)}
+
+
+@pytest.mark.parametrize("model", ["qwen_vl_2b", MODEL, "got_ocr", "dots_ocr"])
+def test_each_model_answers_by_its_name(model: str, models: OpenAI) -> None:
+    asked = [user(shown(PAGE), said("Read."))]
+    completion = models.chat.completions.create(model=model, messages=asked)
+    [choice] = completion.choices
+    assert completion.model == model
+    assert choice.message.content == SAYS[model]
+    assert choice.finish_reason == "stop"
+    usage = completion.usage
+    assert usage is not None
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_a_conversation_with_several_images_is_gone_on_with(models: OpenAI) -> None:
+    turns: list[Any] = [
+        {"role": "system", "content": "Be brief."},
+        user(said("This"), shown(PAGE), said("or"), shown(BLANK), said("?")),
+    ]
+    answer = models.chat.completions.create(model=MODEL, messages=turns)
+    turns += [answer.choices[0].message, user(said("Sure?"))]
+    longer = models.chat.completions.create(model=MODEL, messages=turns)
+    assert longer.choices[0].message.content == SAYS[MODEL]
+    assert longer.usage is not None
+    assert answer.usage is not None
+    assert longer.usage.prompt_tokens > answer.usage.prompt_tokens
+    alone = models.chat.completions.create(model=MODEL, messages=[user(said("Hello"))])
+    assert alone.choices[0].message.content == SAYS[MODEL]
+
+
+def test_the_answer_is_cut_at_max_tokens_and_at_a_stop_text(models: OpenAI) -> None:
+    asked = [user(shown(PAGE))]
+    words = SAYS[MODEL].split()
+    whole = models.chat.completions.create(model=MODEL, messages=asked)
+    cut = models.chat.completions.create(model=MODEL, messages=asked, max_completion_tokens=2)
+    beginning = cut.choices[0].message.content
+    assert beginning
+    assert SAYS[MODEL].startswith(beginning)
+    assert cut.choices[0].finish_reason == "length"
+    assert cut.usage is not None
+    assert whole.usage is not None
+    assert cut.usage.completion_tokens == 2 < whole.usage.completion_tokens
+    stopped = models.chat.completions.create(model=MODEL, messages=asked, stop=[f" {words[3]}"])
+    assert stopped.choices[0].message.content == " ".join(words[:3])
+    assert stopped.choices[0].finish_reason == "stop"
+
+
+def test_equal_seeds_give_equal_texts(models: OpenAI) -> None:
+    def drawn(seed: int) -> str | None:
+        completion = models.chat.completions.create(
+            model=RAMBLING,
+            messages=[user(shown(PAGE), said("Go on."))],
+            max_tokens=20,
+            temperature=1.5,
+            top_p=0.9,
+            seed=seed,
+        )
+        return completion.choices[0].message.content
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_a_stream_is_the_answer_in_pieces(models: OpenAI) -> None:
+    asked = [user(shown(PAGE), said("Read."))]
+    whole = models.chat.completions.create(model=MODEL, messages=asked)
+    stream = models.chat.completions.create(
+        model=MODEL, messages=asked, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = stream
+    deltas = [chunk.choices[0].delta.content or "" for chunk in chunks]
+    assert "".join(deltas) == SAYS[MODEL]
+    assert len(deltas) > 3
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-2:] == [None, "stop"]
+    assert last.choices == []
+    assert last.usage == whole.usage
+
+
+def test_a_stream_that_is_closed_in_the_middle_frees_its_row(models: OpenAI, fleet: Server) -> None:
+    stream = models.chat.completions.create(
+        model=RAMBLING,
+        messages=[user(shown(PAGE))],
+        max_tokens=4096,
+        temperature=0,
+        stream=True,
+    )
+    next(stream)
+    until(lambda: busy(fleet, RAMBLING) == 1)
+    stream.close()
+    until(lambda: busy(fleet, RAMBLING) == 0)
+    until(lambda: at_rest(fleet.runners(RAMBLING)))
+
+
+def test_a_client_that_goes_away_frees_its_row(models: OpenAI, fleet: Server) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        models.chat.completions.create(
+            model=RAMBLING,
+            messages=[user(shown(PAGE))],
+            max_tokens=4096,
+            temperature=0,
+            timeout=1,
+        )
+    until(lambda: busy(fleet, RAMBLING) == 0)
+
+
+def test_what_is_not_served_is_refused_by_name(models: OpenAI) -> None:
+    asked = [user(said("Hello"))]
+    with pytest.raises(openai.BadRequestError) as refused:
+        models.chat.completions.create(model=MODEL, messages=asked, n=2)
+    assert (refused.value.param, refused.value.type) == ("n", "invalid_request_error")
+    assert "'n'" in refused.value.message
+    with pytest.raises(openai.BadRequestError) as refused:
+        models.chat.completions.create(model=MODEL, messages=asked, presence_penalty=1.0)
+    assert refused.value.param == "presence_penalty"
+    with pytest.raises(openai.NotFoundError) as unknown:
+        models.chat.completions.create(model="gpt-5", messages=asked)
+    assert unknown.value.code == "model_not_found"
+
+
+def test_the_models_are_listed(models: OpenAI, read_only: OpenAI) -> None:
+    assert {MODEL, "got_ocr", "tesseract"} <= {model.id for model in models.models.list()}
+    assert [model.id for model in read_only.models.list()] == ["tesseract"]
+
+
+def test_the_embedded_reader_answers_from_all_pages_of_a_document(read_only: OpenAI) -> None:
+    document = base64.b64encode(pdf(ENGLISH[:2], ENGLISH[2:4], ENGLISH[4:])).decode()
+    data = f"data:application/pdf;base64,{document}"
+    file: Any = {"type": "file", "file": {"filename": "minutes.pdf", "file_data": data}}
+
+    def answer(words: str) -> str | None:
+        completion = read_only.chat.completions.create(
+            model="tesseract", messages=[user(file, said(words))]
+        )
+        assert completion.usage is not None
+        assert completion.usage.completion_tokens > 0
+        return completion.choices[0].message.content
+
+    assert answer("When is the next meeting?") == ENGLISH[4]
+    assert answer("Read the text") == "\n\n".join(
+        "\n".join(lines) for lines in (ENGLISH[:2], ENGLISH[2:4], ENGLISH[4:])
+    )
+
+
+def test_the_embedded_reader_needs_an_image(read_only: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="send one with the question"):
+        read_only.chat.completions.create(model="tesseract", messages=[user(said("Hello"))])
+
+
+def test_the_embedded_reader_streams_its_lines(read_only: OpenAI) -> None:
+    stream = read_only.chat.completions.create(
+        model="tesseract", messages=[user(shown(PAGE), said("Read the text"))], stream=True
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert "".join(pieces) == "\n".join(ENGLISH)
+    assert len(pieces) > len(ENGLISH)

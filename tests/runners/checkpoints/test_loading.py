@@ -1,0 +1,162 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from common.catalog import CATALOG
+from common.messages import Refusal, Why
+from runners.checkpoints import loading
+from runners.families import qwen_vl
+from settings import Settings
+from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.vlm_helpers import ocr, page
+
+ENTRY = CATALOG["qwen_vl_2b"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return make_checkpoint(ENTRY.id, tmp_path / ENTRY.id)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(weights=tmp_path, dtype="float32")
+
+
+def refusal(settings):
+    with pytest.raises(Refusal) as refused:
+        qwen_vl.load(ENTRY, settings)
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert "/" not in refused.value.failure.detail.replace(ENTRY.repository, "").replace(
+        f"CHATVLM_WEIGHTS/{ENTRY.id}", ""
+    )
+    return refused.value.failure.detail
+
+
+def edit_config(checkpoint, **fields):
+    config = checkpoint / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+
+
+def test_a_loaded_model_is_ready_for_inference(checkpoint, settings):
+    vlm = qwen_vl.load(ENTRY, settings)
+    assert not vlm.model.training
+    assert not any(parameter.requires_grad for parameter in vlm.model.parameters())
+    assert (vlm.device, vlm.dtype) == (torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in CATALOG.values() if entry.repository])
+def test_every_vision_language_model_loads_a_checkpoint_of_its_kind(entry, tmp_path, settings):
+    make_checkpoint(entry.id, tmp_path / entry.id)
+    vlm = import_module(f"runners.families.{entry.family}").load(entry, settings)
+    logits = vlm.prefill(vlm.encode(ocr(), [page(100, 100)])).logits
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_setting_forces_the_dtype(checkpoint, settings, dtype):
+    vlm = qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": dtype}))
+    assert vlm.dtype is getattr(torch, dtype)
+
+
+@pytest.mark.parametrize(("is_fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast_at_it(
+    checkpoint, settings, monkeypatch, is_fast, dtype
+):
+    monkeypatch.setattr("common.devices.cpu_is_fast_in_bfloat16", lambda: is_fast)
+    assert qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": "auto"})).dtype is dtype
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "transformers.Qwen2VLForConditionalGeneration.from_pretrained",
+        "runners.checkpoints.loading.pack_linears",
+    ],
+)
+def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypatch, step):
+    def runs_out(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(step, runs_out)
+    with pytest.raises(Refusal, match="too little free memory to load Qwen2-VL 2B") as refused:
+        qwen_vl.load(ENTRY, settings)
+    assert refused.value.failure.why is Why.OUT_OF_MEMORY
+
+
+def test_weights_of_another_family_are_refused(tmp_path, settings):
+    make_checkpoint("got_ocr", tmp_path / ENTRY.id)
+    assert "another model ('got_ocr2')" in refusal(settings)
+
+
+def test_weights_that_lack_a_tensor_are_refused(checkpoint, settings):
+    tensors = load_file(checkpoint / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    del tensors[name]
+    save_file(tensors, checkpoint / "model.safetensors", {"format": "pt"})
+    assert "do not fit the model (missing: " in refusal(settings)
+
+
+def test_weights_of_another_shape_are_refused_and_the_reason_logged(checkpoint, settings, caplog):
+    tensors = load_file(checkpoint / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    tensors[name] = tensors[name][:8].contiguous()
+    save_file(tensors, checkpoint / "model.safetensors", {"format": "pt"})
+    with caplog.at_level(logging.ERROR, "runners.checkpoints.loading"):
+        assert "damaged or of another version" in refusal(settings)
+    assert caplog.records[0].exc_info
+
+
+def test_a_broken_tokenizer_is_refused(checkpoint, settings):
+    (checkpoint / "tokenizer.json").write_text("{}")
+    assert "damaged or of another version" in refusal(settings)
+
+
+def test_a_gpu_that_is_not_there_is_refused(checkpoint, settings):
+    detail = refusal(settings.model_copy(update={"devices": {ENTRY.id: (99,)}}))
+    assert "CHATVLM_DEVICES" in detail
+    assert "GPU 99" in detail
+
+
+def test_gpus_are_chosen_by_the_setting(settings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (1000 + gpu, 2000))
+
+    def placement(**devices):
+        return loading._placement(ENTRY, settings.model_copy(update={"devices": devices}))
+
+    assert placement() == {"device_map": {"": 0}}
+    assert placement(got_ocr=(1,)) == {"device_map": {"": 0}}
+    assert placement(qwen_vl_2b=(1,)) == {"device_map": {"": 1}}
+    assert placement(qwen_vl_2b=(0, 1)) == {
+        "device_map": "auto",
+        "max_memory": {0: 1000, 1: 1001},
+    }
+
+
+def test_no_more_threads_are_asked_for_than_openmp_grants(checkpoint):
+    script = (
+        "import torch\n"
+        "from common.catalog import CATALOG\n"
+        "from runners.families.qwen_vl import load\n"
+        "from settings import Settings\n"
+        "torch.set_num_threads(2)\n"
+        "load(CATALOG['qwen_vl_2b'], Settings())\n"
+        "print(torch.get_num_threads())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "CHATVLM_WEIGHTS": str(checkpoint.parent), "OMP_THREAD_LIMIT": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout == "1\n", ran.stderr

@@ -1,0 +1,313 @@
+import hashlib
+import json
+import logging
+import math
+import shutil
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
+from typing import ClassVar
+
+import huggingface_hub
+import pytest
+from safetensors.torch import load_file
+
+from common.catalog import CATALOG
+from common.messages import Refusal, Why
+from runners.checkpoints import weights
+from settings import Settings
+from tests.support.models.checkpoints import make_checkpoint
+
+ENTRY = CATALOG["qwen3_vl_2b"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint(ENTRY.id, tmp_path_factory.mktemp("made") / ENTRY.id)
+
+
+@pytest.fixture
+def own(checkpoint, tmp_path):
+    """A folder of weights that the test may break."""
+    return shutil.copytree(checkpoint, tmp_path / "weights" / ENTRY.id)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(weights=tmp_path / "weights")
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache of the hub, which cannot be reached."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def cached(checkpoint, hub_cache):
+    """The same files where the hub's client keeps what it downloaded."""
+    repository = hub_cache / f"models--{ENTRY.repository.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c0ffee")
+    return shutil.copytree(checkpoint, repository / "snapshots" / "c0ffee")
+
+
+def shard(folder):
+    """As larger models come: an index and several files."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shutil.copy(
+        folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors"
+    )
+    index = {
+        "weight_map": {
+            "a": "model-00001-of-00002.safetensors",
+            "b": "model-00002-of-00002.safetensors",
+        }
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def refusal(settings):
+    with pytest.raises(Refusal) as refused:
+        weights.fetch(ENTRY, settings)
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    return refused.value.failure.detail
+
+
+def test_a_folder_of_ones_own_comes_first(own, cached, settings):
+    assert weights.fetch(ENTRY, settings) == own
+    assert weights.availability(ENTRY, settings) is None
+
+
+def test_the_hub_s_cache_is_used_without_asking_the_hub(cached, settings):
+    assert weights.fetch(ENTRY, settings) == cached
+    assert weights.fetch(ENTRY, Settings(weights=None)) == cached
+    assert weights.availability(ENTRY, settings) is None
+
+
+def test_sharded_weights_are_complete(own, settings):
+    shard(own)
+    assert weights.fetch(ENTRY, settings) == own
+
+
+def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, tmp_path):
+    detail = refusal(settings)
+    assert ENTRY.repository in detail
+    assert "CHATVLM_WEIGHTS/qwen3_vl_2b" in detail
+    assert str(tmp_path) not in detail
+    assert weights.availability(ENTRY, settings) == detail
+
+
+def test_without_pytorch_no_weights_are_of_use(own, settings, monkeypatch):
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    assert weights.availability(ENTRY, settings) == (
+        "Qwen3-VL 2B needs PyTorch, which this installation of the service leaves out."
+    )
+
+
+def test_weights_that_the_hub_may_have_count_as_available(settings, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    assert weights.availability(ENTRY, settings) is None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+BROKEN = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
+    "no processor": (
+        lambda folder: (folder / "processor_config.json").unlink(),
+        "processor_config.json is missing",
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+    "cut weights": (lambda folder: cut(folder / "model.safetensors"), "is cut off or damaged"),
+    "empty weights": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        "is cut off or damaged",
+    ),
+    "missing shard": (
+        lambda folder: (shard(folder), (folder / "model-00002-of-00002.safetensors").unlink()),
+        "model-00002-of-00002.safetensors is missing",
+    ),
+    "cut shard": (
+        lambda folder: (shard(folder), cut(folder / "model-00002-of-00002.safetensors")),
+        "model-00002-of-00002.safetensors is cut off or damaged",
+    ),
+    "cut config": (lambda folder: cut(folder / "config.json"), "not the JSON"),
+    "config of another kind": (
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "not the JSON",
+    ),
+    "index of another kind": (
+        lambda folder: (
+            shard(folder),
+            (folder / "model.safetensors.index.json").write_text('{"weight_map": [1]}'),
+        ),
+        "not the JSON",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_folder_says_what_is_wrong_with_it(own, settings, broken):
+    damage, said = BROKEN[broken]
+    damage(own)
+    detail = refusal(settings)
+    assert said in detail
+    assert "CHATVLM_WEIGHTS/qwen3_vl_2b" in detail
+    assert weights.availability(ENTRY, settings) == detail
+
+
+def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cached, settings):
+    cut(cached / "model.safetensors")
+    assert weights.availability(ENTRY, settings) is not None
+    assert "cut off or damaged" in refusal(settings)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "is_fast", "dtype", "width"),
+    [
+        (None, True, "auto", 2),
+        (None, False, "auto", 4),
+        (None, False, "bfloat16", 2),
+        ("NVIDIA L4", False, "auto", 2),
+        ("NVIDIA L4", True, "float32", 4),
+    ],
+)
+def test_what_loading_takes_goes_by_the_dtype_that_is_computed_in(
+    own, settings, monkeypatch, gpu, is_fast, dtype, width
+):
+    monkeypatch.setattr("common.devices.gpu_name", lambda: gpu)
+    monkeypatch.setattr("common.devices.cpu_is_fast_in_bfloat16", lambda: is_fast)
+    settings = settings.model_copy(update={"dtype": dtype})
+    shapes = {name: tensor.shape for name, tensor in load_file(own / "model.safetensors").items()}
+    assert "lm_head.weight" not in shapes
+    count = sum(map(math.prod, shapes.values()))
+    if gpu is None:  # the packed output projection
+        count += math.prod(shapes["model.language_model.embed_tokens.weight"])
+    assert weights.memory_bytes(ENTRY, settings) == count * width
+    cut(own / "model.safetensors")
+    assert weights.memory_bytes(ENTRY, settings) == ENTRY.weights_gib * 2**30 * width / 2
+
+
+@pytest.mark.parametrize("entry", [entry for entry in CATALOG.values() if entry.repository])
+def test_what_loading_takes_is_what_a_loaded_model_holds(entry, tmp_path):
+    make_checkpoint(entry.id, tmp_path / entry.id)
+    settings = Settings(weights=tmp_path)
+    vlm = import_module(f"runners.families.{entry.family}").load(entry, settings)
+    # Beside its parameters it has a few buffers.
+    assert weights.memory_bytes(entry, settings) == pytest.approx(vlm.weights_bytes, rel=0.001)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download takes; `files` by name."""
+
+    files: ClassVar[dict[str, bytes]]
+    commit = "c0ffee" + 34 * "0"
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        if path.endswith("/revision/main"):
+            self.reply(json.dumps({"id": ENTRY.repository, "sha": self.commit}).encode())
+        elif "/tree/" in path:
+            listed = [
+                {"type": "file", "path": name, "size": len(data), "oid": name}
+                for name, data in self.files.items()
+            ]
+            self.reply(json.dumps(listed).encode())
+        else:
+            self.reply(self.files[path.rpartition("/")[2]])
+
+    do_HEAD = do_GET
+
+    def reply(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(checkpoint):
+    """The address of a hub that has the checkpoint, and a file that nobody needs."""
+    Hub.files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    Hub.files["pytorch_model.bin"] = b"the same weights once more"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def run(code, **environment):
+    """Run in a process of its own, whose log and output are returned."""
+    imports = (
+        "import logging, sys; logging.basicConfig(level='INFO')\n"
+        "from runners.checkpoints import weights; from common.catalog import CATALOG\n"
+        "from settings import Settings\n"
+        f"entry, settings = CATALOG['{ENTRY.id}'], Settings()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", imports + code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(weights.__file__).parents[2],
+        env=environment,
+    )
+
+
+def test_weights_are_downloaded_on_first_use(hub, tmp_path, checkpoint):
+    ran = run("print(weights.fetch(entry, settings))", HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
+    folder = Path(ran.stdout.strip())
+    assert folder.is_relative_to(tmp_path)
+    assert {file.name for file in folder.iterdir()} == {f.name for f in checkpoint.iterdir()}
+    assert "INFO:runners.checkpoints.weights:Downloading Qwen/Qwen3-VL-2B-Instruct" in ran.stderr
+    assert "INFO:runners.checkpoints.weights:Downloaded 0.00 of 0.00 GiB" in ran.stderr
+
+
+def test_a_half_finished_download_is_finished(hub, tmp_path):
+    fetch = "print(weights.fetch(entry, settings))"
+    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
+    folder = Path(run(fetch, **environment).stdout.strip())
+    (folder / "model.safetensors").unlink()
+    ran = run(f"print(weights.availability(entry, settings)); {fetch}", **environment)
+    assert ran.stdout.split() == ["None", str(folder)]
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_a_download_is_logged_as_it_goes(caplog, monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(weights.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "runners.checkpoints.weights"):
+        progress = weights.LoggedProgress(total=4 * 2**30, unit="B", unit_scale=True)
+        for _ in range(4):
+            progress.update(2**30)
+            progress.refresh()
+        progress.close()
+        files = weights.LoggedProgress(total=3, unit="it")
+        files.update(3)
+        files.close()
+    assert caplog.messages[0] == "Downloaded 1.00 of 4.00 GiB"
+    assert len(caplog.messages) < 4
+
+
+def test_looking_for_weights_imports_no_torch(own, settings):
+    run(
+        "assert weights.availability(entry, settings) is None\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)",
+        CHATVLM_WEIGHTS=str(settings.weights),
+    )

@@ -1,0 +1,253 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2VLImageProcessor
+
+from common.catalog import CATALOG
+from common.messages import Options, Refusal, Why
+from runners.families.dots_ocr import family
+from runners.metrics import Metrics
+from runners.vlm.batcher import Batcher, Row
+from runners.vlm.kv_cache import RowCache
+from settings import Settings
+from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.vlm_helpers import chat, greedy, ocr, page
+
+MAX_PIXELS = 100_000
+SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))
+PROMPTS = ("What is this?", "", "Прочти 漢字 🙂\n\nline  two ")
+NEW_TOKENS = 16
+LAYOUT = Options(mode="layout")
+
+
+def load(folder: Path, **settings):
+    settings = {"dtype": "float32", "max_pixels": MAX_PIXELS} | settings
+    return family.load(CATALOG["dots_ocr"], Settings(weights=folder.parent, **settings))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint("dots_ocr", tmp_path_factory.mktemp("weights") / "dots_ocr")
+
+
+@pytest.fixture
+def own_checkpoint(tmp_path):
+    """One that the test may change."""
+    return make_checkpoint("dots_ocr", tmp_path / "dots_ocr")
+
+
+@pytest.fixture(scope="module")
+def vlm(checkpoint):
+    return load(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint, vlm):
+    """The prompt written out by hand, and what the model's own `generate` makes of it."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    images = Qwen2VLImageProcessor(temporal_patch_size=1, min_pixels=3136, max_pixels=MAX_PIXELS)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+
+    def reference(image, prompt):
+        inputs = images(images=image, return_tensors="pt")
+        pads = "<|imgpad|>" * (len(inputs["pixel_values"]) // 4)
+        whole = f"<|user|><|img|>{pads}<|endofimg|>{prompt}<|endofuser|><|assistant|>"
+        inputs["input_ids"] = tokenizer(whole, return_tensors="pt")["input_ids"]
+        tokens = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+        return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
+
+    return reference
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, reference, size):
+    for prompt in PROMPTS:
+        inputs, tokens = reference(page(*size), prompt)
+        encoded = vlm.encode(chat(prompt), [page(*size)])
+        for name in ("input_ids", "pixel_values", "image_grid_thw"):
+            assert torch.equal(encoded.inputs[name], inputs[name])
+        assert encoded.visual_tokens == len(inputs["pixel_values"]) // 4
+        assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, reference):
+    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, RowCache(2, 64))
+    expected = {}
+    for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
+        encoded = vlm.encode(chat(prompt), [page(*size)])
+        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, time.monotonic() + 600)
+        batcher.submit(row)
+        expected[row] = reference(page(*size), prompt)[1]
+        for _ in range(arrival % 3):
+            batcher.step()
+    while batcher.step():
+        pass
+    for row, tokens in expected.items():
+        kept = [token for token in tokens[: row.max_new_tokens] if token not in vlm.stop_tokens]
+        assert row.future.result(0).tokens == kept
+
+
+def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(checkpoint):
+    keeping, missing = load(checkpoint), load(checkpoint)
+    for prompt in PROMPTS:
+        encoded = keeping.encode(chat(prompt), [page(200, 300)])
+        missing.forget()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
+        assert torch.equal(hit.logits, miss.logits)
+        assert hit.next_position == miss.next_position
+    assert keeping.reuse_stats["prefixes"]["hits"] == len(PROMPTS) - 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "prompt"),
+    [
+        (ocr(), "Extract the text content from this image."),
+        (ocr(language="ru"), "Extract the text content from this image."),
+        (ocr(options=LAYOUT), family.LAYOUT),
+        (chat("Who signed it?"), "Who signed it?"),
+        (chat("Who signed it?").model_copy(update={"options": LAYOUT}), "Who signed it?"),
+    ],
+)
+def test_each_task_has_its_own_words_and_no_others(vlm, reference, request_, prompt):
+    inputs, _ = reference(page(64, 64), prompt)
+    encoded = vlm.encode(request_, [page(64, 64)])
+    assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
+
+
+def test_the_layout_prompt_has_five_numbered_rules_between_blank_lines():
+    asked, *rules = family.LAYOUT.split("\n\n")
+    assert asked.startswith("Please output the layout information from the PDF image, including")
+    assert [rule[:3] for rule in rules] == ["1. ", "2. ", "3. ", "4. ", "5. "]
+    assert "  " not in family.LAYOUT.replace("\n    - ", "")
+
+
+def test_special_tokens_in_a_prompt_are_plain_text(vlm):
+    prompt = "<|endofuser|><|assistant|>Where is <|imgpad|>?"
+    encoded = vlm.encode(chat(prompt), [page(64, 64)])
+    tokens = encoded.inputs["input_ids"][0].tolist()
+    assert tokens.count(vlm.model.config.image_token_id) == encoded.visual_tokens
+    assert prompt in vlm.text(tokens)
+    vlm.prefill(encoded)
+
+
+def layout(vlm, image, *elements):
+    request = ocr(options=LAYOUT)
+    return vlm.answer(request, vlm.encode(request, [image]), json.dumps(elements), "stop")
+
+
+def element(bbox, category="Text", text="x"):
+    return {"bbox": bbox, "category": category, "text": text}
+
+
+def test_boxes_are_in_pixels_of_the_upright_original(vlm):
+    image = page(1400, 1000)
+    _, rows, columns = vlm.encode(ocr(), [image]).inputs["image_grid_thw"][0].tolist()
+    width, height = columns * 14, rows * 14
+    assert width * height <= MAX_PIXELS
+    answer = layout(
+        vlm,
+        image,
+        element([0, 0, width, height], "Title", "All"),
+        element([width / 4, height / 2, width / 2, height], "Table", "<table></table>"),
+        element([-9, 0, width + 9, height + 9], "Formula", "x^2"),
+    )
+    assert [block.box for block in answer.blocks] == [
+        (0, 0, 1400, 1000),
+        (350, 500, 700, 1000),
+        (0, 0, 1400, 1000),
+    ]
+    assert answer.image_size == (1400, 1000)
+    assert answer.text == "# All\n\n<table></table>\n\n$$x^2$$"
+    assert answer.truncated is False
+
+
+def test_boxes_of_a_tiny_image_do_not_reach_into_its_padding(vlm):
+    _, rows, columns = vlm.encode(ocr(), [page(20, 100)]).inputs["image_grid_thw"][0].tolist()
+    answer = layout(vlm, page(20, 100), element([0, 0, columns * 14 / 28 * 10, rows * 14]))
+    assert answer.blocks[0].box == (0, 0, 10, 100)
+    whole = layout(vlm, page(20, 100), element([0, 0, columns * 14, rows * 14]))
+    assert whole.blocks[0].box == (0, 0, 20, 100)
+
+
+def test_a_layout_that_broke_off_says_so(vlm):
+    request = ocr(options=LAYOUT)
+    cut = json.dumps([element([0, 0, 9, 9], text="whole"), element([0, 9, 9, 9])])[:-9]
+    answer = vlm.answer(request, vlm.encode(request, [page(64, 64)]), cut, "length")
+    assert (answer.text, answer.truncated, answer.finish_reason) == ("whole", True, "length")
+    assert len(answer.blocks) == 1
+
+
+@pytest.mark.parametrize("request_", [ocr(), chat("As JSON?")])
+def test_text_that_is_asked_for_as_text_stays_as_it_is(vlm, request_):
+    said = json.dumps([element([0, 0, 9, 9])])
+    answer = vlm.answer(request_, vlm.encode(request_, [page(64, 64)]), f" {said}\n", "stop")
+    assert answer.text == said
+    assert answer.blocks is None
+    assert answer.truncated is None
+
+
+def test_a_layout_goes_all_the_way_from_page_to_blocks(tmp_path):
+    said = json.dumps([element([0, 0, 28, 28], "Section-header", "Sums"), element([0, 28, 56, 56])])
+    vlm = load(make_checkpoint("dots_ocr", tmp_path / "dots_ocr", says=said), dtype="bfloat16")
+    assert vlm.dtype is torch.bfloat16
+    request = ocr(options=LAYOUT)
+    encoded = vlm.encode(request, [page(56, 56)])
+    tokens = greedy(vlm, encoded, NEW_TOKENS)
+    assert tokens[-1] in vlm.stop_tokens
+    answer = vlm.answer(request, encoded, vlm.text(tokens), "stop")
+    assert answer.text == "## Sums\n\nx"
+    assert [block.box for block in answer.blocks] == [(0, 0, 28, 28), (0, 28, 56, 56)]
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (1, 1), (10, 1990)])
+def test_thin_and_tiny_images_are_read(vlm, size):
+    encoded = vlm.encode(ocr(), [page(*size)])
+    assert encoded.image_size == size
+    vlm.prefill(encoded)
+
+
+def test_both_stop_tokens_of_the_checkpoint_stop(vlm):
+    names = vlm.tokenizer.convert_ids_to_tokens(sorted(vlm.stop_tokens))
+    assert sorted(names) == ["<|endofassistant|>", "<|endoftext|>"]
+
+
+def test_the_checkpoint_names_remote_code_which_is_not_run(checkpoint):
+    assert "auto_map" in json.loads((checkpoint / "config.json").read_text())
+    assert "raise" in (checkpoint / "modeling_dots_ocr.py").read_text()
+    load(checkpoint)
+
+
+def test_what_the_files_lack_is_filled_in(own_checkpoint, vlm):
+    (own_checkpoint / "chat_template.json").unlink()
+    (own_checkpoint / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "Qwen2VLImageProcessor"}'
+    )
+    complete = vlm.encode(chat("Who?"), [page(200, 300)]).inputs
+    for name, tensor in load(own_checkpoint).encode(chat("Who?"), [page(200, 300)]).inputs.items():
+        assert torch.equal(tensor, complete[name])
+
+
+def change_weights(checkpoint: Path, old: str, new: str) -> None:
+    """Renames a tensor in its shard and in the index."""
+    index_file = checkpoint / "model.safetensors.index.json"
+    index = json.loads(index_file.read_text())
+    shard = index["weight_map"].pop(old)
+    index["weight_map"][new] = shard
+    index_file.write_text(json.dumps(index))
+    tensors = load_file(checkpoint / shard)
+    tensors[new] = tensors.pop(old)
+    save_file(tensors, checkpoint / shard, metadata={"format": "pt"})
+
+
+def test_missing_and_unexpected_tensors_are_an_error_that_names_them(own_checkpoint):
+    old = "vision_tower.blocks.1.norm2.weight"
+    change_weights(own_checkpoint, old, "vision_tower.blocks.1.norm3.weight")
+    with pytest.raises(Refusal) as refused:
+        load(own_checkpoint)
+    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert old in refused.value.failure.detail
+    assert "vision_tower.blocks.1.norm3.weight" in refused.value.failure.detail

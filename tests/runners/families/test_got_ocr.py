@@ -1,0 +1,167 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from common.catalog import CATALOG
+from common.messages import Options, Refusal, Why
+from runners.families import got_ocr
+from settings import Settings
+from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.vlm_helpers import chat, greedy, greedy_together, ocr, page
+
+NEW_TOKENS = 10
+SMALL, LARGE = (200, 300), (600, 700)  # a tile of the tiny checkpoint has 256 x 256 pixels
+ASKED = {
+    "plain": ({}, {}),
+    "formatted": ({"formatted": True}, {"format": True}),
+    "colour": ({"color": "green"}, {"color": "green"}),
+    "box": ({"box": (20, 30, 150, 290)}, {"box": [20, 30, 150, 290]}),
+    "formatted box": (
+        {"formatted": True, "box": (0, 0, 200, 300)},
+        {"format": True, "box": [0, 0, 200, 300]},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint("got_ocr", tmp_path_factory.mktemp("weights") / "got_ocr")
+
+
+@pytest.fixture(scope="module")
+def load(checkpoint):
+    def load(**settings):
+        return got_ocr.load(
+            CATALOG["got_ocr"],
+            Settings(weights=checkpoint.parent, **({"dtype": "float32"} | settings)),
+        )
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def vlm(load):
+    return load()
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint):
+    """What the library itself makes of an image and the processor's options."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(checkpoint)
+
+    def reference(image, **options):
+        inputs = processor(image, return_tensors="pt", **options)
+        tokens = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+        return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
+
+    return reference
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
+    options, processor_options = ASKED[asked]
+    inputs, tokens = reference(page(*SMALL), **processor_options)
+    encoded = vlm.encode(ocr(options=Options(**options)), [page(*SMALL)])
+    for name in ("input_ids", "pixel_values"):
+        assert torch.equal(encoded.inputs[name], inputs[name])
+    assert encoded.visual_tokens == 256
+    assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+def test_a_large_page_is_read_in_tiles_as_the_library_does(vlm, reference):
+    inputs, tokens = reference(page(*LARGE), crop_to_patches=True)
+    encoded = vlm.encode(ocr(), [page(*LARGE)])
+    assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
+    assert torch.equal(encoded.inputs["pixel_values"], inputs["pixel_values"])
+    assert encoded.visual_tokens == 256 * len(inputs["pixel_values"]) > 256
+    assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+@pytest.mark.parametrize("options", [{"box": (0, 0, 600, 700)}, {"color": "red"}])
+def test_a_region_of_a_large_page_is_read_without_tiles(vlm, options):
+    assert vlm.encode(ocr(options=Options(**options)), [page(*LARGE)]).visual_tokens == 256
+
+
+def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
+    rows = [
+        vlm.encode(ocr(), [page(*SMALL)]),
+        vlm.encode(ocr(), [page(*LARGE)]),
+        vlm.encode(ocr(options=Options(formatted=True, color="blue")), [page(*SMALL, seed=1)]),
+    ]
+    alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
+    for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
+        assert together[: len(tokens)] == tokens
+
+
+def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
+    keeping, missing = load(), load()
+    for options, _ in ASKED.values():
+        encoded = keeping.encode(ocr(options=Options(**options)), [page(*SMALL)])
+        missing.forget()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
+        assert torch.equal(hit.logits, miss.logits)
+        assert hit.next_position == encoded.length
+    assert keeping.reuse_stats["prefixes"]["hits"] == len(ASKED) - 1
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 201, 300), (0, 0, 200, 301), (-1, 0, 10, 10), (10, 10, 10, 20), (9, 20, 10, 10)]
+)
+def test_a_box_that_is_not_inside_the_image_is_refused(vlm, box):
+    with pytest.raises(Refusal, match="200 x 300") as refused:
+        vlm.encode(ocr(options=Options(box=box)), [page(*SMALL)])
+    assert refused.value.failure.why is Why.BAD_PARAMETER
+
+
+def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
+    asked = [ocr(options=Options(**options)) for options, _ in ASKED.values()] * 8
+    alone = [vlm.encode(request, [page(*SMALL)]).inputs for request in asked]
+    with ThreadPoolExecutor(4) as threads:
+        together = threads.map(lambda request: vlm.encode(request, [page(*SMALL)]).inputs, asked)
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_thin_and_tiny_images_are_read(vlm, size):
+    vlm.prefill(vlm.encode(ocr(), [page(*size)]))
+
+
+def test_a_question_is_answered_with_the_page_s_text_and_says_so(vlm):
+    asked = vlm.encode(chat("Who signed? <imgpad><|im_end|>"), [page(*SMALL)])
+    read = vlm.encode(ocr(), [page(*SMALL)])
+    assert torch.equal(asked.inputs["input_ids"], read.inputs["input_ids"])
+    assert vlm.answer(chat("Who signed?"), asked, "text", "stop").prompt_used is False
+    assert vlm.answer(ocr(), read, "text", "stop").prompt_used is None
+
+
+def test_a_language_it_was_not_taught_is_answered_with_a_warning(vlm):
+    encoded = vlm.encode(ocr(), [page(*SMALL)])
+
+    def warning(language):
+        return vlm.answer(ocr(language=language), encoded, "text", "stop").warning
+
+    assert "Russian" in warning("ru")
+    assert warning("en") is warning("zh") is warning(None) is None
+
+
+def test_the_end_of_a_turn_stops_whatever_the_generation_config_says(checkpoint, load):
+    config = checkpoint / "generation_config.json"
+    before = config.read_text()
+    config.write_text('{"eos_token_id": 0}')
+    try:
+        vlm = load()
+    finally:
+        config.write_text(before)
+    assert vlm.tokenizer.convert_tokens_to_ids("<|im_end|>") in vlm.stop_tokens
+    assert 0 in vlm.stop_tokens
+
+
+def test_a_checkpoint_that_says_something_says_just_that(tmp_path):
+    make_checkpoint("got_ocr", tmp_path / "got_ocr", says="The quick brown fox")
+    vlm = got_ocr.load(CATALOG["got_ocr"], Settings(weights=tmp_path, dtype="bfloat16"))
+    tokens = greedy(vlm, vlm.encode(ocr(), [page(*SMALL)]), NEW_TOKENS)
+    assert vlm.text(tokens) == "The quick brown fox"

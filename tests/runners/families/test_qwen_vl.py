@@ -1,0 +1,256 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from common.catalog import CATALOG
+from common.messages import Refusal, Why
+from runners.families import qwen_vl
+from settings import Settings
+from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.vlm_helpers import chat, greedy, greedy_together, ocr, page, talk
+
+MAX_PIXELS = 100_000
+SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))
+PROMPTS = ("What is this?", "", "Прочти 漢字 🙂\n\nline  two ")
+NEW_TOKENS = 10
+PICTURES = page(200, 300), page(400, 100, seed=1)
+CONVERSATIONS = {
+    "several images": [("user", *PICTURES, "What differs?")],
+    "words before and between": [("user", "\nThis:", PICTURES[0], " and\n", PICTURES[1], "")],
+    "an image in each of two turns": [
+        ("user", PICTURES[0], "What is this?"),
+        ("assistant", "A fox,\n"),
+        ("user", "And this?", PICTURES[1]),
+    ],
+    "a system's word and an old image": [
+        ("system", " Be brief. "),
+        ("user", PICTURES[1], "What is this?"),
+        ("assistant", "\n\nA dog."),
+        ("user", "Прочти 漢字 🙂"),
+    ],
+    "no image": [("user", "The quick "), ("assistant", "brown fox"), ("user", "jumps")],
+}
+
+
+@pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen3_vl_2b"])
+def checkpoint(request, tmp_path_factory):
+    return make_checkpoint(request.param, tmp_path_factory.mktemp("weights") / request.param)
+
+
+@pytest.fixture(scope="module")
+def load(checkpoint):
+    def load(**settings):
+        settings = {"dtype": "float32", "max_pixels": MAX_PIXELS} | settings
+        return qwen_vl.load(
+            CATALOG[checkpoint.name], Settings(weights=checkpoint.parent, **settings)
+        )
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def vlm(load):
+    return load()
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint):
+    """What the library itself makes of a conversation: its inputs and its tokens."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    size = {
+        "shortest_edge": processor.image_processor.size["shortest_edge"],
+        "longest_edge": MAX_PIXELS,
+    }
+
+    def part(part):
+        kind = "text" if isinstance(part, str) else "image"
+        return {"type": kind, kind: part}
+
+    def reference(*turns):
+        inputs = processor.apply_chat_template(
+            [[{"role": role, "content": [*map(part, parts)]} for role, *parts in turns]],
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"size": size},
+        )
+        tokens = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+        return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
+
+    return reference
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
+    for prompt in PROMPTS:
+        inputs, tokens = reference(("user", page(*size), prompt))
+        encoded = vlm.encode(chat(prompt), [page(*size)])
+        for name in ("input_ids", "pixel_values", "image_grid_thw"):
+            assert torch.equal(encoded.inputs[name], inputs[name])
+        assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+@pytest.mark.parametrize("turns", CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_a_conversation_is_that_of_the_library_and_gets_its_tokens(vlm, reference, turns):
+    inputs, tokens = reference(*turns)
+    encoded = vlm.encode(*talk(*turns))
+    for name in {"input_ids", "pixel_values", "image_grid_thw"} & set(inputs):
+        assert torch.equal(encoded.inputs[name], inputs[name])
+    for _ in range(2):  # missed, then reused
+        assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load):
+    keeping, missing = load(), load()
+    said = CONVERSATIONS["several images"]
+    for turns in (said, [*said, ("assistant", "Two."), ("user", "Sure?")]):
+        encoded = keeping.encode(*talk(*turns))
+        missing.forget()
+        assert torch.equal(keeping.prefill(encoded).logits, missing.prefill(encoded).logits)
+    assert keeping.reuse_stats["prefixes"]["hits"] == 1
+
+
+def test_the_same_images_in_another_order_or_after_other_words_are_not_taken_for_these(vlm):
+    first, second = PICTURES
+    asked = [
+        [("user", first, second, "Which?")],
+        [("user", second, first, "Which?")],
+        [("user", first, "or", second, "Which?")],
+        [("system", "Be brief."), ("user", first, second, "Which?")],
+    ]
+    logits = [vlm.prefill(vlm.encode(*talk(*turns))).logits for turns in asked]
+    assert not any(torch.equal(logits[0], others) for others in logits[1:])
+
+
+def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
+    rows = [vlm.encode(chat(prompt), [page(*size)]) for prompt in PROMPTS for size in SIZES[:2]]
+    alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
+    for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
+        assert together[: len(tokens)] == tokens
+
+
+def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(load):
+    keeping, missing = load(), load()
+    for prompt in PROMPTS:
+        encoded = keeping.encode(chat(prompt), [page(200, 300)])
+        missing.forget()
+        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
+        assert torch.equal(hit.logits, miss.logits)
+        assert hit.next_position == miss.next_position
+    assert keeping.reuse_stats["prefixes"]["hits"] == len(PROMPTS) - 1
+
+
+def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
+    forgetting = load(reuse_mib=0)
+    for turns in CONVERSATIONS.values():
+        encoded = forgetting.encode(*talk(*turns))
+        _, tokens = reference(*turns)
+        assert greedy(forgetting, encoded, NEW_TOKENS) == tokens
+    assert forgetting.reuse_stats["prefixes"]["bytes"] == 0
+
+
+def test_features_outlive_the_prefix_and_change_no_logit(load):
+    vlm = load()
+    encoded = vlm.encode(chat("What is this?"), [page(200, 300)])
+    before = vlm.prefill(encoded).logits
+    vlm._prefixes.clear()
+    assert torch.equal(vlm.prefill(encoded).logits, before)
+    assert vlm.reuse_stats["features"]["hits"] == 1
+
+
+def test_another_image_of_the_same_size_is_not_taken_for_the_first(vlm):
+    first = vlm.encode(chat("What is this?"), [page(200, 300)])
+    second = vlm.encode(chat("What is this?"), [page(200, 300, seed=1)])
+    assert first.image_key != second.image_key
+    assert not torch.equal(vlm.prefill(first).logits, vlm.prefill(second).logits)
+
+
+def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
+    longest = vlm.model.config.get_text_config().max_position_embeddings
+    request, _ = talk(("user", "fox " * longest))
+    with pytest.raises(Refusal, match=f"at most {longest} tokens") as refused:
+        vlm.encode(request, [])
+    assert refused.value.failure.why is Why.BAD_PARAMETER
+
+
+def test_close_forgets_the_images(vlm):
+    vlm.prefill(vlm.encode(chat(""), [page(64, 64)]))
+    vlm.forget()
+    assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0, 0]
+
+
+def test_a_prompt_that_names_the_image_token_is_answered(vlm):
+    vlm.prefill(vlm.encode(chat("Where is <|image_pad|>?"), [page(64, 64)]))
+
+
+def test_ocr_asks_for_the_text_and_names_the_language(vlm):
+    def asked(request):
+        return vlm.text(vlm.encode(request, [page(64, 64)]).inputs["input_ids"][0].tolist())
+
+    assert "Read all the text" in asked(ocr())
+    assert "Russian" not in asked(ocr())
+    assert "The text is in Russian." in asked(ocr(language="ru"))
+    assert "Russian" not in asked(ocr(language="de"))
+
+
+def test_no_image_has_more_pixels_than_the_limit_of_its_model(load, checkpoint):
+    vlm = load(max_pixels_by_model={checkpoint.name: 20_000})
+    encoded = vlm.encode(ocr(), [page(1400, 1000)])
+    patch = vlm._images.patch_size
+    assert int(encoded.inputs["image_grid_thw"].prod()) * patch**2 <= 20_000
+    assert encoded.image_size == (1400, 1000)
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (10, 1990)])
+def test_thin_and_tiny_images_are_read(vlm, size):
+    encoded = vlm.encode(ocr(), [page(*size)])
+    assert encoded.image_size == size
+    assert encoded.visual_tokens >= 1
+    vlm.prefill(encoded)
+
+
+def test_an_image_that_no_padding_helps_is_refused(vlm):
+    with pytest.raises(Refusal, match="too long and thin") as refused:
+        vlm.encode(ocr(), [page(1, 20_000)])
+    assert refused.value.failure.why is Why.BAD_IMAGE
+
+
+def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
+    asked = [(chat(prompt), size) for prompt in PROMPTS for size in SIZES] * 4
+    alone = [vlm.encode(request, [page(*size)]).inputs for request, size in asked]
+    with ThreadPoolExecutor(4) as threads:
+        together = threads.map(lambda one: vlm.encode(one[0], [page(*one[1])]).inputs, asked)
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_stop_tokens_come_from_the_checkpoint_and_its_tokenizer(vlm):
+    names = vlm.tokenizer.convert_ids_to_tokens(sorted(vlm.stop_tokens))
+    assert sorted(names) == ["<|endoftext|>", "<|im_end|>"]
+
+
+def test_text_leaves_special_tokens_out_and_shows_cut_characters(vlm):
+    tokens = vlm.tokenizer.encode("a , b 🙂")
+    assert vlm.text([*tokens, *vlm.stop_tokens]) == "a , b 🙂"
+    assert vlm.text(tokens[:-1]).endswith("�")
+    assert vlm.text([]) == ""
+
+
+def test_the_answer_is_the_stripped_text_and_the_image_size(vlm):
+    encoded = vlm.encode(ocr(), [page(64, 80)])
+    answer = vlm.answer(ocr(), encoded, " two\n lines \n", "stop")
+    assert answer.text == "two\n lines"
+    assert (answer.image_size, answer.finish_reason) == ((64, 80), "stop")
+
+
+def test_a_checkpoint_that_says_something_says_just_that(checkpoint, tmp_path):
+    make_checkpoint(checkpoint.name, tmp_path / checkpoint.name, says="The quick brown fox")
+    vlm = qwen_vl.load(CATALOG[checkpoint.name], Settings(weights=tmp_path, dtype="bfloat16"))
+    for size in SIZES[:2]:
+        tokens = greedy(vlm, vlm.encode(ocr(), [page(*size)]), NEW_TOKENS)
+        assert vlm.text(tokens) == "The quick brown fox"
+        assert tokens[-1] in vlm.stop_tokens

@@ -1,0 +1,332 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import TopPLogitsWarper
+
+from runners.vlm.sampling import (
+    GREEDY,
+    LONGEST_PERIOD,
+    Detokeniser,
+    Draws,
+    Repetition,
+    Sampling,
+    StopTexts,
+    keep_nucleus,
+    make_draws,
+    next_tokens,
+    whole,
+)
+
+CPU = torch.device("cpu")
+LAST = 1 - 2**-24
+"""The largest uniform number."""
+
+
+def drawn(logits: Tensor, *rows: Sampling, step: int = 0) -> Tensor:
+    return next_tokens(logits, make_draws([(sampling, step) for sampling in rows], CPU))
+
+
+def shares(logits: Tensor, sampling: Sampling, draws: int) -> Tensor:
+    """How often each token of logits [vocabulary] is drawn, as parts of 1."""
+    tokens = torch.cat(
+        [
+            next_tokens(
+                logits.expand(1000, -1),
+                make_draws([(sampling, step) for step in range(start, start + 1000)], CPU),
+            )
+            for start in range(0, draws, 1000)
+        ]
+    )
+    return tokens.bincount(minlength=len(logits)) / draws
+
+
+def at(logits: Tensor, uniform: float, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """Of each row the token that this uniform number draws."""
+    parameters = torch.tensor(
+        [(row, temperature, uniform, top_p) for row in range(len(logits))], dtype=torch.float64
+    ).T
+    return next_tokens(logits, Draws(parameters, len(logits) if top_p < 1 else 0))
+
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_greedy_row_takes_the_argmax_beside_any_neighbour(dtype):
+    logits = torch.randn(4, 50).to(dtype)
+    best = logits.argmax(-1)
+    assert torch.equal(drawn(logits, *[GREEDY] * 4), best)
+    mixed = drawn(logits, GREEDY, Sampling(2.0, 0), GREEDY, Sampling(2.0, 1, 0.9))
+    assert torch.equal(mixed[::2], best[::2])
+
+
+def test_rows_that_are_all_greedy_have_nothing_to_upload():
+    assert make_draws([(GREEDY, 0), (Sampling(9e-6, 1, 0.5), 0)], CPU) is None
+
+
+@pytest.mark.parametrize("temperature", [1e-60, 1e-40, 1e-38, 9e-6, 1e-5])
+def test_a_tiny_temperature_takes_the_argmax(temperature):
+    logits = 10 * torch.randn(8, 500, generator=torch.Generator().manual_seed(0))
+    rows = [Sampling(temperature, seed) for seed in range(8)]
+    assert torch.equal(drawn(logits, *rows), logits.argmax(-1))
+
+
+def test_a_seeded_row_draws_the_same_whoever_its_neighbours_are():
+    logits = torch.randn(4, 50)
+    for top_p in (1.0, 0.8):
+        rows = [Sampling(1.0, seed, top_p) for seed in range(20)]
+        alone = [drawn(logits[1:2], row).item() for row in rows]
+        others = Sampling(0.5, 99), Sampling(0.5, None, 0.5)
+        among = [drawn(logits, others[0], row, GREEDY, others[1])[1].item() for row in rows]
+        moved = [drawn(logits[[3, 0, 1]], others[1], GREEDY, row)[2].item() for row in rows]
+        assert alone == among == moved
+        assert len(set(alone)) > 1
+
+
+def test_a_row_draws_anew_at_every_step_and_the_same_when_a_step_is_repeated():
+    logits, row = torch.zeros(1, 1000), Sampling(1.0, 7)
+    tokens = [drawn(logits, row, step=step).item() for step in range(20)]
+    assert len(set(tokens)) > 15
+    assert tokens == [drawn(logits, row, step=step).item() for step in range(20)]
+
+
+def test_rows_without_a_seed_draw_each_for_itself():
+    tokens = drawn(torch.zeros(50, 1000), *[Sampling(1.0)] * 50)
+    assert len(set(tokens.tolist())) > 30
+
+
+@pytest.mark.parametrize("seed", [0, -(2**63), 2**63 - 1])
+def test_the_numbers_of_a_seed_are_uniform(seed):
+    numbers = torch.tensor([Sampling(1.0, seed).uniform(step) for step in range(20_000)])
+    counts = torch.histc(numbers, bins=100, min=0, max=1)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    assert ((counts - 200) ** 2 / 200).sum() < 99 + 4 * (2 * 99) ** 0.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("temperature", [0.7, 1.5])
+def test_tokens_are_drawn_as_often_as_softmax_says(dtype, temperature):
+    logits = 2 * torch.randn(60, generator=torch.Generator().manual_seed(2)).to(dtype)
+    expected = 50_000 * (logits.double() / temperature).softmax(-1)
+    counts = 50_000 * shares(logits, Sampling(temperature, 3), 50_000)
+    often = expected > 5
+    square = ((counts - expected) ** 2 / expected)[often].sum()
+    freedom = int(often.sum()) - 1
+    assert square < freedom + 4 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("top_p", [0.0, 0.1, 0.5, 0.9, 0.999, 1.0])
+def test_a_token_is_drawn_from_the_nucleus_that_the_library_keeps(top_p):
+    logits = 3 * torch.randn(40, generator=torch.Generator().manual_seed(1))
+    kept = TopPLogitsWarper(top_p)(None, logits[None] / 1.5)[0].softmax(-1)
+    share = shares(logits, Sampling(1.5, 0, top_p), 5000)
+    assert not share[kept == 0].any()
+    assert torch.allclose(share, kept, atol=0.03)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    seed=st.integers(0, 2**32),
+    vocabulary=st.integers(1, 3000),
+    spread=st.sampled_from([0.0, 1e-6, 0.1, 1.0, 5.0, 30.0]),
+    dtype=st.sampled_from(DTYPES),
+    top_p=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3),
+)
+def test_the_nucleus_is_cut_exactly_where_a_sort_cuts_it(seed, vocabulary, spread, dtype, top_p):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (spread * torch.randn(len(top_p), vocabulary, generator=generator)).to(dtype).float()
+    likeliness = (logits - logits.amax(-1, keepdim=True)).exp()
+    weights = (likeliness * 2**40).long()
+    expected = torch.zeros_like(weights)
+    for row, share in enumerate(top_p):
+        wanted = max(1, math.ceil(int(weights[row].sum()) * share))
+        for token in likeliness[row].sort(descending=True, stable=True).indices.tolist():
+            expected[row, token] = weights[row, token]
+            wanted -= int(weights[row, token])
+            if wanted <= 0:
+                break
+    keep_nucleus(weights, likeliness, torch.tensor(top_p, dtype=torch.float64))
+    assert torch.equal(weights, expected)
+
+
+def test_of_equally_likely_tokens_the_first_make_up_the_nucleus():
+    share = shares(torch.zeros(10), Sampling(1.0, 0, 0.25), 1000)
+    assert share[:3].min() > 0.2
+    assert not share[3:].any()
+
+
+@pytest.mark.parametrize("top_p", [0.0, 0.5, 1 - 2**-53, 1.0])
+@pytest.mark.parametrize("uniform", [0.0, 0.5, LAST])
+def test_a_token_of_no_probability_is_never_drawn(uniform, top_p):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 151_936, generator=generator)
+    logits[torch.rand(logits.shape, generator=generator) < 0.7] = -torch.inf
+    logits[:, [0, -1]] = -torch.inf
+    tokens = at(logits, uniform, top_p=top_p)
+    assert logits.gather(1, tokens[:, None]).isfinite().all()
+
+
+def test_the_ends_of_the_uniform_numbers_draw_the_first_and_the_last_token():
+    logits = torch.tensor([[-torch.inf, 0.0, 5.0, 0.0, -200.0, -torch.inf]])
+    assert (at(logits, 0.0).item(), at(logits, LAST).item()) == (1, 3)
+    flat = torch.zeros(1, 151_936)
+    assert (at(flat, 0.0).item(), at(flat, LAST).item()) == (0, 151_935)
+
+
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
+@pytest.mark.parametrize("broken", [torch.nan, -torch.nan, torch.inf, -torch.inf])
+def test_logits_that_are_no_numbers_still_draw_a_token_of_the_vocabulary(broken, top_p):
+    logits = torch.full((1, 9), broken)
+    assert all(0 <= at(logits, uniform, top_p=top_p).item() < 9 for uniform in (0.0, 0.5, LAST))
+    logits = torch.zeros(1, 9)
+    logits[0, 4] = torch.inf
+    assert at(logits, 0.5, top_p=top_p).item() == 4
+
+
+def test_the_device_is_not_awaited():
+    nowhere = torch.device("meta")  # has no values: to read one is an error
+    draws = make_draws([(GREEDY, 0), (Sampling(0.7), 0), (Sampling(0.7, 1, 0.9), 0)], nowhere)
+    assert next_tokens(torch.empty(3, 50, device=nowhere), draws).shape == (3,)
+
+
+def test_a_nucleus_changes_nothing_for_the_neighbours():
+    logits = torch.randn(3, 50)
+    alone = drawn(logits[1:2], Sampling(1.0, 3))
+    greedy, one, nucleus = drawn(logits, GREEDY, Sampling(1.0, 3), Sampling(1.0, 0, 0.01))
+    assert (greedy, one, nucleus) == (logits[0].argmax(), alone[0], logits[2].argmax())
+
+
+def test_the_logits_are_left_as_they_were():
+    logits = torch.randn(2, 9)
+    before = logits.clone()
+    drawn(logits, Sampling(1.0, 0), Sampling(1.0, None, 0.5))
+    assert torch.equal(logits, before)
+
+
+def watch(tokens: list[int]) -> tuple[int, int | None]:
+    """How many tokens were taken, and how many of them a loop leaves."""
+    repetition = Repetition(len(tokens))
+    for taken, token in enumerate(tokens, start=1):
+        kept = repetition.add(token)
+        if kept is not None:
+            return taken, kept
+    return len(tokens), None
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 7, 40, 200, LONGEST_PERIOD])
+def test_a_loop_is_cut_to_one_period(period):
+    start, loop = list(range(1000, 1050)), list(range(period))
+    taken, kept = watch(start + loop * (2000 // period))
+    assert kept == len(start) + period
+    assert taken <= len(start) + max(512, 3 * period) + period
+
+
+def test_a_loop_that_repeats_a_token_within_itself_is_cut_to_its_own_period():
+    assert watch([5, 5, 6, 6, 5, 7] * 200)[1] == 6
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param([token for line in range(60) for token in (line, *[9] * 60)], id="leaders"),
+        pytest.param([1, 2] * 100, id="a row of a hundred empty cells"),
+        pytest.param(([1, 2] * 12 + [3]) * 20, id="twenty equal rows of a table"),
+        pytest.param(
+            [t for row in range(90) for t in (1, 2, 1, 2, 100 + row, 3)], id="numbered rows"
+        ),
+        pytest.param(list(range(200)) * 2, id="a paragraph twice"),
+    ],
+)
+def test_what_a_page_repeats_is_no_loop(page):
+    assert watch(page) == (len(page), None)
+
+
+def utf8(tokens: list[int]) -> str:
+    return bytes(tokens).decode(errors="replace")
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(max_size=40))
+def test_pieces_are_whole_characters_and_make_up_the_text(text):
+    text = whole(text)
+    detokeniser = Detokeniser(utf8)
+    pieces = [detokeniser.add(byte) for byte in text.encode()]
+    assert "".join(pieces) == text
+    assert all(len(piece) <= 1 for piece in pieces)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.binary(max_size=60))
+def test_pieces_make_up_the_text_of_any_bytes(data):
+    detokeniser = Detokeniser(utf8)
+    assert "".join(map(detokeniser.add, data)) == whole(utf8(list(data)))
+
+
+def test_a_character_that_the_end_cuts_is_left_out():
+    detokeniser = Detokeniser(utf8)
+    assert "".join(map(detokeniser.add, "Жук".encode()[:-1])) == "Жу"
+    assert whole(utf8(list("Жук".encode()[:-1]))) == "Жу"
+
+
+def test_only_the_unfinished_character_is_decoded_again():
+    lengths: list[int] = []
+
+    def text(tokens):
+        lengths.append(len(tokens))
+        return utf8(tokens)
+
+    detokeniser = Detokeniser(text)
+    for byte in ("Съешь ещё этих мягких французских булок 😀" * 20).encode():
+        detokeniser.add(byte)
+    assert max(lengths) == 4
+
+
+def stopped(pieces: list[str], stops: list[str]) -> str:
+    """What is shown of the pieces."""
+    stop = StopTexts(stops)
+    shown = ""
+    for piece in pieces:
+        shown += stop.add(piece)
+        if stop.met:
+            return shown
+    return shown + stop.rest()
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    st.lists(st.text("ab", max_size=4), max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+)
+def test_a_text_ends_before_the_first_stop_text_that_is_whole(pieces, stops):
+    whole_text = "".join(pieces)
+    ends = [whole_text.find(stop) for stop in stops if stop in whole_text]
+    shown = stopped(list(whole_text), stops)
+    if not ends:
+        assert shown == stopped(pieces, stops) == whole_text
+    else:
+        assert whole_text.startswith(shown)
+        assert any(whole_text[len(shown) :].startswith(stop) for stop in stops)
+        assert not any(stop in shown for stop in stops)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 99])
+def test_a_stop_text_is_found_however_the_text_is_cut(size):
+    text = "one two<stop>three"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert stopped(pieces, ["<stop>", "four"]) == "one two"
+
+
+def test_what_may_begin_a_stop_text_is_shown_once_it_does_not():
+    stop = StopTexts(["<stop>"])
+    assert [stop.add(piece) for piece in ("a<", "st", "<s", "tay")] == ["a", "", "<st", "<stay"]
+    assert (stop.rest(), stop.met) == ("", False)
+
+
+def test_without_stop_texts_nothing_is_held_back():
+    stop = StopTexts([])
+    assert (stop.add("any"), stop.rest(), stop.met) == ("any", "", False)

@@ -1,0 +1,187 @@
+"""A runner without a model, behind a real socket, and pictures to send it."""
+
+import asyncio
+import io
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import web
+from bentoml.exceptions import InternalServerError
+from PIL import Image
+
+from api.dispatch.runner_client import Lost, Runner
+from common.images import decode
+from common.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status
+
+GONE = "No runner of model 'got_ocr' answers at the moment; try again."
+"""Of the runner of GOT-OCR."""
+
+
+class Dies:
+    """Instead of an answer: the runner's connection breaks."""
+
+
+class Fails:
+    """Instead of an answer: an exception in the runner."""
+
+
+Outcome = Answer | Piece | Failure | Dies | Fails
+
+
+def picture(width: int = 4, height: int = 3, format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "white").save(file, format)
+    return file.getvalue()
+
+
+class FakeRunner:
+    """Speaks as a runner does. Its text is the image's size."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.url = ""
+        self.requests: list[Request] = []
+        self.waiting = asyncio.Event()
+        self.stopped = asyncio.Event()
+        """A request was cancelled while it was worked on."""
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.outcome: Outcome | None = None
+        """Instead of the answer."""
+        self.stream: list[Outcome] = []
+        """Instead of the answer alone; the last one waits for leave."""
+        self.standing = Status(state="loaded")
+        self.may_say = asyncio.Event()
+        """How it stands."""
+        self.may_say.set()
+        self.may_load = asyncio.Event()
+        self.may_load.set()
+        self.asked: list[str] = []
+        """The calls that came, but for `status`."""
+
+    @asynccontextmanager
+    async def serve(self, at: Path | tuple[str, int] | socket.socket) -> AsyncIterator[None]:
+        """at: the path of a socket, an address and a port (0: any), or what listens already."""
+        app = web.Application(client_max_size=2**30)
+        app.router.add_post("/{call}", self._called)
+        server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await server.setup()
+        site: web.BaseSite
+        if isinstance(at, Path):
+            self.url = f"file://{quote(str(at))}"
+            site = web.UnixSite(server, str(at))
+        elif isinstance(at, tuple):
+            site = web.TCPSite(server, *at)
+        else:
+            site = web.SockSite(server, at)
+        await site.start()
+        if isinstance(at, tuple):
+            self.url = "http://{}:{}".format(*server.addresses[0])
+        self.accept_no_more = site.stop
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        await self._server.cleanup()
+
+    async def has_got(self, count: int) -> None:
+        """Returns when so many requests have come."""
+        while len(self.requests) < count:
+            self.waiting.clear()
+            await asyncio.wait_for(self.waiting.wait(), 10)
+
+    async def _called(self, request: web.Request) -> web.StreamResponse:
+        call = request.match_info["call"]
+        response = web.StreamResponse(headers={"Server": f"BentoML Service/{self.model}"})
+        if call == "status":
+            await self.may_say.wait()
+            said: Any = self.standing.model_dump_json()
+        else:
+            self.asked.append(call)
+        if call == "load":
+            await self.may_load.wait()
+            self.standing = Status(state="loaded")
+            said = Reply(outcome=self.standing).model_dump_json()
+        elif call == "unload":
+            said = "true" if self.standing.state == "loaded" else "false"
+            self.standing = Status(state="unloaded")
+        elif call in ("answer", "stream"):
+            asked = Request.model_validate((await request.json())["request"])
+            self.requests.append(asked)
+            outcomes = self.stream if call == "stream" else []
+            return await self._answered(outcomes or [await self.answer(asked)], request, response)
+        await response.prepare(request)
+        await response.write(said.encode())
+        return response
+
+    async def _answered(
+        self, outcomes: list[Outcome], request: web.Request, response: web.StreamResponse
+    ) -> web.StreamResponse:
+        for outcome in outcomes:
+            if outcome is outcomes[-1]:
+                await self._wait()
+            if isinstance(outcome, Fails):
+                raise web.HTTPInternalServerError(text="Traceback: /home/x")
+            if isinstance(outcome, Dies):
+                assert request.transport is not None
+                request.transport.abort()
+                break
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(Reply(outcome=outcome).model_dump_json().encode() + b"\n")
+        return response
+
+    async def _wait(self) -> None:
+        self.waiting.set()
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.stopped.set()
+            raise
+
+    async def answer(self, request: Request) -> Outcome:
+        return self.outcome or self._read(request)
+
+    def _read(self, request: Request) -> Answer | Failure:
+        try:
+            sizes = [decode(image).size for image in request.images]
+        except Refusal as refusal:
+            return refusal.failure
+        text = " ".join(f"{width}x{height}" for width, height in sizes)
+        return Answer(text=text, image_size=sizes[0])
+
+
+class Beside:
+    """Stands where `bentoml.depends` puts a runner's client."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self.to_async = self
+        self.url = runner.url
+        self._runner = Runner(runner.model, runner.url)
+        self.error: Exception | None = None
+        """Instead of an answer."""
+
+    async def answer(self, request: Request) -> Reply:
+        if self.error:
+            raise self.error
+        try:
+            return Reply(outcome=await self._runner.answer(request))
+        except Lost:
+            raise aiohttp.ServerDisconnectedError from None
+        except Refusal as refusal:
+            if refusal.__cause__:
+                raise InternalServerError("/home/x") from None
+            return Reply(outcome=refusal.failure)
+
+
+async def until(met: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not met():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

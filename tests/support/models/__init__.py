@@ -1,0 +1,1 @@
+"""Tiny models and checkpoints, and rows for them."""

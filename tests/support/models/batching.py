@@ -1,0 +1,35 @@
+"""Rows and a batcher that is stepped by the test itself."""
+
+import time
+
+from common.messages import Refusal, Why
+from runners.metrics import Metrics
+from runners.vlm.batcher import Batcher, Row
+from runners.vlm.interface import Encoded
+from runners.vlm.kv_cache import RowCache
+from tests.support.models.text_vlm import TextVlm, prompt
+
+GIB = 2**30
+
+
+def make_batcher(vlm: TextVlm, kv_budget: int = GIB, **changes) -> Batcher:
+    arguments = {"step_target": 60.0, "cache": RowCache(2, 16), **changes}
+    return Batcher(vlm, Metrics("test"), lambda held: kv_budget, **arguments)
+
+
+def make_row(
+    text: bytes | Encoded = b"page", new: int = 20, seconds: float = 600, **changes
+) -> Row:
+    encoded = text if isinstance(text, Encoded) else prompt(text)
+    return Row(encoded, new, time.monotonic() + seconds, **changes)
+
+
+def run(batcher: Batcher) -> None:
+    while batcher.step():
+        pass
+
+
+def refusal(row: Row) -> Why:
+    error = row.future.exception(timeout=0)
+    assert isinstance(error, Refusal)
+    return error.failure.why

@@ -1,0 +1,58 @@
+"""A family for the engine's tests, whose model is the text-only one."""
+
+import threading
+import time
+import weakref
+
+import torch
+
+from common.catalog import Entry
+from settings import Settings
+from tests.support.models.text_vlm import TextVlm
+
+ENTRY = Entry("text", "Text", "20k", family="text_for_tests", repository="nobody/text")
+
+
+class Family:
+    """Stands for a family's module: counts its loads, and can fail or hold them, and more."""
+
+    def __init__(self) -> None:
+        self.models: list[weakref.ref[TextVlm]] = []
+        self.loads = 0
+        self.error: Exception | None = None
+        self.endless = False
+        self.slow = 0.0
+        """Seconds that every further prefill takes."""
+        self.may_load = threading.Event()
+        self.may_encode = threading.Event()
+        self.may_load.set()
+        self.may_encode.set()
+
+    def load(self, entry: Entry, settings: Settings) -> TextVlm:
+        self.loads += 1
+        self.may_load.wait(30)
+        if self.error is not None:
+            raise self.error
+        model = Text(self)
+        self.models.append(weakref.ref(model))
+        return model
+
+
+class Text(TextVlm):
+    def __init__(self, family: Family) -> None:
+        super().__init__()
+        self.family = family
+
+    def encode(self, request, images):
+        self.family.may_encode.wait(30)
+        return super().encode(request, images)
+
+    def prefill(self, encoded):
+        time.sleep(self.family.slow)
+        return super().prefill(encoded)
+
+    def decode(self, tokens, positions, mask, cache):
+        logits = super().decode(tokens, positions, mask, cache)
+        if self.family.endless:  # neither a stop token nor a loop
+            logits = torch.nn.functional.one_hot(positions**2 // 7 % 199, 256).float()
+        return logits

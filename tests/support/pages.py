@@ -1,0 +1,76 @@
+"""Pages that the tests render themselves, so that their truth is known to the letter."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")
+
+ENGLISH = (
+    "Minutes of the harbour board",
+    "The meeting was opened at nine o'clock by the chair.",
+    "Repairs to the northern pier will cost 14,250 pounds.",
+    "Two fishing boats were moved to the inner basin.",
+    "The next meeting is on 12 March 2024 at the town hall.",
+)
+RUSSIAN = (
+    "Протокол собрания жильцов",
+    "Собрание открыто в девять часов утра.",
+    "Ремонт крыши обойдётся в 48 300 рублей.",
+    "Решили посадить у подъезда три яблони и сирень.",
+    "Следующее собрание назначено на 12 марта 2024 года.",
+)
+
+
+def render(
+    lines: Sequence[str],
+    font_px: int = 24,
+    *,
+    font: str = "DejaVuSans",
+    rotation: float = 0.0,
+    noise: float = 0.0,
+    ink: str = "black",
+    paper: str = "white",
+    margin: int = 40,
+    seed: int = 0,
+) -> Image.Image:
+    """The lines under one another, an empty string being a gap, as an RGB image.
+
+    font: name of a DejaVu face that matplotlib ships, "DejaVuSerif-Bold" say. rotation: degrees
+    counter-clockwise, the page growing as needed. noise: standard deviation of the grey values
+    added to every pixel, 0 to 255.
+    """
+    face = ImageFont.truetype(_FONTS / f"{font}.ttf", font_px)
+    step = round(font_px * 1.5)
+    width = max([round(face.getlength(line)) for line in lines], default=0)
+    page = Image.new("RGB", (width + 2 * margin, step * len(lines) + 2 * margin), paper)
+    draw = ImageDraw.Draw(page)
+    for number, line in enumerate(lines):
+        draw.text((margin, margin + number * step), line, font=face, fill=ink)
+    if rotation:
+        page = page.rotate(rotation, Image.Resampling.BICUBIC, expand=True, fillcolor=paper)
+    if noise:
+        pixels = np.asarray(page, np.float32)
+        grain = np.random.default_rng(seed).normal(0, noise, pixels.shape[:2])
+        page = Image.fromarray(np.clip(pixels + grain[..., None], 0, 255).astype(np.uint8))
+    return page
+
+
+def encode(image: Image.Image, format: str = "PNG") -> bytes:
+    """The file's bytes; format is Pillow's name: JPEG, PNG, BMP, TIFF or WEBP."""
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return buffer.getvalue()
+
+
+def size_of(file: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(file)) as image:
+        return image.size
+
+
+LONG_PAGE = encode(render(ENGLISH * 40))
+"""Tens of seconds of reading."""
