@@ -11,34 +11,34 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common.messages import Failure, Refusal, Why
+from common.failures import ErrorCode, Failure, Refusal
 
 logger = logging.getLogger("chatvlm.api")
 
 STATUS = {
-    Why.BAD_IMAGE: 400,
-    Why.BAD_PARAMETER: 400,
-    Why.TOO_LARGE: 413,
-    Why.UNKNOWN_MODEL: 404,
-    Why.NOT_LOADED: 404,
-    Why.QUEUE_FULL: 503,
-    Why.UNAVAILABLE: 503,
-    Why.LOADING: 503,
-    Why.OUT_OF_MEMORY: 503,
-    Why.DEADLINE: 504,
-    Why.FAULT: 500,
+    ErrorCode.BAD_IMAGE: 400,
+    ErrorCode.BAD_PARAMETER: 400,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.UNKNOWN_MODEL: 404,
+    ErrorCode.NOT_LOADED: 404,
+    ErrorCode.QUEUE_FULL: 503,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.LOADING: 503,
+    ErrorCode.OUT_OF_MEMORY: 503,
+    ErrorCode.DEADLINE: 504,
+    ErrorCode.FAULT: 500,
 }
 DEFAULT_RETRY_AFTER = 300
 """Seconds; where somebody has to put something right first."""
 OPENAI = "/v1/"
-OUR_FAULT = Failure(why=Why.FAULT, detail="The service failed; its log says why.")
+OUR_FAULT = Failure(code=ErrorCode.FAULT, detail="The service failed; its log says why.")
 
 
 class BadParameter(Refusal):
     """Raised where the parameter can be named apart from the sentence."""
 
     def __init__(self, param: str | None, detail: str) -> None:
-        super().__init__(Why.BAD_PARAMETER, detail)
+        super().__init__(ErrorCode.BAD_PARAMETER, detail)
         self.param = param
 
 
@@ -51,11 +51,11 @@ def error_body(path: str, status: int, detail: str, **more: str | None) -> dict[
 
 
 def error_response(failure: Failure, path: str = "", param: str | None = None) -> JSONResponse:
-    status = STATUS[failure.why]
+    status = STATUS[failure.code]
     headers = {}
     if status == 503:
         headers["Retry-After"] = str(failure.retry_after or DEFAULT_RETRY_AFTER)
-    code = "model_not_found" if failure.why is Why.UNKNOWN_MODEL else None
+    code = "model_not_found" if failure.code is ErrorCode.UNKNOWN_MODEL else None
     body = error_body(path, status, failure.detail, param=param, code=code)
     return JSONResponse(body, status, headers)
 

@@ -1,7 +1,6 @@
 """What every route needs: the gateway behind it, and the request's limits on time and number."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
@@ -11,8 +10,9 @@ from fastapi import Depends
 from api.dispatch.fleet import Fleet
 from api.documents.pages import Documents
 from api.intake.fetching import Fetcher
+from common.deadline import Deadline
 from common.devices import gpu_name
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import Settings
 
 DEADLINE_GRACE = 1.0
@@ -32,24 +32,6 @@ class Gateway:
         self.in_flight = 0
 
 
-class Deadline:
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds. Raises `Refusal` (DEADLINE) where there are none."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise self.passed()
-        return left
-
-    def passed(self) -> Refusal:
-        return Refusal(
-            Why.DEADLINE, f"The request took longer than its limit of {self.seconds:g} seconds."
-        )
-
-
 def _current() -> Gateway:
     return bentoml.get_current_service().gateway
 
@@ -64,15 +46,18 @@ async def _admit(gateway: Current) -> AsyncIterator[Deadline]:
     """
     if gateway.in_flight >= gateway.settings.max_requests:
         raise Refusal(
-            Why.QUEUE_FULL, "The service is at its limit of requests; try again.", retry_after=1
+            ErrorCode.QUEUE_FULL,
+            "The service is at its limit of requests; try again.",
+            retry_after=1,
         )
     gateway.in_flight += 1
     deadline = Deadline(gateway.settings.request_timeout)
     try:
+        # Not `deadline.bound`, which may not surround a `yield`: here one task enters and leaves.
         async with asyncio.timeout(deadline.seconds + DEADLINE_GRACE):
             yield deadline
     except TimeoutError as error:
-        raise deadline.passed() from error
+        raise deadline.refusal() from error
     finally:
         gateway.in_flight -= 1
 

@@ -1,6 +1,7 @@
 """The service before a runner that answers at once, so that what is left is the gateway's cost."""
 
 from common.catalog import CATALOG, EMBEDDED, Entry
+from common.deadline import Deadline
 from common.messages import Answer, Request, Status, Stream
 from runners.service import make_runner
 from service import make_service
@@ -10,11 +11,11 @@ from settings import Settings, settings
 class InstantEngine:
     def __init__(self, entry: Entry, settings: Settings) -> None: ...
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
         return Answer(text="", image_size=(1, 1))
 
-    async def stream(self, request: Request) -> Stream:
-        yield await self.answer(request)
+    async def stream(self, request: Request, deadline: Deadline) -> Stream:
+        yield await self.answer(request, deadline)
 
     async def load(self) -> None: ...
 

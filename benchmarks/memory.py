@@ -16,12 +16,14 @@ import torch
 
 from benchmarks.random_qwen import MODEL, make_requests, make_weights
 from common.catalog import CATALOG
+from common.deadline import Deadline
 from common.messages import Request, question
 from runners.vlm.engine import VlmEngine
 from settings import MIB, Settings
 
 ROUNDS = 3
 QUESTIONS = 8
+TIME_LIMIT = 600
 
 
 async def main(weights: Path) -> None:
@@ -30,7 +32,6 @@ async def main(weights: Path) -> None:
         Request(
             task="chat",
             turns=question([asked.png], asked.prompt),
-            time_limit=600,
             max_tokens=asked.new_tokens,
         )
         for asked in make_requests(QUESTIONS, (16, 32), (300, 640))
@@ -39,7 +40,9 @@ async def main(weights: Path) -> None:
     for _ in range(ROUNDS):
         before = held_mib()
         await engine.load()
-        await asyncio.gather(*map(engine.answer, requests))
+        await asyncio.gather(
+            *(engine.answer(request, Deadline(TIME_LIMIT)) for request in requests)
+        )
         serving = held_mib()
         await engine.unload()
         after = held_mib()

@@ -1,5 +1,6 @@
 """Ways to run the same requests in this process: what batching in flight is measured beside."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from transformers import ProcessorMixin, Qwen3VLForConditionalGeneration
 from transformers.cache_utils import DynamicLayer
 
 from benchmarks.random_qwen import Asked
+from common.deadline import Deadline
 from common.messages import Request, question
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
@@ -153,8 +155,8 @@ def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:
-    request = Request(task="chat", turns=question([b""], asked.prompt), time_limit=0)
-    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, float("inf"))
+    request = Request(task="chat", turns=question([b""], asked.prompt))
+    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, Deadline(math.inf))
 
 
 class ConcatenatingCache(RowCache):

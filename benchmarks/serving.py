@@ -33,6 +33,7 @@ from transformers.utils.import_utils import is_openai_available
 from benchmarks.random_qwen import MODEL, Asked, arrivals_over, make_requests, make_weights
 from benchmarks.schemes import ROUNDS, Measured, Scheme, compare
 from common.catalog import CATALOG
+from common.deadline import Deadline
 from common.messages import Request, question
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -66,10 +67,8 @@ def in_process(weights: Path, dtype: str) -> Scheme:
 
     async def ask(asked: Asked) -> int:
         turns = question([asked.png], asked.prompt)
-        request = Request(
-            task="chat", turns=turns, time_limit=TIME_LIMIT, max_tokens=asked.new_tokens
-        )
-        answer = await engine.answer(request)
+        request = Request(task="chat", turns=turns, max_tokens=asked.new_tokens)
+        answer = await engine.answer(request, Deadline(TIME_LIMIT))
         assert answer.usage is not None
         return answer.usage.completion_tokens
 

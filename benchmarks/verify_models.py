@@ -22,7 +22,9 @@ import torch
 
 from benchmarks.samples import collapsed, hits, phrases, truths
 from common.catalog import CATALOG, Entry
-from common.messages import Answer, Refusal, Request, question
+from common.deadline import Deadline
+from common.failures import Refusal
+from common.messages import Answer, Request, question
 from runners.vlm.engine import VlmEngine
 from settings import MIB, Settings
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
@@ -45,7 +47,6 @@ class Page:
         return Request(
             task="ocr",
             turns=question([self.image]),
-            time_limit=TIME_LIMIT,
             language=self.language,
             max_tokens=max_tokens,
         )
@@ -95,7 +96,9 @@ async def verify(entry: Entry, pages: list[Page]) -> None:
         status = await engine.status()
         loading = time.perf_counter() - began
         print(f"{entry.name} on {status.device} in {status.dtype}, loaded in {loading:.1f} s\n")
-        await engine.answer(pages[0].request(max_tokens=1))  # the first run is slower
+        await engine.answer(
+            pages[0].request(max_tokens=1), Deadline(TIME_LIMIT)
+        )  # the first run is slower
         await one_by_one(engine, pages)
         await all_at_once(engine, pages)
         held = (await engine.status()).memory_bytes or 0
@@ -108,7 +111,10 @@ async def one_by_one(engine: VlmEngine, pages: list[Page]) -> None:
     print("| page | reading | tokens | first text, s | tokens/s after it |\n|---|---|---|---|---|")
     for page in pages:
         began = time.perf_counter()
-        parts = [(time.perf_counter(), part) async for part in engine.stream(page.request())]
+        parts = [
+            (time.perf_counter(), part)
+            async for part in engine.stream(page.request(), Deadline(TIME_LIMIT))
+        ]
         (first, _), (ended, answer) = parts[0], parts[-1]
         assert isinstance(answer, Answer), "a stream ends with its answer"
         tokens = tokens_of(answer)
@@ -119,7 +125,9 @@ async def one_by_one(engine: VlmEngine, pages: list[Page]) -> None:
 
 async def all_at_once(engine: VlmEngine, pages: list[Page]) -> None:
     began = time.perf_counter()
-    answers = await asyncio.gather(*(engine.answer(page.request()) for page in pages))
+    answers = await asyncio.gather(
+        *(engine.answer(page.request(), Deadline(TIME_LIMIT)) for page in pages)
+    )
     seconds = time.perf_counter() - began
     rate = sum(map(tokens_of, answers)) / seconds
     print(f"\nAll {len(pages)} at once: {rate:.1f} tokens/s, {len(pages) / seconds:.2f} pages/s")

@@ -5,7 +5,7 @@ from typing import cast
 
 from PIL import ExifTags, Image
 
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 
 # The bound on pixels is ours, and checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -34,7 +34,7 @@ def inspect(data: bytes, max_pixels: int) -> None:
     width, height = size(data)
     if width * height > max_pixels:
         raise Refusal(
-            Why.TOO_LARGE,
+            ErrorCode.TOO_LARGE,
             f"The image has {width} x {height} pixels; at most {max_pixels} are read.",
         )
 
@@ -58,7 +58,7 @@ def decode(data: bytes) -> Image.Image:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         raise Refusal(
-            Why.BAD_IMAGE, "The image is broken or truncated: it could not be decoded."
+            ErrorCode.BAD_IMAGE, "The image is broken or truncated: it could not be decoded."
         ) from error
 
 
@@ -70,12 +70,12 @@ def is_blank(image: Image.Image) -> bool:
 
 def _open(data: bytes) -> Image.Image:
     if not data:
-        raise Refusal(Why.BAD_IMAGE, "The file is empty.")
+        raise Refusal(ErrorCode.BAD_IMAGE, "The file is empty.")
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:
         raise Refusal(
-            Why.BAD_IMAGE,
+            ErrorCode.BAD_IMAGE,
             "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
         ) from error
 

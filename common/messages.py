@@ -5,10 +5,11 @@ An exception that crosses the wall is a fault of ours or a dead process.
 """
 
 from collections.abc import AsyncGenerator, Iterable
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from common.failures import Failure
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels of the upright image; x1 and y1 lie outside."""
@@ -55,8 +56,6 @@ class Request(Message):
     task: Literal["ocr", "chat"]
     """`ocr`: one image, no word."""
     turns: tuple[Turn, ...]
-    time_limit: float
-    """Seconds from the runner's receipt; then a row in flight ends with what it has."""
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
     temperature: float = 0.0
@@ -128,38 +127,6 @@ class Piece(Message):
 
 Stream = AsyncGenerator[Piece | Answer, None]
 """Pieces as they are made, the answer last."""
-
-
-class Why(StrEnum):
-    BAD_IMAGE = "bad_image"
-    BAD_PARAMETER = "bad_parameter"
-    TOO_LARGE = "too_large"
-    UNKNOWN_MODEL = "unknown_model"
-    NOT_LOADED = "not_loaded"
-    QUEUE_FULL = "queue_full"
-    UNAVAILABLE = "unavailable"
-    """The weights or the device are not there, or the runner is not."""
-    LOADING = "loading"
-    """The model is not loaded yet, or waits until another one is."""
-    OUT_OF_MEMORY = "out_of_memory"
-    DEADLINE = "deadline"
-    FAULT = "fault"
-
-
-class Failure(Message):
-    why: Why
-    detail: str
-    """One sentence for the person who reads it: no path, no library's message."""
-    retry_after: int | None = None
-    """Seconds after which another try makes sense."""
-
-
-class Refusal(Exception):
-    """Raised on either side of the wall where a request cannot be answered."""
-
-    def __init__(self, why: Why, detail: str, retry_after: int | None = None) -> None:
-        super().__init__(detail)
-        self.failure = Failure(why=why, detail=detail, retry_after=retry_after)
 
 
 class Status(Message):

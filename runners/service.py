@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import bentoml
 
 from common.catalog import Entry
+from common.deadline import Deadline
 from common.disconnect import CancelOnDisconnect
-from common.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status, Stream
+from common.failures import Failure, Refusal
+from common.messages import Answer, Piece, Reply, Request, Status, Stream
 from runners.reader.engine import ReaderEngine
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -34,10 +36,10 @@ class Engine(Protocol):
 
     def __init__(self, entry: Entry, settings: Settings) -> None: ...
 
-    async def answer(self, request: Request) -> Answer:
-        """Raises `Refusal`."""
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
+        """Raises `Refusal`. Past the deadline it answers with what it has, if anything."""
 
-    def stream(self, request: Request) -> Stream:
+    def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces as they are made, the answer last. Raises `Refusal`."""
 
     async def load(self) -> None:
@@ -81,17 +83,18 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
                 self.preloading = asyncio.create_task(_preload(self.engine))
 
         @bentoml.api
-        async def answer(self, request: Request) -> Reply:
+        async def answer(self, request: Request, time_limit: float) -> Reply:
+            """time_limit: seconds from now."""
             try:
-                return Reply(outcome=await self.engine.answer(request))
+                return Reply(outcome=await self.engine.answer(request, Deadline(time_limit)))
             except Refusal as refusal:
                 return Reply(outcome=refusal.failure)
 
         @bentoml.api
-        async def stream(self, request: Request) -> AsyncGenerator[str, None]:
+        async def stream(self, request: Request, time_limit: float) -> AsyncGenerator[str, None]:
             """One `Reply` a line of ASCII JSON; BentoML's client may cut or join what is sent."""
             try:
-                async with aclosing(self.engine.stream(request)) as pieces:
+                async with aclosing(self.engine.stream(request, Deadline(time_limit))) as pieces:
                     async for piece in pieces:
                         yield _line(piece)
             except Refusal as refusal:

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
 """The CPU's allocator, the driver, cuBLAS and cuDNN, none of which has a type for it."""
@@ -24,7 +24,7 @@ def is_broken_device(error: Exception) -> bool:
 
 def out_of_memory() -> Refusal:
     return Refusal(
-        Why.OUT_OF_MEMORY,
+        ErrorCode.OUT_OF_MEMORY,
         "The device ran out of memory: try again later, or send a smaller image.",
         retry_after=5,
     )

@@ -74,21 +74,13 @@ def of(top: str) -> list:
     ]
 
 
-def folders() -> Iterator[tuple[Path, list[Path]]]:
-    """Every folder that is under version control, with its source files."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[Path, list[Path]] = {}
-    for name in listed.stdout.splitlines():
-        path = Path(name)
-        if path.suffix in SOURCES and (ROOT / path).exists():
-            found.setdefault(path.parent, []).append(path)
-    yield from found.items()
+def folders() -> Iterator[tuple[str, list[str]]]:
+    """Every folder of the project, with its source files."""
+    for folder, within, files in os.walk(ROOT):
+        within[:] = [name for name in within if not name.startswith((".", "__"))]
+        sources = [name for name in files if Path(name).suffix in SOURCES]
+        if sources:
+            yield os.path.relpath(folder, ROOT), sources
 
 
 @pytest.mark.parametrize("path", [path for top in MAY_IMPORT for path in of(top)])
@@ -135,7 +127,7 @@ def test_no_test_file_imports_another(path):
     assert not {name for name in imports(path) if ".test_" in name}
 
 
-@pytest.mark.parametrize(("folder", "files"), [pytest.param(*f, id=str(f[0])) for f in folders()])
+@pytest.mark.parametrize(("folder", "files"), [pytest.param(*f, id=f[0]) for f in folders()])
 def test_a_folder_fits_in_the_head(folder, files):
     assert len(files) <= MOST_FILES
 

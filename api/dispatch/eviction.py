@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from weakref import WeakValueDictionary
 
 from api.dispatch.runner_client import Runner
 from common.catalog import CATALOG
-from common.messages import Refusal, Status, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import Status
 
 logger = logging.getLogger(__name__)
 GIB = 2**30
@@ -31,21 +32,20 @@ class Room:
         for load in self._loads.values():
             load.cancel()
 
-    async def load(self, runner: Runner, deadline: float | None = None) -> None:
+    async def load(self, runner: Runner, deadline: Deadline | None = None) -> None:
         """Unload what must go, then load the model of `runner`.
 
-        deadline: until when to wait, by `time.monotonic`; the load goes on.
+        deadline: until when to wait; the load goes on.
 
         Raises `Refusal`: LOADING where the deadline passed; UNAVAILABLE where none of those that
         must go is idle, or where all of them together would not free enough; and what loading
         raises.
         """
         load = self.begin(runner)
-        left = None if deadline is None else deadline - time.monotonic()
-        if not (await asyncio.wait({load}, timeout=left))[0]:
+        if not (await asyncio.wait({load}, timeout=None if deadline is None else deadline.left))[0]:
             first = next(one for one in self._loads if one.host == runner.host)
             raise Refusal(
-                Why.LOADING,
+                ErrorCode.LOADING,
                 f"Model '{runner.model}' cannot answer yet: model '{first.model}' is still being "
                 f"loaded; try again.",
                 RETRY_AFTER,
@@ -100,7 +100,7 @@ class Room:
             }
             if not held:
                 raise Refusal(
-                    Why.UNAVAILABLE,
+                    ErrorCode.UNAVAILABLE,
                     f"Model '{runner.model}' needs {mine.needs_bytes / GIB:.1f} GiB of memory; "
                     f"{mine.free_bytes / GIB:.1f} GiB are free.",
                 )
@@ -112,7 +112,7 @@ class Room:
         if not idle:
             busy = " and ".join(other.model for other in held)
             raise Refusal(
-                Why.UNAVAILABLE,
+                ErrorCode.UNAVAILABLE,
                 f"There is no room for model '{runner.model}' while {busy} are busy.",
                 RETRY_AFTER,
             )

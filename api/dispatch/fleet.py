@@ -1,7 +1,6 @@
 """The models as the gateway sees them: pick, ask, unload, how each stands."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -10,7 +9,9 @@ from api.dispatch.eviction import Room
 from api.dispatch.replicas import Replicas
 from api.dispatch.runner_client import LocalRunner, Runner
 from common.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
-from common.messages import Answer, Piece, Refusal, Request, Status, Stream, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, Piece, Request, Status, Stream
 from settings import Settings
 
 
@@ -54,34 +55,33 @@ class Fleet:
         for option in asked or {}:
             if option not in entry.options:
                 raise Refusal(
-                    Why.BAD_PARAMETER, f"Model '{entry.id}' does not take the parameter '{option}'."
+                    ErrorCode.BAD_PARAMETER,
+                    f"Model '{entry.id}' does not take the parameter '{option}'.",
                 )
         if entry.id not in self._replicas:
-            raise Refusal(Why.UNAVAILABLE, _not_served(entry.id))
+            raise Refusal(ErrorCode.UNAVAILABLE, _not_served(entry.id))
         return entry
 
-    async def ask(self, model: str, request: Request) -> Answer:
+    async def ask(self, model: str, request: Request, deadline: Deadline) -> Answer:
         """Raises `Refusal`. Cancelling it stops the work."""
-        deadline = time.monotonic() + request.time_limit
 
         async def answer(runner: Runner) -> Answer:
             with runner.busy():
                 await self._ensure_loaded(runner, deadline)
-                return await runner.answer(_by(deadline, request))
+                return await runner.answer(request, deadline)
 
         return await self._replicas[model].first(answer)
 
-    async def stream(self, model: str, request: Request) -> Stream:
+    async def stream(self, model: str, request: Request, deadline: Deadline) -> Stream:
         """Pieces, the answer last. Raises `Refusal`. Closing it stops the work.
 
         Once there is a piece, no other runner can go on where one is lost.
         """
-        deadline = time.monotonic() + request.time_limit
 
         async def stream(runner: Runner) -> Stream:
             with runner.busy():
                 await self._ensure_loaded(runner, deadline)
-                async with aclosing(runner.stream(_by(deadline, request))) as outcomes:
+                async with aclosing(runner.stream(request, deadline)) as outcomes:
                     async for outcome in outcomes:
                         yield outcome
 
@@ -103,7 +103,7 @@ class Fleet:
         """Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE where no runner answers."""
         replicas = self._replicas.get(_known(model).id)
         if replicas is None or not await replicas.unload():
-            raise Refusal(Why.NOT_LOADED, f"Model '{model}' is not loaded.")
+            raise Refusal(ErrorCode.NOT_LOADED, f"Model '{model}' is not loaded.")
 
     async def statuses(self) -> dict[str, Status]:
         """Of every catalog entry, in the catalog's order."""
@@ -128,7 +128,7 @@ class Fleet:
     def _runners(self) -> list[Runner]:
         return [runner for replicas in self._replicas.values() for runner in replicas.runners]
 
-    async def _ensure_loaded(self, runner: Runner, deadline: float) -> None:
+    async def _ensure_loaded(self, runner: Runner, deadline: Deadline) -> None:
         """A vision-language model is loaded by the gateway's leave, as others may have to go."""
         if CATALOG[runner.model].is_embedded:
             return
@@ -140,17 +140,9 @@ class Fleet:
 
 def _known(model: str) -> Entry:
     if model not in CATALOG:
-        raise Refusal(Why.UNKNOWN_MODEL, f"Failed to load model: Model '{model}' not found")
+        raise Refusal(ErrorCode.UNKNOWN_MODEL, f"Failed to load model: Model '{model}' not found")
     return CATALOG[model]
 
 
 def _not_served(model: str) -> str:
     return f"Model '{model}' is not served here: CHATVLM_MODELS leaves it out."
-
-
-def _by(deadline: float, request: Request) -> Request:
-    """The request with the time that is left of its limit. Raises `Refusal` where there is none."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise Refusal(Why.DEADLINE, "The request's time limit passed before a model could begin.")
-    return request.model_copy(update={"time_limit": left})

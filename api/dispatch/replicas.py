@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from api.dispatch.runner_client import LocalRunner, Lost, Runner
 from common.catalog import CATALOG
-from common.messages import Refusal, Status, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Status
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -17,7 +18,7 @@ T = TypeVar("T")
 LOOK_UP_SECONDS = 2.0
 MOST_LOSSES = 2
 """Runners that one request may be at work in when they are lost: it may be what kills them."""
-ELSEWHERE = {Why.QUEUE_FULL, Why.UNAVAILABLE}
+ELSEWHERE = {ErrorCode.QUEUE_FULL, ErrorCode.UNAVAILABLE}
 """Refusals that another replica need not share."""
 NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 STATES = ("loaded", "loading", "unloaded", "unavailable")
@@ -93,7 +94,7 @@ class Replicas:
             try:
                 return await attempt(runner)
             except Refusal as refusal:
-                if refusal.failure.why not in ELSEWHERE:
+                if refusal.code not in ELSEWHERE:
                     raise
                 refusals.append(refusal)
                 losses += isinstance(refusal, Lost) and refusal.at_work

@@ -15,7 +15,9 @@ from bentoml.exceptions import BentoMLException
 from opentelemetry import propagate
 from pydantic_core import to_json
 
-from common.messages import Answer, Failure, Refusal, Reply, Request, Status, Stream, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Failure, Refusal
+from common.messages import Answer, Reply, Request, Status, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Lost(Refusal):
 
     def __init__(self, model: str, at_work: bool = False) -> None:
         super().__init__(
-            Why.UNAVAILABLE,
+            ErrorCode.UNAVAILABLE,
             f"The runner of model '{model}' was lost while it worked on this; try again."
             if at_work
             else f"No runner of model '{model}' answers at the moment; try again.",
@@ -99,13 +101,13 @@ class Runner:
         finally:
             self.calls -= 1
 
-    async def answer(self, request: Request) -> Answer:
-        async with self._post("answer", request) as response:
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
+        async with self._post("answer", request, deadline) as response:
             return _outcome(Reply.model_validate_json(await response.read()))
 
-    async def stream(self, request: Request) -> Stream:
+    async def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces, the answer last."""
-        async with self._post("stream", request) as response:
+        async with self._post("stream", request, deadline) as response:
             async for line in response.content:
                 outcome = _outcome(Reply.model_validate_json(line))
                 yield outcome
@@ -192,7 +194,7 @@ class Runner:
 
     @asynccontextmanager
     async def _post(
-        self, method: str, request: Request | None = None
+        self, method: str, request: Request | None = None, deadline: Deadline | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One call of the runner, as long as its response is read. Raises `Refusal`."""
         headers = {"Content-Type": "application/json"}
@@ -208,7 +210,7 @@ class Runner:
                 ) as session,
                 session.post(
                     f"{self._base}/{method}",
-                    data=to_json({"request": request} if request else {}, bytes_mode="base64"),
+                    data=to_json(_asked(request, deadline), bytes_mode="base64"),
                     headers=headers,
                     raise_for_status=True,
                 ) as response,
@@ -225,7 +227,7 @@ class Runner:
             if at_work:
                 logger.error("Model %s failed on a request: %r", self.model, error)
             raise Refusal(
-                Why.FAULT, f"Model '{self.model}' failed on this request; the log says why."
+                ErrorCode.FAULT, f"Model '{self.model}' failed on this request; the log says why."
             ) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Lost(self.model) from error
@@ -238,7 +240,7 @@ class Runner:
         served = server.removeprefix(SERVED_BY)
         if served != server and served != self.model:
             raise Refusal(
-                Why.UNAVAILABLE,
+                ErrorCode.UNAVAILABLE,
                 f"'{served}' answers where CHATVLM_REMOTE has a runner of model '{self.model}'.",
             )
 
@@ -251,9 +253,10 @@ class LocalRunner(Runner):
         super().__init__(model, dependency.to_async.url)
         self._dependency = dependency
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
         with self._failures(at_work=True):
-            return _outcome(await self._dependency.to_async.answer(request=request))
+            asked = _asked(request, deadline)
+            return _outcome(await self._dependency.to_async.answer(**asked))
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -269,11 +272,19 @@ def _keep_alive(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _asked(request: Request | None, deadline: Deadline | None) -> dict[str, Any]:
+    """Arguments of a runner's call. Raises `Refusal` where no time is left for it."""
+    if request is None or deadline is None:
+        return {}
+    deadline.check("The request's time limit passed before a model could begin.")
+    return {"request": request, "time_limit": deadline.left}
+
+
 def _outcome(reply: Reply) -> Any:
     """Raises `Refusal` where it is a failure."""
     outcome = reply.outcome
     if isinstance(outcome, Failure):
-        raise Refusal(outcome.why, outcome.detail, outcome.retry_after)
+        raise Refusal.of(outcome)
     return outcome
 
 

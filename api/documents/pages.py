@@ -15,8 +15,8 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from common.failures import ErrorCode, Refusal
 from common.images import inspect, size
-from common.messages import Refusal, Why
 from settings import Settings
 
 Kind = Literal["PDF", "TIFF"]
@@ -88,14 +88,14 @@ def chosen(ranges: PageRanges | None, count: int, most: int) -> list[int]:
     last = max(last for _, last in ranges)
     if last > count:
         raise Refusal(
-            Why.BAD_PARAMETER, f"There is no page {last}: the document has {count} page(s)."
+            ErrorCode.BAD_PARAMETER, f"There is no page {last}: the document has {count} page(s)."
         )
     pages: set[int] = set()
     for first, last in ranges:
         pages.update(range(first, min(last, first + most) + 1))
     if len(pages) > most:
         raise Refusal(
-            Why.BAD_PARAMETER,
+            ErrorCode.BAD_PARAMETER,
             f"At most {most} page(s) a request are taken, and the document has {count}: choose "
             f"some with 'pages', as in pages=1-{most}.",
         )
@@ -121,7 +121,7 @@ class Shown:
             self._pixels += width * height
             if self._pixels > self._most:
                 raise Refusal(
-                    Why.TOO_LARGE,
+                    ErrorCode.TOO_LARGE,
                     f"The question's images have {self._pixels} pixels or more together; at most "
                     f"{self._most} are read: send fewer or smaller ones.",
                 )
@@ -156,7 +156,7 @@ class _Document:
         """Raises `Refusal` (BAD_IMAGE)."""
         opened = await self._answer(self._start())
         if "error" in opened:
-            raise Refusal(Why.BAD_IMAGE, f"The {self._kind} {_UNREADABLE[opened['error']]}")
+            raise Refusal(ErrorCode.BAD_IMAGE, f"The {self._kind} {_UNREADABLE[opened['error']]}")
         self.count = opened["pages"]
 
     async def image(self, number: int, most: int | None = None) -> bytes:
@@ -164,11 +164,12 @@ class _Document:
             page = await self._answer(self._draw(number, most or self._settings.max_image_pixels))
         if page.get("error") == "broken":
             raise Refusal(
-                Why.BAD_IMAGE, f"Page {number} of the {self._kind} is broken: it cannot be drawn."
+                ErrorCode.BAD_IMAGE,
+                f"Page {number} of the {self._kind} is broken: it cannot be drawn.",
             )
         if "error" in page:
             raise Refusal(
-                Why.TOO_LARGE,
+                ErrorCode.TOO_LARGE,
                 f"Page {number} has {page['error']} pixels; "
                 f"at most {self._settings.max_image_pixels} are read.",
             )

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from api.intake.uploads import too_large
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import Settings
 
 MAX_REDIRECTS = 5
@@ -57,7 +57,7 @@ class Fetcher:
         where there is nothing to be had; TOO_LARGE past the limit of a file, while it arrives."""
         if not self._settings.allow_urls:
             raise Refusal(
-                Why.BAD_PARAMETER,
+                ErrorCode.BAD_PARAMETER,
                 "URLs are not fetched here: send the file itself, or ask the operator to set "
                 "CHATVLM_ALLOW_URLS.",
             )
@@ -66,12 +66,12 @@ class Fetcher:
                 return await self._follow(_parsed(url))
         except TimeoutError:
             raise Refusal(
-                Why.BAD_IMAGE, f"{_UNFIT}it took longer than {FETCH_SECONDS:g} seconds."
+                ErrorCode.BAD_IMAGE, f"{_UNFIT}it took longer than {FETCH_SECONDS:g} seconds."
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Refusal(Why.BAD_IMAGE, f"{_UNFIT}its host does not answer as it should.") from (
-                error
-            )
+            raise Refusal(
+                ErrorCode.BAD_IMAGE, f"{_UNFIT}its host does not answer as it should."
+            ) from (error)
 
     async def _follow(self, url: URL) -> bytes:
         connector = aiohttp.TCPConnector(
@@ -93,9 +93,11 @@ class Fetcher:
                         url = _parsed(str(url.join(URL(target))))
                         continue
                     if response.status != 200:
-                        raise Refusal(Why.BAD_IMAGE, f"{_UNFIT}its host answers {response.status}.")
+                        raise Refusal(
+                            ErrorCode.BAD_IMAGE, f"{_UNFIT}its host answers {response.status}."
+                        )
                     return await self._body(response)
-        raise Refusal(Why.BAD_IMAGE, f"{_UNFIT}it redirects more than {MAX_REDIRECTS} times.")
+        raise Refusal(ErrorCode.BAD_IMAGE, f"{_UNFIT}it redirects more than {MAX_REDIRECTS} times.")
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         most = self._settings.max_file_bytes
@@ -114,7 +116,7 @@ def _parsed(text: str) -> URL:
         url = URL()
     if url.scheme != "https" or not url.host:
         raise Refusal(
-            Why.BAD_PARAMETER, f"{_UNFIT}only https is taken, as in https://host/page.png."
+            ErrorCode.BAD_PARAMETER, f"{_UNFIT}only https is taken, as in https://host/page.png."
         )
     return url
 
@@ -122,5 +124,7 @@ def _parsed(text: str) -> URL:
 def _public_socket(address: Any) -> socket.socket:
     family, kind, protocol, _, (host, *_) = address
     if not is_public(host):
-        raise Refusal(Why.BAD_PARAMETER, f"{_UNFIT}its address is not one of the public Internet.")
+        raise Refusal(
+            ErrorCode.BAD_PARAMETER, f"{_UNFIT}its address is not one of the public Internet."
+        )
     return socket.socket(family, kind, protocol)

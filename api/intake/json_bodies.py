@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from api.intake.fetching import Fetcher
 from api.intake.uploads import FORM_OVERHEAD_BYTES, Form, Upload, UploadReader, arriving, too_large
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import Settings
 
 JSON = "application/json"
@@ -106,4 +106,4 @@ def _text(name: str, value: Any) -> str:
 
 
 def _refused(detail: str) -> Refusal:
-    return Refusal(Why.BAD_PARAMETER, detail)
+    return Refusal(ErrorCode.BAD_PARAMETER, detail)

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import langcodes
 
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 
 
 @lru_cache(maxsize=512)
@@ -29,7 +29,7 @@ def _code(name: str) -> str:
         return str(langcodes.find(name).language)
     except (LookupError, UnicodeError):  # of a NUL, its tables make invalid UTF-8
         raise Refusal(
-            Why.BAD_PARAMETER,
+            ErrorCode.BAD_PARAMETER,
             f"Unknown language '{name[:40]}': send a name or an ISO 639 code, "
             "such as 'Russian' or 'ru'.",
         ) from None

@@ -9,7 +9,8 @@ from starlette.datastructures import QueryParams
 
 from api.errors import sentence
 from api.intake.json_bodies import JSON
-from common.messages import Box, Options, Refusal, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Box, Options
 
 FILE_IN_JSON = {
     "image": {"type": "string", "description": "The file in base64, or as a data: URL"},
@@ -96,12 +97,12 @@ def parse(
     for name, value in [*query.multi_items(), *fields]:
         if value and given.setdefault(name, value) != value and name in params.model_fields:
             raise Refusal(
-                Why.BAD_PARAMETER, f"Parameter '{name}' is given twice with different values."
+                ErrorCode.BAD_PARAMETER, f"Parameter '{name}' is given twice with different values."
             )
     try:
         return params.model_validate(given)
     except ValidationError as error:
-        raise Refusal(Why.BAD_PARAMETER, sentence(error.errors()[0])) from error
+        raise Refusal(ErrorCode.BAD_PARAMETER, sentence(error.errors()[0])) from error
 
 
 def documented(params: type[BaseModel], file_field: str, max_files: int) -> dict[str, Any]:

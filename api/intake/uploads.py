@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 from fastapi import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from common.messages import Failure, Refusal, Why
+from common.failures import ErrorCode, Failure, Refusal
 from settings import MIB, Settings
 
 MAX_FIELD_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ async def arriving(
     def check(length: int) -> None:
         if length > max_bytes + FORM_OVERHEAD_BYTES:
             raise Refusal(
-                Why.TOO_LARGE,
+                ErrorCode.TOO_LARGE,
                 f"The request is too large: at most {max_files} file(s) of "
                 f"{settings.max_file_mib:g} MB.",
             )
@@ -59,7 +59,7 @@ async def arriving(
 
 
 def too_large(settings: Settings) -> Refusal:
-    return Refusal(Why.TOO_LARGE, f"The file is larger than {settings.max_file_mib:g} MB.")
+    return Refusal(ErrorCode.TOO_LARGE, f"The file is larger than {settings.max_file_mib:g} MB.")
 
 
 class UploadReader:
@@ -98,7 +98,7 @@ class UploadReader:
                             self._grow(part, event)
         except MultipartError as error:
             raise Refusal(
-                Why.BAD_PARAMETER,
+                ErrorCode.BAD_PARAMETER,
                 "The form is broken or incomplete: it is not valid multipart/form-data.",
             ) from error
         if not form.files:
@@ -116,13 +116,13 @@ class UploadReader:
         if name == self.file_field:
             if len(form.files) == self.max_files:
                 raise Refusal(
-                    Why.BAD_PARAMETER,
+                    ErrorCode.BAD_PARAMETER,
                     f"At most {self.max_files} file(s) a request are taken in '{self.file_field}'.",
                 )
             return _Part(name, _filename(segment.filename or "") or self.file_field)
         if segment.filename is not None:
             raise Refusal(
-                Why.BAD_PARAMETER,
+                ErrorCode.BAD_PARAMETER,
                 f"Unexpected file in field '{name}': send it as '{self.file_field}'.",
             )
         return _Part(name, None)
@@ -133,7 +133,7 @@ class UploadReader:
         if part.filename is None:
             if len(part.data) + len(data) > MAX_FIELD_BYTES:
                 raise Refusal(
-                    Why.BAD_PARAMETER,
+                    ErrorCode.BAD_PARAMETER,
                     f"Parameter '{part.name}' is longer than {MAX_FIELD_BYTES} bytes.",
                 )
         elif len(part.data) + len(data) > self.settings.max_file_bytes:
@@ -153,12 +153,12 @@ class UploadReader:
             form.fields.append((part.name, part.data.decode()))
         except UnicodeDecodeError as error:
             raise Refusal(
-                Why.BAD_PARAMETER, f"Parameter '{part.name}' is not UTF-8 text."
+                ErrorCode.BAD_PARAMETER, f"Parameter '{part.name}' is not UTF-8 text."
             ) from error
 
     def _no_file(self) -> Refusal:
         return Refusal(
-            Why.BAD_PARAMETER,
+            ErrorCode.BAD_PARAMETER,
             f"No file: send it as multipart/form-data in the field '{self.file_field}'.",
         )
 

@@ -18,7 +18,8 @@ from api.routes.ocr import extras
 from api.schemas.native import ERRORS, Chat, ChatPiece, Error
 from common import messages
 from common.catalog import Entry
-from common.messages import Answer, Piece, Refusal, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, Piece
 
 router = APIRouter(tags=["chat"])
 FIRST = ((1, 1),)
@@ -54,13 +55,12 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
     message = messages.Request(
         task="chat",
         turns=messages.question(images, asked.prompt),
-        time_limit=deadline.left(),
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
     )
     if not asked.stream:
-        return question.answered(await gateway.fleet.ask(question.entry.id, message))
-    pieces = gateway.fleet.stream(question.entry.id, message)
+        return question.answered(await gateway.fleet.ask(question.entry.id, message, deadline))
+    pieces = gateway.fleet.stream(question.entry.id, message, deadline)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
     return StreamingResponse(
         question.events(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
@@ -71,7 +71,7 @@ def check_images(entry: Entry, count: int) -> None:
     """Raises `Refusal` (BAD_PARAMETER) where the model does not take so many at once."""
     if count > entry.images:
         raise Refusal(
-            Why.BAD_PARAMETER,
+            ErrorCode.BAD_PARAMETER,
             f"Model '{entry.id}' takes at most {entry.images} image(s) at once, not {count}.",
         )
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 
 from api.documents.pages import Pages, chosen
-from api.gateway import Admitted, Current, Deadline, Gateway
+from api.gateway import Admitted, Current, Gateway
 from api.intake import parameters
 from api.intake.json_bodies import read_form
 from api.intake.languages import language_code
@@ -17,14 +17,16 @@ from api.intake.uploads import Upload, UploadReader
 from api.schemas.native import ERRORS, Batch, BatchError, BatchItem, Extras, Ocr, Page, PageError
 from common import messages
 from common.catalog import Entry
-from common.messages import Answer, Failure, Refusal, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Failure, Refusal
+from common.messages import Answer
 from settings import settings
 
 router = APIRouter(tags=["ocr"])
 MAX_TOKENS = 2048
 PAGES_AT_ONCE = 8
 """Of one request: drawn, sent, and read side by side. It bounds what they take in memory."""
-NOT_ABOUT_THE_FILE = {Why.UNAVAILABLE, Why.QUEUE_FULL, Why.DEADLINE}
+NOT_ABOUT_THE_FILE = {ErrorCode.UNAVAILABLE, ErrorCode.QUEUE_FULL, ErrorCode.DEADLINE}
 
 
 @router.post(
@@ -56,9 +58,9 @@ async def batch(request: Request, gateway: Current, deadline: Admitted) -> Batch
     reading = Reading(gateway, asked, deadline)
     outcomes = await asyncio.gather(*(reading.outcome(upload) for upload in form.files))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    reasons = {failure.why for failure in failures}
+    reasons = {failure.code for failure in failures}
     if len(failures) == len(outcomes) and reasons <= NOT_ABOUT_THE_FILE:
-        raise Refusal(failures[0].why, failures[0].detail, failures[0].retry_after)
+        raise Refusal.of(failures[0])
     return Batch(
         results=[
             _item(upload.filename, outcome)
@@ -89,7 +91,7 @@ class Reading:
         Raises `Refusal`, for a document only where it is no page's fault, or every page's.
         """
         if upload.failure is not None:
-            raise Refusal(upload.failure.why, upload.failure.detail)
+            raise Refusal.of(upload.failure)
         began = time.perf_counter()
         async with self.gateway.documents.open(upload.data) as pages:
             numbers = chosen(self.asked.pages, pages.count, self.gateway.settings.max_pages)
@@ -99,7 +101,7 @@ class Reading:
         read = [page for page in outcomes if isinstance(page, dict)]
         if not read:
             failure = cast(Failure, outcomes[0])
-            raise Refusal(failure.why, failure.detail, failure.retry_after)
+            raise Refusal.of(failure)
         return {
             "text": "\f".join(page["text"] if isinstance(page, dict) else "" for page in outcomes),
             "processing_time": _seconds_since(began),
@@ -129,7 +131,7 @@ class Reading:
             try:
                 return await self._page(pages, number, patient=not first)
             except Refusal as refusal:
-                if first and refusal.failure.why is Why.QUEUE_FULL:
+                if first and refusal.code is ErrorCode.QUEUE_FULL:
                     raise
                 return refusal.failure
 
@@ -147,20 +149,17 @@ class Reading:
         """
         async with self._places:
             began = time.perf_counter()
-            try:
-                async with asyncio.timeout(self.deadline.left()):
-                    image = await pages.image(number)
-            except TimeoutError:
-                raise self.deadline.passed() from None
+            async with self.deadline.bound():
+                image = await pages.image(number)
             answer = None
             while answer is None:
                 try:
                     answer = await self._ask(image)
                 except Refusal as refusal:
                     failure = refusal.failure
-                    if failure.why is not Why.QUEUE_FULL or not patient:
+                    if failure.code is not ErrorCode.QUEUE_FULL or not patient:
                         raise
-                    await asyncio.sleep(min(failure.retry_after or 1, self.deadline.left()))
+                    await asyncio.sleep(min(failure.retry_after or 1, self.deadline.left))
         return {
             "text": answer.text,
             "processing_time": _seconds_since(began),
@@ -172,12 +171,11 @@ class Reading:
         request = messages.Request(
             task="ocr",
             turns=messages.question([image]),
-            time_limit=self.deadline.left(),
             language=self.language,
             max_tokens=MAX_TOKENS,
             options=self.asked.options,
         )
-        return await self.gateway.fleet.ask(self.entry.id, request)
+        return await self.gateway.fleet.ask(self.entry.id, request, self.deadline)
 
 
 def extras(answer: Answer) -> dict[str, Any]:

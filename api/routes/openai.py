@@ -36,7 +36,8 @@ from api.schemas.openai import (
 )
 from common import messages
 from common.catalog import Entry
-from common.messages import Answer, Piece, Refusal, Turn
+from common.failures import Refusal
+from common.messages import Answer, Piece, Turn
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 TEMPERATURE = 0.7
@@ -94,7 +95,6 @@ async def complete(
     message = messages.Request(
         task="chat",
         turns=turns,
-        time_limit=deadline.left(),
         temperature=TEMPERATURE if asked.temperature is None else asked.temperature,
         top_p=1.0 if asked.top_p is None else asked.top_p,
         seed=asked.seed,
@@ -103,8 +103,8 @@ async def complete(
     )
     answering = Answering(entry, asked)
     if not asked.stream:
-        return answering.whole(await gateway.fleet.ask(entry.id, message))
-    pieces = gateway.fleet.stream(entry.id, message)
+        return answering.whole(await gateway.fleet.ask(entry.id, message, deadline))
+    pieces = gateway.fleet.stream(entry.id, message, deadline)
     first = await anext(pieces)  # what fails before the first piece still gets its own status
     return StreamingResponse(
         answering.chunks(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
@@ -233,7 +233,7 @@ class Answering:
                     outcome = await anext(rest)
             except Refusal as refusal:
                 failure = refusal.failure
-                yield _event(error_body("/v1/", STATUS[failure.why], failure.detail))
+                yield _event(error_body("/v1/", STATUS[failure.code], failure.detail))
                 return
             yield self._chunk({}, _reason(outcome), **_remarks(outcome))
             if self._usage:

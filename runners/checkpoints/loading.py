@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from common import devices
 from common.catalog import Entry
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from runners import torch_errors
 from runners.checkpoints import weights
 from runners.checkpoints.packed_linear import pack_linears
@@ -39,7 +39,7 @@ def load_checkpoint(
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     if kind not in classes:
         raise Refusal(
-            Why.UNAVAILABLE,
+            ErrorCode.UNAVAILABLE,
             f"The weights found for {entry.name} are of another model ('{kind}'). "
             f"{weights.remedy(entry)}",
         )
@@ -61,11 +61,12 @@ def load_checkpoint(
     except Exception as error:  # the library raises nearly anything on files that do not fit
         if torch_errors.is_out_of_memory(error):
             raise Refusal(
-                Why.OUT_OF_MEMORY, f"The device has too little free memory to load {entry.name}."
+                ErrorCode.OUT_OF_MEMORY,
+                f"The device has too little free memory to load {entry.name}.",
             ) from error
         log.exception("Loading %s failed", entry.id)
         raise Refusal(
-            Why.UNAVAILABLE,
+            ErrorCode.UNAVAILABLE,
             f"The weights of {entry.name} could not be loaded: they are damaged or of another "
             f"version. {weights.remedy(entry)}",
         ) from error
@@ -76,7 +77,7 @@ def load_checkpoint(
         log.error("Tensors of %s: %s", entry.id, unfit)
         listed = "; ".join(f"{what}: {_first(keys)}" for what, keys in unfit.items() if keys)
         raise Refusal(
-            Why.UNAVAILABLE,
+            ErrorCode.UNAVAILABLE,
             f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
         )
     return model, processor
@@ -102,7 +103,7 @@ def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
         return {"device_map": {"": 0}} if count else {}
     if max(gpus) >= count:
         raise Refusal(
-            Why.UNAVAILABLE,
+            ErrorCode.UNAVAILABLE,
             f"CHATVLM_DEVICES places {entry.name} on GPU {max(gpus)}, but this machine has "
             f"{count or 'none'}; GPUs count from 0.",
         )

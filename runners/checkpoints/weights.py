@@ -14,7 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from common import devices
 from common.catalog import Entry
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def fetch(entry: Entry, settings: Settings) -> Path:
         if defect is None:
             return folder
         if _is_own(folder, settings):
-            raise Refusal(Why.UNAVAILABLE, _broken(entry, defect))
+            raise Refusal(ErrorCode.UNAVAILABLE, _broken(entry, defect))
     log.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
     try:
         folder = Path(
@@ -80,9 +80,9 @@ def fetch(entry: Entry, settings: Settings) -> Path:
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
         log.warning("%s could not be downloaded: %r", entry.repository, error)
-        raise Refusal(Why.UNAVAILABLE, _absent(entry)) from error
+        raise Refusal(ErrorCode.UNAVAILABLE, _absent(entry)) from error
     if defect := _defect(folder):
-        raise Refusal(Why.UNAVAILABLE, _broken(entry, defect))
+        raise Refusal(ErrorCode.UNAVAILABLE, _broken(entry, defect))
     log.info("Downloaded %s", entry.repository)
     return folder
 

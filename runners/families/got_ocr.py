@@ -17,7 +17,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.catalog import Entry
-from common.messages import Answer, FinishReason, Options, Refusal, Request, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, FinishReason, Options, Request
 from runners.checkpoints.loading import load_checkpoint
 from runners.vlm.interface import Encoded, TransformersVlm, digest
 from settings import Settings
@@ -107,7 +108,7 @@ def _checked(options: Options, image: Image.Image) -> list[int] | None:
     left, top, right, bottom = options.box
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise Refusal(
-            Why.BAD_PARAMETER,
+            ErrorCode.BAD_PARAMETER,
             f"The box {left},{top},{right},{bottom} is empty or not inside the image, which has "
             f"{image.width} x {image.height} pixels.",
         )

@@ -17,19 +17,10 @@ import langcodes
 import psutil  # type: ignore[import-untyped]
 
 from common.catalog import Entry
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
 from common.images import decode
-from common.messages import (
-    Answer,
-    Block,
-    Line,
-    Piece,
-    Refusal,
-    Request,
-    Status,
-    Stream,
-    Usage,
-    Why,
-)
+from common.messages import Answer, Block, Line, Piece, Request, Status, Stream, Usage
 from runners import malloc
 from runners.reader.line_search import reply
 from runners.reader.worker_registry import Member, Siblings
@@ -69,7 +60,7 @@ class ReaderEngine:
         self._last_end = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
         """The text and lines of the page, or what those of all pages say to the last question.
 
         Raises `Refusal`: QUEUE_FULL at once, DEADLINE, UNAVAILABLE without trained data,
@@ -77,24 +68,24 @@ class ReaderEngine:
         page that waits never starts.
         """
         if self._accepted > self._settings.queue_size:
-            raise Refusal(Why.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1)
+            raise Refusal(
+                ErrorCode.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1
+            )
         self._accepted += 1
         self._report()
         try:
-            async with asyncio.timeout(request.time_limit):
+            async with deadline.bound(
+                "The page could not be read within the request's time limit."
+            ):
                 return await self._in_thread(lambda check: self._read(request, check))
-        except TimeoutError as error:
-            raise Refusal(
-                Why.DEADLINE, "The page could not be read within the request's time limit."
-            ) from error
         finally:
             self._accepted -= 1
             self._last_end = time.monotonic()
             self._report()
 
-    async def stream(self, request: Request) -> Stream:
+    async def stream(self, request: Request, deadline: Deadline) -> Stream:
         """The answer's lines, then the answer. Raises as `answer` does."""
-        answer = await self.answer(request)
+        answer = await self.answer(request, deadline)
         for line in answer.text.splitlines(keepends=True):
             yield Piece(text=line)
         yield answer
@@ -189,7 +180,7 @@ class ReaderEngine:
         check()
         if not request.images:
             raise Refusal(
-                Why.BAD_PARAMETER, f"{self._name} reads images: send one with the question."
+                ErrorCode.BAD_PARAMETER, f"{self._name} reads images: send one with the question."
             )
         language = request.language if request.language in _LANGUAGES else None
         pages = [reader.read(decode(image), language, check) for image in request.images]
@@ -246,7 +237,9 @@ def find_tessdata(settings: Settings) -> Path:
         if all((folder / f"{name}.traineddata").is_file() for name in _DATA):
             return folder
     packages = ", ".join(f"tesseract-ocr-{name}" for name in _DATA)
-    raise Refusal(Why.UNAVAILABLE, f"The reader's trained data is missing: install {packages}.")
+    raise Refusal(
+        ErrorCode.UNAVAILABLE, f"The reader's trained data is missing: install {packages}."
+    )
 
 
 def _folders(settings: Settings) -> Iterator[Path]:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from common.messages import FinishReason, Refusal, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import FinishReason
 from runners import torch_errors
 from runners.metrics import Metrics
 from runners.vlm.interface import Encoded, Vlm
@@ -43,8 +45,8 @@ class Row:
 
     encoded: Encoded
     max_new_tokens: int
-    deadline: float
-    """By `time.monotonic`. Past it a row that waits is refused, one in flight ends as it is."""
+    deadline: Deadline
+    """Past it a row that waits is refused, one in flight ends as it is."""
     sampling: Sampling = GREEDY
     on_token: Callable[[int], object] | None = None
     """Called in the batcher's thread with every token but the stop token; must not raise."""
@@ -85,7 +87,7 @@ class Row:
             return "repetition"
         if len(self.tokens) == self.max_new_tokens:
             return "length"
-        return "deadline" if time.monotonic() >= self.deadline else None
+        return "deadline" if self.deadline.passed else None
 
 
 class Batcher:
@@ -206,13 +208,12 @@ class Batcher:
             if self._rows[index].future.cancelled():
                 self._leave(index)
                 self._metrics.ended("cancelled")
-        now = time.monotonic()
         kept: deque[Row] = deque()
         for row in self._waiting:
             if row.future.cancelled():
                 self._metrics.ended("cancelled")
-            elif now >= row.deadline:
-                self._fail(row, Refusal(Why.DEADLINE, "The time limit passed in the queue."))
+            elif row.deadline.passed:
+                self._fail(row, row.deadline.refusal("The time limit passed in the queue."))
             else:
                 kept.append(row)
         self._waiting = kept
@@ -346,5 +347,7 @@ class Batcher:
 
 def _unloaded() -> Refusal:
     return Refusal(
-        Why.UNAVAILABLE, "The model was unloaded before the answer was complete.", retry_after=1
+        ErrorCode.UNAVAILABLE,
+        "The model was unloaded before the answer was complete.",
+        retry_after=1,
     )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from common import devices
 from common.catalog import Entry
-from common.deadline import within
-from common.messages import Answer, Failure, Refusal, Request, Status, Stream, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Failure, Refusal
+from common.messages import Answer, Request, Status, Stream
 from runners import malloc
 from runners.checkpoints import weights
 from settings import Settings
@@ -59,18 +60,18 @@ class VlmEngine:
         self._seconds = 1.0
         """Moving average of a request's time."""
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
         """Raises `Refusal`. Cancelling it frees the request's row at the next step."""
-        async with self._serve(request) as (model, deadline):
+        async with self._serve(deadline) as model:
             return await model.answer(request, deadline)
 
-    async def stream(self, request: Request) -> Stream:
+    async def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces, whole characters only, the answer last. Raises `Refusal`.
 
         Closing it frees the row at the next step.
         """
         async with (
-            self._serve(request) as (model, deadline),
+            self._serve(deadline) as model,
             aclosing(model.stream(request, deadline)) as pieces,
         ):
             async for piece in pieces:
@@ -121,10 +122,12 @@ class VlmEngine:
         places, memory = self._placement()
         failure = self._failure
         if obstacle := self._obstacle(needed, memory.total):
-            failure = Failure(why=Why.UNAVAILABLE, detail=obstacle)
+            failure = Failure(code=ErrorCode.UNAVAILABLE, detail=obstacle)
         # Only what failed for another reason than its weights may be helped by more room.
         return Status(
-            state="unavailable" if failure and failure.why is Why.UNAVAILABLE else "unloaded",
+            state="unavailable"
+            if failure and failure.code is ErrorCode.UNAVAILABLE
+            else "unloaded",
             reason=failure.detail if failure else None,
             places=places,
             needs_bytes=needed,
@@ -155,27 +158,26 @@ class VlmEngine:
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
-    async def _serve(self, request: Request) -> AsyncIterator[tuple["LoadedModel", float]]:
-        """The model and the request's deadline, by `time.monotonic`."""
+    async def _serve(self, deadline: Deadline) -> AsyncIterator["LoadedModel"]:
+        """The model, for one request. Raises `Refusal`."""
         waiting = self._requests - (self._model.in_flight if self._model else 0)
         if waiting >= self._settings.queue_size:
             raise Refusal(
-                Why.QUEUE_FULL,
+                ErrorCode.QUEUE_FULL,
                 f"{self._entry.name} has {waiting} requests waiting, its limit; try again later.",
                 retry_after=math.ceil(self._seconds),
             )
         started = time.monotonic()
-        deadline = started + request.time_limit
         self._requests += 1
         try:
-            async with within(deadline, f"{self._entry.name} was still loading; try again later."):
+            async with deadline.bound(f"{self._entry.name} was still loading; try again later."):
                 model = await self._loaded()
             model.metrics.requests.set(self._requests)
             self._stop_idle_timer()
             self._serving += 1
             self._unused.clear()
             try:
-                yield model, deadline
+                yield model
             finally:
                 self._serving -= 1
                 if not self._serving:
@@ -207,7 +209,8 @@ class VlmEngine:
             raise
         except Exception:
             self._failure = Failure(
-                why=Why.FAULT, detail=f"{self._entry.name} could not be loaded; the log says why."
+                code=ErrorCode.FAULT,
+                detail=f"{self._entry.name} could not be loaded; the log says why.",
             )
             raise
         else:
@@ -220,7 +223,7 @@ class VlmEngine:
         self._places, there = self._placement()
         needed = weights.memory_bytes(self._entry, self._settings)
         if obstacle := self._obstacle(needed, there.total):
-            raise Refusal(Why.UNAVAILABLE, obstacle)  # before torch is imported for nothing
+            raise Refusal(ErrorCode.UNAVAILABLE, obstacle)  # before torch is imported for nothing
         malloc.share_one_arena()
         from runners.vlm.loaded_model import LoadedModel
 

@@ -24,7 +24,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from common.messages import Answer, FinishReason, Refusal, Request, Why, question
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, FinishReason, Request, question
 from runners.families.chat_prompt import ChatPrompt
 from runners.vlm.tensor_lru import Kept
 
@@ -273,7 +274,7 @@ class ChatVlm(TransformersVlm):
         tokens = self._prompt.tokens(turns, counts)
         if len(tokens) + request.max_tokens > self._context:
             raise Refusal(
-                Why.BAD_PARAMETER,
+                ErrorCode.BAD_PARAMETER,
                 f"The model takes at most {self._context} tokens together with the answer's; the "
                 f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
             )
@@ -319,7 +320,7 @@ def padded(image: Image.Image, shortest: int) -> Image.Image:
     width, height = (max(side, shortest) for side in image.size)
     if max(width, height) > MAX_RATIO * min(width, height):
         raise Refusal(
-            Why.BAD_IMAGE,
+            ErrorCode.BAD_IMAGE,
             f"The image is too long and thin ({image.width} x {image.height} pixels): "
             f"one side may be at most {MAX_RATIO} times the other.",
         )

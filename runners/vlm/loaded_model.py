@@ -12,9 +12,10 @@ import torch
 
 from common import images
 from common.catalog import Entry
-from common.deadline import within
+from common.deadline import Deadline
 from common.devices import cpu_memory
-from common.messages import Answer, FinishReason, Piece, Refusal, Request, Stream, Usage, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from runners import malloc
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher, Finished, Row
@@ -76,15 +77,15 @@ class LoadedModel:
         kept = sum(counts["bytes"] for counts in self._model.reuse_stats.values())
         return self._model.weights_bytes + self._batcher.kv_bytes + kept
 
-    async def answer(self, request: Request, deadline: float) -> Answer:
-        """Raises `Refusal`. deadline: by `time.monotonic`."""
+    async def answer(self, request: Request, deadline: Deadline) -> Answer:
+        """Raises `Refusal`."""
         if request.stop:  # its text has to be watched while it grows
             async with aclosing(self.stream(request, deadline)) as items:
                 return cast(Answer, [item async for item in items][-1])
         encoded, row = await self._submit(request, deadline)
         return self._answer(request, encoded, await _finished(row))
 
-    async def stream(self, request: Request, deadline: float) -> Stream:
+    async def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces as they are made, the answer last; closing it frees the row. Raises `Refusal`.
 
         The pieces together are the text that the family makes its answer of. Where a loop was cut
@@ -134,10 +135,10 @@ class LoadedModel:
         malloc.trim()
 
     async def _submit(
-        self, request: Request, deadline: float, on_token: Callable[[int], object] | None = None
+        self, request: Request, deadline: Deadline, on_token: Callable[[int], object] | None = None
     ) -> tuple[Encoded, Row]:
         loop = asyncio.get_running_loop()
-        async with within(deadline, _LATE):
+        async with deadline.bound(_LATE):
             encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
         sampling = Sampling(request.temperature, request.seed, request.top_p)
         row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
@@ -186,10 +187,10 @@ async def _finished(row: Row) -> Finished:
     Raises `Refusal`, DEADLINE where it has none by then. Cancelling it frees the row.
     """
     try:
-        async with within(row.deadline + GRACE, _LATE):
+        async with row.deadline.bound(_LATE, GRACE):
             return await asyncio.wrap_future(row.future)
     except Refusal as late:
-        if late.failure.why is not Why.DEADLINE or not row.tokens:
+        if late.code is not ErrorCode.DEADLINE or not row.tokens:
             raise
         return Finished(list(row.tokens), "deadline")
 

@@ -7,34 +7,34 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from api.errors import STATUS, JSONErrors, error_response
-from common.messages import Failure, Why
+from common.failures import ErrorCode, Failure
 from tests.support.fake_runner import picture
 
 
 @pytest.mark.parametrize(
-    ("why", "status"),
+    ("code", "status"),
     [
-        (Why.BAD_IMAGE, 400),
-        (Why.BAD_PARAMETER, 400),
-        (Why.TOO_LARGE, 413),
-        (Why.UNKNOWN_MODEL, 404),
-        (Why.NOT_LOADED, 404),
-        (Why.QUEUE_FULL, 503),
-        (Why.UNAVAILABLE, 503),
-        (Why.OUT_OF_MEMORY, 503),
-        (Why.DEADLINE, 504),
-        (Why.FAULT, 500),
+        (ErrorCode.BAD_IMAGE, 400),
+        (ErrorCode.BAD_PARAMETER, 400),
+        (ErrorCode.TOO_LARGE, 413),
+        (ErrorCode.UNKNOWN_MODEL, 404),
+        (ErrorCode.NOT_LOADED, 404),
+        (ErrorCode.QUEUE_FULL, 503),
+        (ErrorCode.UNAVAILABLE, 503),
+        (ErrorCode.OUT_OF_MEMORY, 503),
+        (ErrorCode.DEADLINE, 504),
+        (ErrorCode.FAULT, 500),
     ],
 )
-def test_each_reason_has_the_status_of_the_contract(why, status):
-    response = error_response(Failure(why=why, detail="A sentence."))
+def test_each_reason_has_the_status_of_the_contract(code, status):
+    response = error_response(Failure(code=code, detail="A sentence."))
     assert response.status_code == status
     assert response.body == b'{"detail":"A sentence."}'
     assert ("retry-after" in response.headers) == (status == 503)
 
 
 def test_no_reason_is_without_a_status():
-    assert set(STATUS) == set(Why)
+    assert set(STATUS) == set(ErrorCode)
 
 
 async def test_an_unknown_route_is_404(client):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from common.failures import ErrorCode, Refusal
 from common.images import FORMATS, decode, inspect, is_blank
-from common.messages import Refusal, Why
 
 GREY = 90
 
@@ -47,15 +47,15 @@ def read(data: bytes) -> Image.Image:
     return decode(data)
 
 
-def refusal(data: bytes) -> tuple[Why, str]:
+def refusal(data: bytes) -> tuple[ErrorCode, str]:
     with pytest.raises(Refusal) as caught:
         read(data)
-    return caught.value.failure.why, caught.value.failure.detail
+    return caught.value.code, caught.value.failure.detail
 
 
-BROKEN = (Why.BAD_IMAGE, "The image is broken or truncated: it could not be decoded.")
+BROKEN = (ErrorCode.BAD_IMAGE, "The image is broken or truncated: it could not be decoded.")
 NO_IMAGE = (
-    Why.BAD_IMAGE,
+    ErrorCode.BAD_IMAGE,
     "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
 )
 
@@ -214,13 +214,13 @@ def test_what_is_no_image_is_refused(data):
 
 
 def test_an_empty_file_is_refused():
-    assert refusal(b"") == (Why.BAD_IMAGE, "The file is empty.")
+    assert refusal(b"") == (ErrorCode.BAD_IMAGE, "The file is empty.")
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_truncated_image_is_refused(format):
     data = encode(noise(), format)
-    assert refusal(data[: len(data) * 2 // 3])[0] == Why.BAD_IMAGE
+    assert refusal(data[: len(data) * 2 // 3])[0] == ErrorCode.BAD_IMAGE
 
 
 def test_a_truncated_body_behind_a_whole_header_is_called_truncated():
@@ -233,7 +233,7 @@ def test_the_bound_on_pixels_is_exact(format):
     inspect(data, 1000)
     with pytest.raises(Refusal) as caught:
         inspect(data, 999)
-    assert caught.value.failure.why == Why.TOO_LARGE
+    assert caught.value.code == ErrorCode.TOO_LARGE
     assert caught.value.failure.detail == "The image has 40 x 25 pixels; at most 999 are read."
 
 

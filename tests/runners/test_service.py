@@ -4,7 +4,7 @@ import os
 import pytest
 
 from common.catalog import CATALOG
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from runners.service import make_runner, start_again
 from settings import Settings
 
@@ -32,7 +32,9 @@ async def test_a_runner_that_preloads_nothing_is_ready_at_once():
     assert await idle.__is_ready__()
 
 
-@pytest.mark.parametrize("refusal", [None, Refusal(Why.UNAVAILABLE, "Its weights are not here.")])
+@pytest.mark.parametrize(
+    "refusal", [None, Refusal(ErrorCode.UNAVAILABLE, "Its weights are not here.")]
+)
 async def test_a_runner_is_ready_once_its_model_is_loaded_or_cannot_be(refusal):
     preloading = runner(preload=("got_ocr",))
     preloading.engine.refusal = refusal

@@ -15,8 +15,10 @@ from bentoml.exceptions import InternalServerError
 from PIL import Image
 
 from api.dispatch.runner_client import Lost, Runner
+from common.deadline import Deadline
+from common.failures import Failure, Refusal
 from common.images import decode
-from common.messages import Answer, Failure, Piece, Refusal, Reply, Request, Status
+from common.messages import Answer, Piece, Reply, Request, Status
 
 GONE = "No runner of model 'got_ocr' answers at the moment; try again."
 """Of the runner of GOT-OCR."""
@@ -46,6 +48,7 @@ class FakeRunner:
         self.model = model
         self.url = ""
         self.requests: list[Request] = []
+        self.time_limits: list[float] = []
         self.waiting = asyncio.Event()
         self.stopped = asyncio.Event()
         """A request was cancelled while it was worked on."""
@@ -113,8 +116,10 @@ class FakeRunner:
             said = "true" if self.standing.state == "loaded" else "false"
             self.standing = Status(state="unloaded")
         elif call in ("answer", "stream"):
-            asked = Request.model_validate((await request.json())["request"])
+            body = await request.json()
+            asked = Request.model_validate(body["request"])
             self.requests.append(asked)
+            self.time_limits.append(body["time_limit"])
             outcomes = self.stream if call == "stream" else []
             return await self._answered(outcomes or [await self.answer(asked)], request, response)
         await response.prepare(request)
@@ -168,11 +173,11 @@ class Beside:
         self.error: Exception | None = None
         """Instead of an answer."""
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: Request, time_limit: float) -> Reply:
         if self.error:
             raise self.error
         try:
-            return Reply(outcome=await self._runner.answer(request))
+            return Reply(outcome=await self._runner.answer(request, Deadline(time_limit)))
         except Lost:
             raise aiohttp.ServerDisconnectedError from None
         except Refusal as refusal:

@@ -1,10 +1,11 @@
 import asyncio
-import time
 
 import pytest
 
 from api.dispatch.eviction import Room
-from common.messages import Refusal, Status, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import Status
 
 GIB = 2**30
 HERE = ("host/gpu0",)
@@ -58,7 +59,7 @@ class Machine:
         )
 
     async def load(self, model: str, host: str | None = None, seconds: float | None = None) -> None:
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = None if seconds is None else Deadline(seconds)
         await self.room.load(self.slots[model, host], deadline)
 
     def status(self, slot: Slot) -> Status:
@@ -98,7 +99,7 @@ async def test_a_busy_model_is_never_unloaded_and_the_newcomer_is_told_to_come_a
     machine.hold("got_ocr", rows=1)
     with pytest.raises(Refusal, match="no room for model 'qwen3_vl_2b' while got_ocr") as refused:
         await machine.load("qwen3_vl_2b")
-    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.code is ErrorCode.UNAVAILABLE
     assert refused.value.failure.retry_after
     assert machine.events == []
 
@@ -188,7 +189,7 @@ async def test_who_cannot_wait_so_long_is_told_which_model_is_being_loaded(model
     said = f"'{model}' cannot answer yet: model 'got_ocr' is still being loaded"
     with pytest.raises(Refusal, match=said) as refused:
         await machine.load(model, seconds=0.01)
-    assert refused.value.failure.why is Why.LOADING
+    assert refused.value.code is ErrorCode.LOADING
     assert refused.value.failure.retry_after
     machine.may_load.set()
     await load

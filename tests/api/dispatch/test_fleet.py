@@ -6,7 +6,8 @@ import pytest
 from api.dispatch.fleet import Fleet
 from api.dispatch.runner_client import RESTART_SECONDS
 from common.catalog import CATALOG
-from common.messages import Failure, Piece, Status, Why
+from common.failures import ErrorCode, Failure
+from common.messages import Piece, Status
 from settings import Settings
 from tests.support.fake_runner import Beside, Dies, Fails, picture, until
 
@@ -36,9 +37,9 @@ async def test_a_fault_of_a_runner_is_answered_with_a_plain_sentence(client, run
     )
 
 
-@pytest.mark.parametrize("why", Why)
-async def test_a_failure_of_a_runner_keeps_its_sentence(client, runners, why):
-    runners["tesseract"].outcome = Failure(why=why, detail="A sentence.")
+@pytest.mark.parametrize("code", ErrorCode)
+async def test_a_failure_of_a_runner_keeps_its_sentence(client, runners, code):
+    runners["tesseract"].outcome = Failure(code=code, detail="A sentence.")
     response = await client.post("/ocr", files=files())
     assert response.status_code >= 400
     assert response.json() == {"detail": "A sentence."}

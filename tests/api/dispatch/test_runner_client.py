@@ -9,10 +9,12 @@ from bentoml.exceptions import BentoMLException, InternalServerError
 
 from api.dispatch import runner_client
 from api.dispatch.runner_client import LocalRunner, Lost, Runner
-from common.messages import Answer, Failure, Piece, Refusal, Request, Status, Why, question
+from common.deadline import Deadline
+from common.failures import ErrorCode, Failure, Refusal
+from common.messages import Answer, Piece, Request, Status, question
 from tests.support.fake_runner import GONE, Beside, Dies, Fails, FakeRunner, picture, until
 
-REQUEST = Request(task="ocr", turns=question([picture()]), time_limit=10)
+REQUEST = Request(task="ocr", turns=question([picture()]))
 ANYWHERE = ("127.0.0.1", 0)
 
 
@@ -35,25 +37,25 @@ async def test_it_answers_streams_loads_unloads_and_says_how_it_stands(runner, f
     assert await runner.status() == fake.standing
     await runner.load()
     assert runner.seen.state == "loaded"
-    assert (await runner.answer(REQUEST)).text == "4x3"
-    assert [type(outcome) async for outcome in runner.stream(REQUEST)] == [Answer]
+    assert (await runner.answer(REQUEST, Deadline(10))).text == "4x3"
+    assert [type(outcome) async for outcome in runner.stream(REQUEST, Deadline(10))] == [Answer]
     assert fake.requests == [REQUEST, REQUEST]
     assert await runner.unload()
     assert not await runner.unload()
 
 
 async def test_a_failure_is_refused_in_its_words(runner, fake):
-    fake.outcome = Failure(why=Why.QUEUE_FULL, detail="Full.", retry_after=3)
+    fake.outcome = Failure(code=ErrorCode.QUEUE_FULL, detail="Full.", retry_after=3)
     with pytest.raises(Refusal) as refused:
-        await runner.answer(REQUEST)
+        await runner.answer(REQUEST, Deadline(10))
     assert refused.value.failure == fake.outcome
 
 
 async def test_a_fault_is_refused_in_ours_and_logged(runner, fake, caplog):
     fake.outcome = Fails()
     with pytest.raises(Refusal, match="failed on this request") as refused:
-        await runner.answer(REQUEST)
-    assert refused.value.failure.why is Why.FAULT
+        await runner.answer(REQUEST, Deadline(10))
+    assert refused.value.code is ErrorCode.FAULT
     assert "Model got_ocr failed on a request" in caplog.text
 
 
@@ -70,22 +72,22 @@ async def test_what_bentos_client_raises_is_refused_in_our_words(fake, error):
     beside = Beside(fake)
     beside.error = error
     with pytest.raises(Refusal, match="got_ocr") as refused:
-        await LocalRunner("got_ocr", beside).answer(REQUEST)
-    assert refused.value.failure.why is (Why.UNAVAILABLE if error in LOST else Why.FAULT)
+        await LocalRunner("got_ocr", beside).answer(REQUEST, Deadline(10))
+    assert refused.value.code is (ErrorCode.UNAVAILABLE if error in LOST else ErrorCode.FAULT)
     assert "/" not in refused.value.failure.detail
 
 
 async def test_a_runner_that_goes_while_it_works_is_lost_at_work(runner, fake):
     fake.outcome = Dies()
     with pytest.raises(Lost, match="was lost while it worked on this") as lost:
-        await runner.answer(REQUEST)
+        await runner.answer(REQUEST, Deadline(10))
     assert lost.value.at_work
 
 
 @pytest.mark.parametrize("pieces", [[Piece(text="A ")], [Piece(text="A "), Dies()]])
 async def test_a_stream_that_ends_without_its_answer_is_a_loss(runner, fake, pieces):
     fake.stream = pieces
-    stream = runner.stream(REQUEST)
+    stream = runner.stream(REQUEST, Deadline(10))
     assert await anext(stream) == Piece(text="A ")
     with pytest.raises(Lost):
         await anext(stream)
@@ -96,7 +98,7 @@ async def test_a_runner_that_is_not_there_has_not_begun(tmp_path):
         nobody.bind(("127.0.0.1", 0))
         for url in (f"file://{tmp_path}/nobody", "http://{}:{}".format(*nobody.getsockname())):
             with pytest.raises(Lost, match=GONE) as lost:
-                await Runner("got_ocr", url).answer(REQUEST)
+                await Runner("got_ocr", url).answer(REQUEST, Deadline(10))
             assert not lost.value.at_work
 
 
@@ -110,7 +112,11 @@ async def test_a_runner_that_does_not_say_how_it_stands_is_lost(runner, fake, mo
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_cancelling_a_call_stops_the_work(runner, fake, streamed):
     fake.may_answer.clear()
-    call = anext(runner.stream(REQUEST)) if streamed else runner.answer(REQUEST)
+    call = (
+        anext(runner.stream(REQUEST, Deadline(10)))
+        if streamed
+        else runner.answer(REQUEST, Deadline(10))
+    )
     task = asyncio.ensure_future(call)
     await fake.has_got(1)
     await asyncio.wait_for(fake.waiting.wait(), 10)

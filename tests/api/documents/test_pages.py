@@ -11,8 +11,8 @@ from PIL import Image
 
 from api.documents import pages as pages_module
 from api.documents.pages import Documents, chosen
+from common.failures import ErrorCode, Refusal
 from common.images import decode, is_blank
-from common.messages import Refusal, Why
 from settings import Settings
 from tests.support.documents import A4, locked, pdf, tiff
 from tests.support.fake_runner import picture
@@ -31,10 +31,10 @@ async def sizes(data: bytes, **settings) -> list[tuple[int, int] | str]:
     return found
 
 
-async def refusal(data: bytes, **settings) -> tuple[Why, str]:
+async def refusal(data: bytes, **settings) -> tuple[ErrorCode, str]:
     with pytest.raises(Refusal) as caught:
         await sizes(data, **settings)
-    return caught.value.failure.why, caught.value.failure.detail
+    return caught.value.code, caught.value.failure.detail
 
 
 def children() -> list[psutil.Process]:
@@ -157,7 +157,7 @@ async def test_a_page_of_a_tiff_with_too_many_pixels_fails_alone():
     ],
 )
 async def test_what_cannot_be_opened_is_told_why(data, sentence):
-    assert await refusal(data) == (Why.BAD_IMAGE, sentence)
+    assert await refusal(data) == (ErrorCode.BAD_IMAGE, sentence)
 
 
 async def test_closed_it_leaves_no_process():
@@ -251,8 +251,8 @@ def test_pages_are_chosen_each_once_and_in_their_order(ranges, pages):
 def test_pages_that_are_not_there_or_too_many_are_refused(ranges, sentence):
     with pytest.raises(Refusal) as caught:
         chosen(ranges, 5, 3)
-    assert (caught.value.failure.why, caught.value.failure.detail) == (
-        Why.BAD_PARAMETER,
+    assert (caught.value.code, caught.value.failure.detail) == (
+        ErrorCode.BAD_PARAMETER,
         sentence,
     )
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from api.intake import fetching
 from api.intake.fetching import Fetcher, is_public
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import MIB, Settings
 from tests.support.fake_runner import picture
 
@@ -73,10 +73,10 @@ def public(monkeypatch) -> None:
     )
 
 
-async def refusal(fetcher: Fetcher, url: str) -> tuple[Why, str]:
+async def refusal(fetcher: Fetcher, url: str) -> tuple[ErrorCode, str]:
     with pytest.raises(Refusal) as caught:
         await fetcher.fetch(url)
-    return caught.value.failure.why, caught.value.failure.detail
+    return caught.value.code, caught.value.failure.detail
 
 
 def page(request: web.Request) -> web.Response:
@@ -108,7 +108,7 @@ async def test_a_redirect_is_followed(host):
 async def test_unless_the_operator_allows_it_nobody_is_asked(host):
     async with host.serving(page) as url:
         asked = host.fetcher(allow_urls=False)
-        assert await refusal(asked, url) == (Why.BAD_PARAMETER, NOT_ALLOWED)
+        assert await refusal(asked, url) == (ErrorCode.BAD_PARAMETER, NOT_ALLOWED)
     assert not Settings().allow_urls
     assert host.requests == []
 
@@ -124,7 +124,7 @@ async def test_no_other_spelling_of_its_address_leads_there(host, name):
 async def test_a_server_on_this_machine_is_never_reached(host, name):
     async with host.serving(page) as url:
         own = url.replace("127.0.0.1", name)
-        assert await refusal(host.fetcher(), own) == (Why.BAD_PARAMETER, NOT_PUBLIC)
+        assert await refusal(host.fetcher(), own) == (ErrorCode.BAD_PARAMETER, NOT_PUBLIC)
     assert host.requests == []
 
 
@@ -134,7 +134,7 @@ async def test_a_server_on_this_machine_is_never_reached(host, name):
 )
 async def test_nor_by_a_redirect(host, target):
     async with host.serving(to(target)) as url:
-        assert await refusal(host.fetcher(), url) == (Why.BAD_PARAMETER, NOT_PUBLIC)
+        assert await refusal(host.fetcher(), url) == (ErrorCode.BAD_PARAMETER, NOT_PUBLIC)
 
 
 @pytest.mark.usefixtures("public")
@@ -144,7 +144,7 @@ async def test_nor_by_a_redirect_to_a_server_that_would_answer(host):
         other.serving(page, "127.0.0.2") as inner,
         host.serving(to(inner)) as url,
     ):
-        assert await refusal(host.fetcher(), url) == (Why.BAD_PARAMETER, NOT_PUBLIC)
+        assert await refusal(host.fetcher(), url) == (ErrorCode.BAD_PARAMETER, NOT_PUBLIC)
     assert other.requests == []
 
 
@@ -168,7 +168,7 @@ async def test_nor_by_a_name_that_changes_its_address_after_a_look(host, monkeyp
     monkeypatch.setattr("aiohttp.resolver.DefaultResolver.resolve", resolve)
     async with host.serving(page) as url:
         named = url.replace("127.0.0.1", "pages.example.org")
-        assert await refusal(host.fetcher(), named) == (Why.BAD_PARAMETER, NOT_PUBLIC)
+        assert await refusal(host.fetcher(), named) == (ErrorCode.BAD_PARAMETER, NOT_PUBLIC)
     assert looked_up == ["pages.example.org"]
     assert host.requests == []
 
@@ -176,21 +176,21 @@ async def test_nor_by_a_name_that_changes_its_address_after_a_look(host, monkeyp
 @pytest.mark.usefixtures("public")
 @pytest.mark.parametrize("target", ["http://127.0.0.1/a.png", "file:///etc/passwd", "ftp://host/a"])
 async def test_only_https_is_spoken_on_redirects_too(host, target):
-    assert await refusal(host.fetcher(), target) == (Why.BAD_PARAMETER, ONLY_HTTPS)
+    assert await refusal(host.fetcher(), target) == (ErrorCode.BAD_PARAMETER, ONLY_HTTPS)
     async with host.serving(to(target)) as url:
-        assert await refusal(host.fetcher(), url) == (Why.BAD_PARAMETER, ONLY_HTTPS)
+        assert await refusal(host.fetcher(), url) == (ErrorCode.BAD_PARAMETER, ONLY_HTTPS)
 
 
 @pytest.mark.parametrize("url", ["", "page.png", "https://", "https://[", "https:///a.png"])
 async def test_what_is_no_address_is_refused(host, url):
-    assert await refusal(host.fetcher(), url) == (Why.BAD_PARAMETER, ONLY_HTTPS)
+    assert await refusal(host.fetcher(), url) == (ErrorCode.BAD_PARAMETER, ONLY_HTTPS)
 
 
 @pytest.mark.usefixtures("public")
 async def test_redirects_come_to_an_end(host):
     async with host.serving(to("/again")) as url:
         assert await refusal(host.fetcher(), url) == (
-            Why.BAD_IMAGE,
+            ErrorCode.BAD_IMAGE,
             "The URL cannot be fetched: it redirects more than 5 times.",
         )
     assert len(host.requests) == 6
@@ -201,7 +201,7 @@ async def test_redirects_come_to_an_end(host):
 async def test_an_error_of_the_host_is_told(host, status):
     async with host.serving(lambda request: web.Response(status=status)) as url:
         assert await refusal(host.fetcher(), url) == (
-            Why.BAD_IMAGE,
+            ErrorCode.BAD_IMAGE,
             f"The URL cannot be fetched: its host answers {status}.",
         )
 
@@ -224,7 +224,7 @@ async def test_a_file_over_the_limit_is_refused_while_it_arrives(host, declared)
 
     async with host.serving(endless) as url:
         assert await refusal(host.fetcher(max_file_mib=1), url) == (
-            Why.TOO_LARGE,
+            ErrorCode.TOO_LARGE,
             "The file is larger than 1 MB.",
         )
     assert sent < 30 * MIB
@@ -243,7 +243,7 @@ async def test_a_host_that_takes_its_time_is_left(host, monkeypatch):
 
     async with host.serving(drip) as url:
         assert await refusal(host.fetcher(), url) == (
-            Why.BAD_IMAGE,
+            ErrorCode.BAD_IMAGE,
             "The URL cannot be fetched: it took longer than 0.2 seconds.",
         )
 
@@ -252,7 +252,7 @@ async def test_a_host_that_takes_its_time_is_left(host, monkeypatch):
 async def test_a_host_that_nobody_vouches_for_is_not_believed(host):
     async with host.serving(page) as url:
         stranger = Host().fetcher()
-        assert await refusal(stranger, url) == (Why.BAD_IMAGE, NO_ANSWER)
+        assert await refusal(stranger, url) == (ErrorCode.BAD_IMAGE, NO_ANSWER)
     assert host.requests == []
 
 
@@ -260,7 +260,7 @@ async def test_a_host_that_nobody_vouches_for_is_not_believed(host):
 async def test_a_host_that_is_not_there_is_told(host):
     async with host.serving(page) as url:
         pass
-    assert await refusal(host.fetcher(), url) == (Why.BAD_IMAGE, NO_ANSWER)
+    assert await refusal(host.fetcher(), url) == (ErrorCode.BAD_IMAGE, NO_ANSWER)
 
 
 @pytest.mark.parametrize(

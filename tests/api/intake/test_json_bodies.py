@@ -8,7 +8,7 @@ from fastapi import Request
 
 from api.intake import json_bodies
 from api.intake.json_bodies import JSON, decoded, read_json
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import MIB, Settings
 from tests.support.fake_runner import picture
 
@@ -183,7 +183,7 @@ async def test_a_body_over_its_limit_is_refused_while_it_arrives(files):
     body = Body([bytes(64 * 1024)] * 5000)
     with pytest.raises(Refusal) as caught:
         await body.read(files)
-    assert caught.value.failure.why is Why.TOO_LARGE
+    assert caught.value.code is ErrorCode.TOO_LARGE
     assert body.taken < (1 + 1.4 * files) * MIB
 
 
@@ -191,7 +191,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_take
     body = Body([b"x"] * 9, content_length=str(300 * MIB))
     with pytest.raises(Refusal) as caught:
         await body.read()
-    assert caught.value.failure.why is Why.TOO_LARGE
+    assert caught.value.code is ErrorCode.TOO_LARGE
     assert body.taken == 0
 
 

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.intake.languages import language_code
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_of_several_languages_the_first_counts(hint, code):
 def test_an_unknown_language_is_named(hint, named):
     with pytest.raises(Refusal) as caught:
         language_code(hint)
-    assert caught.value.failure.why == Why.BAD_PARAMETER
+    assert caught.value.code == ErrorCode.BAD_PARAMETER
     assert caught.value.failure.detail == (
         f"Unknown language '{named}': send a name or an ISO 639 code, such as 'Russian' or 'ru'."
     )

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
 from api.intake.parameters import ChatParams, OcrParams, parse
-from common.messages import Options, Refusal, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Options
 
 
 def refusal(params, query="", fields=()) -> str:
     with pytest.raises(Refusal) as caught:
         parse(params, QueryParams(query), fields)
-    assert caught.value.failure.why == Why.BAD_PARAMETER
+    assert caught.value.code == ErrorCode.BAD_PARAMETER
     return caught.value.failure.detail
 
 

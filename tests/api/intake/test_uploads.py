@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.intake.uploads import MAX_FIELD_BYTES, MAX_FIELDS, Form, UploadReader
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from settings import MIB, Settings
 from tests.support.fake_runner import picture
 
@@ -44,10 +44,10 @@ def part(data: bytes, disposition: bytes = b'name="file"; filename="a.png"') -> 
     return b"--limit\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (disposition, data)
 
 
-async def refusal(body: Body, *args, **settings) -> tuple[Why, str]:
+async def refusal(body: Body, *args, **settings) -> tuple[ErrorCode, str]:
     with pytest.raises(Refusal) as caught:
         await body.read(*args, **settings)
-    return caught.value.failure.why, caught.value.failure.detail
+    return caught.value.code, caught.value.failure.detail
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, MIB])
@@ -62,38 +62,38 @@ async def test_a_form_is_the_same_however_its_bytes_are_cut(size):
 async def test_a_file_of_exactly_the_limit_is_taken_and_one_byte_more_is_not():
     form = await Body([part(b"x" * MIB), END]).read(max_file_mib=1)
     assert len(form.files[0].data) == MIB
-    why, detail = await refusal(Body([part(b"x" * (MIB + 1)), END]), max_file_mib=1)
-    assert why == Why.TOO_LARGE
+    code, detail = await refusal(Body([part(b"x" * (MIB + 1)), END]), max_file_mib=1)
+    assert code == ErrorCode.TOO_LARGE
     assert detail == "The file is larger than 1 MB."
 
 
 async def test_a_file_of_300_mb_is_refused_once_the_limit_has_arrived():
     chunk = b"x" * 64 * 1024
     body = Body(chain([part(b"")[:-2]], repeat(chunk, 300 * 16)))
-    why, _ = await refusal(body)
-    assert why == Why.TOO_LARGE
+    code, _ = await refusal(body)
+    assert code == ErrorCode.TOO_LARGE
     assert body.taken <= Settings().max_file_bytes + 2 * len(chunk)
 
 
 async def test_a_batch_of_300_mb_is_refused_once_the_limit_of_all_files_has_arrived():
     body = Body(repeat(part(b"x" * 64 * 1024, b'name="files"; filename="a"'), 300 * 16))
-    assert (await refusal(body, "files", 10))[0] == Why.BAD_PARAMETER  # the eleventh file
+    assert (await refusal(body, "files", 10))[0] == ErrorCode.BAD_PARAMETER  # the eleventh file
     assert body.taken < MIB
     body = Body(repeat(b"x" * 64 * 1024, 300 * 16))  # nothing but a preamble
-    assert (await refusal(body, "files", 3, max_file_mib=1))[0] == Why.TOO_LARGE
+    assert (await refusal(body, "files", 3, max_file_mib=1))[0] == ErrorCode.TOO_LARGE
     assert body.taken <= 5 * MIB
 
 
 async def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_taken():
     body = Body(repeat(b"x", 9), content_length=str(300 * MIB))
-    assert (await refusal(body))[0] == Why.TOO_LARGE
+    assert (await refusal(body))[0] == ErrorCode.TOO_LARGE
     assert body.taken == 0
 
 
 @pytest.mark.parametrize("length", ["10", "-1", "many", "¹"])
 async def test_a_declared_length_that_lies_does_not_lift_the_limit(length):
     body = Body([part(b"x" * 2 * MIB), END], content_length=length)
-    assert (await refusal(body, max_file_mib=1))[0] == Why.TOO_LARGE
+    assert (await refusal(body, max_file_mib=1))[0] == ErrorCode.TOO_LARGE
 
 
 async def test_an_upload_is_never_put_on_disk(client, monkeypatch):
@@ -109,9 +109,9 @@ async def test_one_file_too_large_fails_alone_among_several():
     sent = [part(data, b'name="files"; filename="a"') for data in files]
     form = await Body([*sent, END]).read("files", 10, max_file_mib=1)
     assert [file.data for file in form.files] == [b"first", b"", b"last"]
-    assert [file.failure and file.failure.why for file in form.files] == [
+    assert [file.failure and file.failure.code for file in form.files] == [
         None,
-        Why.TOO_LARGE,
+        ErrorCode.TOO_LARGE,
         None,
     ]
 
@@ -130,7 +130,7 @@ async def test_one_file_too_large_fails_alone_among_several():
 )
 async def test_a_broken_form_is_refused(sent):
     assert await refusal(Body([sent])) == (
-        Why.BAD_PARAMETER,
+        ErrorCode.BAD_PARAMETER,
         "The form is broken or incomplete: it is not valid multipart/form-data.",
     )
 
@@ -151,7 +151,7 @@ async def test_a_broken_form_is_refused(sent):
 )
 async def test_a_request_without_a_file_is_told_where_to_send_it(content_type, sent):
     assert await refusal(Body([sent], content_type)) == (
-        Why.BAD_PARAMETER,
+        ErrorCode.BAD_PARAMETER,
         "No file: send it as multipart/form-data in the field 'file'.",
     )
 
@@ -178,13 +178,13 @@ async def test_a_text_field_has_a_limit_of_its_own():
 
 async def test_a_flood_of_fields_is_refused():
     body = Body([part(b"", b'name="a"')] * (MAX_FIELDS + 2))
-    assert (await refusal(body))[0] == Why.BAD_PARAMETER
+    assert (await refusal(body))[0] == ErrorCode.BAD_PARAMETER
 
 
 async def test_a_text_field_that_is_not_utf_8_is_refused():
     body = Body([part("рус".encode("cp1251"), b'name="language"'), END])
     assert await refusal(body) == (
-        Why.BAD_PARAMETER,
+        ErrorCode.BAD_PARAMETER,
         "Parameter 'language' is not UTF-8 text.",
     )
 

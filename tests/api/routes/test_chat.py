@@ -3,7 +3,8 @@ import asyncio
 import pytest
 from PIL import Image
 
-from common.messages import Answer, Failure, Piece, Usage, Why
+from common.failures import ErrorCode, Failure
+from common.messages import Answer, Piece, Usage
 from tests.support.documents import pdf, tiff
 from tests.support.fake_runner import picture
 from tests.support.streams import UNBUFFERED, events
@@ -128,7 +129,7 @@ async def test_no_text_breaks_out_of_its_event(client, runners, text):
 
 
 async def test_what_fails_before_the_first_piece_has_its_own_status(client, runners):
-    full = Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=3)
+    full = Failure(code=ErrorCode.QUEUE_FULL, detail="The queue is full.", retry_after=3)
     runners["tesseract"].stream = [full]
     response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
@@ -136,7 +137,7 @@ async def test_what_fails_before_the_first_piece_has_its_own_status(client, runn
 
 
 async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners):
-    late = Failure(why=Why.DEADLINE, detail="Time is up.")
+    late = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
     runners["tesseract"].stream = [Piece(text="A "), late]
     response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert response.status_code == 200

@@ -1,7 +1,8 @@
 import pytest
 
 from api.routes.ocr import MAX_TOKENS
-from common.messages import Answer, Block, Failure, Line, Options, Usage, Why
+from common.failures import ErrorCode, Failure
+from common.messages import Answer, Block, Line, Options, Usage
 from tests.support.fake_runner import picture
 
 OCR_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
@@ -61,7 +62,8 @@ async def test_the_runner_gets_the_bytes_as_they_came_and_reads_greedily(client,
     assert (request.task, request.images, request.language) == ("ocr", [page], "ru")
     assert (request.temperature, request.max_tokens) == (0, MAX_TOKENS)
     assert request.options == Options(box=(0, 0, 5, 5), formatted=True)
-    assert 29 < request.time_limit <= 30
+    [time_limit] = runners["got_ocr"].time_limits
+    assert 29 < time_limit <= 30
 
 
 @pytest.mark.parametrize("hint", ["Russian", "ru", "Русский", "rus+eng"])
@@ -170,19 +172,20 @@ async def test_a_batch_of_nothing_but_bad_files_is_answered_entry_by_entry(clien
 
 
 @pytest.mark.parametrize(
-    ("why", "status"), [(Why.UNAVAILABLE, 503), (Why.QUEUE_FULL, 503), (Why.DEADLINE, 504)]
+    ("code", "status"),
+    [(ErrorCode.UNAVAILABLE, 503), (ErrorCode.QUEUE_FULL, 503), (ErrorCode.DEADLINE, 504)],
 )
 async def test_a_batch_that_the_runner_cannot_take_gets_the_status_of_that(
-    client, runners, why, status
+    client, runners, code, status
 ):
-    runners["tesseract"].outcome = Failure(why=why, detail="Not now.", retry_after=7)
+    runners["tesseract"].outcome = Failure(code=code, detail="Not now.", retry_after=7)
     response = await client.post("/batch/ocr", files=pages(picture(), picture()))
     assert (response.status_code, response.json()) == (status, {"detail": "Not now."})
     assert response.headers.get("retry-after") == ("7" if status == 503 else None)
 
 
 async def test_a_batch_that_fails_for_several_reasons_says_each(client, runners):
-    runners["tesseract"].outcome = Failure(why=Why.QUEUE_FULL, detail="Not now.")
+    runners["tesseract"].outcome = Failure(code=ErrorCode.QUEUE_FULL, detail="Not now.")
     response = await client.post("/batch/ocr", files=pages(picture(), b""))
     assert response.status_code == 200
     assert [item["error"] for item in response.json()["results"]] == [

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from api.routes.ocr import PAGES_AT_ONCE
+from common.failures import ErrorCode, Failure
 from common.images import decode
-from common.messages import Answer, Failure, Usage, Why
+from common.messages import Answer, Usage
 from tests.support.documents import locked, pdf, tiff
 from tests.support.fake_runner import Fails, picture
 
@@ -31,7 +32,7 @@ class Queue:
     async def limited(self, request):
         if self.now == self.places:
             self.refused += 1
-            return Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=0)
+            return Failure(code=ErrorCode.QUEUE_FULL, detail="The queue is full.", retry_after=0)
         self.now += 1
         try:
             await asyncio.sleep(0.02)
@@ -155,7 +156,7 @@ async def test_a_document_that_finds_the_queue_full_is_refused(client, runners):
 
 
 async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, runners):
-    late = Failure(why=Why.DEADLINE, detail="The time limit passed in the queue.")
+    late = Failure(code=ErrorCode.DEADLINE, detail="The time limit passed in the queue.")
 
     async def answer(request):
         if decode(request.images[0]).width == 7:
@@ -169,7 +170,7 @@ async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, 
 
 
 async def test_a_document_whose_pages_all_come_too_late_is_a_timeout(client, runners):
-    runners["tesseract"].outcome = Failure(why=Why.DEADLINE, detail="Time is up.")
+    runners["tesseract"].outcome = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
     response = await client.post("/ocr", files={"file": document(5, 6)})
     assert (response.status_code, response.json()) == (504, {"detail": "Time is up."})
 

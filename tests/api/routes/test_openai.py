@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from api.routes import openai
-from common.messages import Answer, Failure, Image, Line, Piece, Status, Turn, Usage, Why
+from common.failures import ErrorCode, Failure
+from common.messages import Answer, Image, Line, Piece, Status, Turn, Usage
 from tests.support.documents import pdf
 from tests.support.fake_runner import Fails, picture
 from tests.support.streams import UNBUFFERED
@@ -201,9 +202,9 @@ async def test_what_is_not_served_is_refused_by_name(client, runners, sent, para
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
-        (Failure(why=Why.QUEUE_FULL, detail="The queue is full.", retry_after=3), 503, None),
-        (Failure(why=Why.DEADLINE, detail="Time is up."), 504, None),
-        (Failure(why=Why.BAD_PARAMETER, detail="Too long."), 400, None),
+        (Failure(code=ErrorCode.QUEUE_FULL, detail="The queue is full.", retry_after=3), 503, None),
+        (Failure(code=ErrorCode.DEADLINE, detail="Time is up."), 504, None),
+        (Failure(code=ErrorCode.BAD_PARAMETER, detail="Too long."), 400, None),
     ],
 )
 async def test_a_failure_is_openais_error(client, runners, stream, failure, status, code):
@@ -333,7 +334,7 @@ async def test_the_usage_comes_last_where_it_is_asked_for(client, runners):
 
 
 async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners):
-    late = Failure(why=Why.DEADLINE, detail="Time is up.")
+    late = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
     runners[MODEL].stream = [Piece(text="A "), late]
     response = await ask(client, stream=True)
     *_, last, end = response.text.split("\n\n")

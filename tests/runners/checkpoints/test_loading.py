@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common.catalog import CATALOG
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from runners.checkpoints import loading
 from runners.families import qwen_vl
 from settings import Settings
@@ -34,7 +34,7 @@ def settings(tmp_path):
 def refusal(settings):
     with pytest.raises(Refusal) as refused:
         qwen_vl.load(ENTRY, settings)
-    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.code is ErrorCode.UNAVAILABLE
     assert "/" not in refused.value.failure.detail.replace(ENTRY.repository, "").replace(
         f"CHATVLM_WEIGHTS/{ENTRY.id}", ""
     )
@@ -89,7 +89,7 @@ def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypat
     monkeypatch.setattr(step, runs_out)
     with pytest.raises(Refusal, match="too little free memory to load Qwen2-VL 2B") as refused:
         qwen_vl.load(ENTRY, settings)
-    assert refused.value.failure.why is Why.OUT_OF_MEMORY
+    assert refused.value.code is ErrorCode.OUT_OF_MEMORY
 
 
 def test_weights_of_another_family_are_refused(tmp_path, settings):

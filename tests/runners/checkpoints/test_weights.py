@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from common.catalog import CATALOG
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from runners.checkpoints import weights
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
@@ -75,7 +75,7 @@ def shard(folder):
 def refusal(settings):
     with pytest.raises(Refusal) as refused:
         weights.fetch(ENTRY, settings)
-    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.code is ErrorCode.UNAVAILABLE
     return refused.value.failure.detail
 
 

@@ -1,13 +1,12 @@
 """Rows with images in one batch. What a row gets alone is held against the library's `generate` in
 each family's own tests."""
 
-import time
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.catalog import CATALOG
+from common.deadline import Deadline
 from runners.families import got_ocr, qwen_vl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher, Row
@@ -61,7 +60,7 @@ rows = st.fixed_dictionaries(
 def test_every_row_gets_what_it_gets_alone(family, plan, column_chunk):
     vlm, asked = family
     batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, RowCache(2, column_chunk))
-    made = [Row(asked[row["asked"]][0], row["new"], time.monotonic() + 600) for row in plan]
+    made = [Row(asked[row["asked"]][0], row["new"], Deadline(600)) for row in plan]
     step, busy = 0, True
     while busy or step <= 12:
         for row, planned in zip(made, plan, strict=True):

@@ -5,7 +5,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from common.catalog import CATALOG
-from common.messages import Options, Refusal, Why
+from common.failures import ErrorCode, Refusal
+from common.messages import Options
 from runners.families import got_ocr
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
@@ -113,7 +114,7 @@ def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
 def test_a_box_that_is_not_inside_the_image_is_refused(vlm, box):
     with pytest.raises(Refusal, match="200 x 300") as refused:
         vlm.encode(ocr(options=Options(box=box)), [page(*SMALL)])
-    assert refused.value.failure.why is Why.BAD_PARAMETER
+    assert refused.value.code is ErrorCode.BAD_PARAMETER
 
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from common.catalog import CATALOG
-from common.messages import Refusal, Why
+from common.failures import ErrorCode, Refusal
 from runners.families import qwen_vl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
@@ -174,7 +174,7 @@ def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
     request, _ = talk(("user", "fox " * longest))
     with pytest.raises(Refusal, match=f"at most {longest} tokens") as refused:
         vlm.encode(request, [])
-    assert refused.value.failure.why is Why.BAD_PARAMETER
+    assert refused.value.code is ErrorCode.BAD_PARAMETER
 
 
 def test_close_forgets_the_images(vlm):
@@ -216,7 +216,7 @@ def test_thin_and_tiny_images_are_read(vlm, size):
 def test_an_image_that_no_padding_helps_is_refused(vlm):
     with pytest.raises(Refusal, match="too long and thin") as refused:
         vlm.encode(ocr(), [page(1, 20_000)])
-    assert refused.value.failure.why is Why.BAD_IMAGE
+    assert refused.value.code is ErrorCode.BAD_IMAGE
 
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from common.catalog import CATALOG
-from common.messages import Answer, Options, Piece, Refusal, Request, Usage, Why, question
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, Options, Piece, Request, Usage, question
 from runners.reader.engine import ReaderEngine, find_tessdata
 from settings import Settings
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render, size_of
@@ -20,11 +22,14 @@ PAGE = encode(render(ENGLISH))
 LONG_PAGE = encode(render(ENGLISH * 40))
 
 
-def ask(*images: bytes, prompt: str | None = None, **fields: object) -> Request:
+def ask(
+    *images: bytes, prompt: str | None = None, seconds: float = 30, **fields: object
+) -> tuple[Request, Deadline]:
     """To read the page, or to answer the prompt from the pages."""
     turns = question(images or [PAGE], *([] if prompt is None else [prompt]))
     task = "ocr" if prompt is None else "chat"
-    return Request.model_validate({"task": task, "turns": turns, "time_limit": 30} | fields)
+    request = Request.model_validate({"task": task, "turns": turns} | fields)
+    return request, Deadline(seconds)
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 async def test_a_page_is_read_with_its_lines(engine: ReaderEngine) -> None:
-    answer = await engine.answer(ask())
+    answer = await engine.answer(*ask())
     assert answer.text.split() == " ".join(ENGLISH).split()
     assert answer.lines is not None
     assert [line.text for line in answer.lines] == list(ENGLISH)
@@ -48,12 +53,12 @@ async def test_a_page_is_read_with_its_lines(engine: ReaderEngine) -> None:
 async def test_the_size_is_that_of_the_page_once_upright(engine: ReaderEngine) -> None:
     width, height = render(RUSSIAN).size
     sideways = encode(render(RUSSIAN, rotation=90), "JPEG")
-    answer = await engine.answer(ask(sideways, language="ru"))
+    answer = await engine.answer(*ask(sideways, language="ru"))
     assert answer.image_size == (width, height)
 
 
 async def test_layout_mode_adds_blocks_around_their_lines(engine: ReaderEngine) -> None:
-    answer = await engine.answer(ask(options=Options(mode="layout")))
+    answer = await engine.answer(*ask(options=Options(mode="layout")))
     assert answer.blocks is not None
     assert answer.lines is not None
     assert {block.category for block in answer.blocks} == {"Text"}
@@ -70,14 +75,14 @@ async def test_layout_mode_adds_blocks_around_their_lines(engine: ReaderEngine) 
 async def test_a_language_without_trained_data_is_read_with_a_warning(
     engine: ReaderEngine,
 ) -> None:
-    answer = await engine.answer(ask(language="de"))
+    answer = await engine.answer(*ask(language="de"))
     assert answer.warning is not None
     assert "German" in answer.warning
     assert answer.lines
 
 
 async def test_a_question_is_answered_from_the_page(engine: ReaderEngine) -> None:
-    answer = await engine.answer(ask(prompt="What will the repairs cost?"))
+    answer = await engine.answer(*ask(prompt="What will the repairs cost?"))
     assert answer.text == ENGLISH[2]
     assert answer.prompt_used is True
     assert answer.lines is not None
@@ -85,42 +90,41 @@ async def test_a_question_is_answered_from_the_page(engine: ReaderEngine) -> Non
 
 
 async def test_max_tokens_cuts_an_answer_between_words(engine: ReaderEngine) -> None:
-    answer = await engine.answer(ask(prompt="Read the text", max_tokens=3))
+    answer = await engine.answer(*ask(prompt="Read the text", max_tokens=3))
     assert (answer.text, answer.finish_reason) == ("Minutes of the", "length")
 
 
 async def test_a_question_is_answered_from_all_the_images_shown(engine: ReaderEngine) -> None:
     pages = [encode(render(ENGLISH[:3])), encode(render(ENGLISH[3:]))]
-    answer = await engine.answer(ask(*pages, prompt="When is the next meeting?"))
+    answer = await engine.answer(*ask(*pages, prompt="When is the next meeting?"))
     assert answer.text == ENGLISH[4]
     assert [(line.text, line.page) for line in answer.lines or ()] == [(ENGLISH[4], 2)]
-    answer = await engine.answer(ask(*pages, prompt="Read the text"))
+    answer = await engine.answer(*ask(*pages, prompt="Read the text"))
     assert answer.text == "\n".join(ENGLISH[:3]) + "\n\n" + "\n".join(ENGLISH[3:])
-    answer = await engine.answer(ask(*pages, prompt="Describe this"))
+    answer = await engine.answer(*ask(*pages, prompt="Describe this"))
     sizes = [f"{width} x {height}" for width, height in map(size_of, pages)]
     assert ", ".join(sizes) in answer.text
 
 
 async def test_a_question_without_an_image_is_refused(engine: ReaderEngine) -> None:
-    asked = ask(prompt="What?").model_copy(update={"turns": question([], "What?")})
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(asked)
-    assert refusal.value.failure.why is Why.BAD_PARAMETER
+        await engine.answer(*ask(prompt="What?", turns=question([], "What?")))
+    assert refusal.value.code is ErrorCode.BAD_PARAMETER
 
 
 async def test_an_answer_ends_before_its_stop_text(engine: ReaderEngine) -> None:
-    answer = await engine.answer(ask(prompt="Read the text", stop=("the chair", "nine")))
+    answer = await engine.answer(*ask(prompt="Read the text", stop=("the chair", "nine")))
     assert answer.text == f"{ENGLISH[0]}\nThe meeting was opened at "
     assert answer.finish_reason == "stop"
 
 
 async def test_the_words_of_an_answer_are_counted(engine: ReaderEngine) -> None:
-    answer = await engine.answer(ask(prompt="What will the repairs cost?"))
+    answer = await engine.answer(*ask(prompt="What will the repairs cost?"))
     assert answer.usage == Usage(prompt_tokens=6, visual_tokens=0, completion_tokens=12)
 
 
 async def test_a_stream_ends_with_the_answer_that_its_pieces_make(engine: ReaderEngine) -> None:
-    *pieces, answer = [piece async for piece in engine.stream(ask())]
+    *pieces, answer = [piece async for piece in engine.stream(*ask())]
     assert isinstance(answer, Answer)
     assert "".join(p.text for p in pieces if isinstance(p, Piece)) == answer.text
     assert len(pieces) > 1
@@ -128,29 +132,29 @@ async def test_a_stream_ends_with_the_answer_that_its_pieces_make(engine: Reader
 
 async def test_a_broken_image_is_refused_and_the_next_page_read(engine: ReaderEngine) -> None:
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(ask(PAGE[:200]))
-    assert refusal.value.failure.why is Why.BAD_IMAGE
-    assert (await engine.answer(ask())).lines
+        await engine.answer(*ask(PAGE[:200]))
+    assert refusal.value.code is ErrorCode.BAD_IMAGE
+    assert (await engine.answer(*ask())).lines
 
 
 async def test_past_its_time_limit_a_page_is_given_up(engine: ReaderEngine) -> None:
     await engine.load()
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(ask(LONG_PAGE, time_limit=0.05))
-    assert refusal.value.failure.why is Why.DEADLINE
+        await engine.answer(*ask(LONG_PAGE, seconds=0.05))
+    assert refusal.value.code is ErrorCode.DEADLINE
 
 
 async def test_a_cancelled_page_makes_way_for_the_next(engine: ReaderEngine) -> None:
     await engine.load()
     lines_read = _count_lines(engine)
-    first = asyncio.create_task(engine.answer(ask(LONG_PAGE)))
+    first = asyncio.create_task(engine.answer(*ask(LONG_PAGE)))
     while not lines_read:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     lines_read.clear()
-    assert (await engine.answer(ask())).text.startswith(ENGLISH[0])
+    assert (await engine.answer(*ask())).text.startswith(ENGLISH[0])
     assert len(lines_read) < 40
 
 
@@ -160,8 +164,8 @@ async def test_a_page_cancelled_while_it_waits_never_starts(
     read = engine._read
     started = []
     monkeypatch.setattr(engine, "_read", lambda *args: (started.append(1), read(*args))[1])
-    first = asyncio.create_task(engine.answer(ask()))
-    waiting = asyncio.create_task(engine.answer(ask()))
+    first = asyncio.create_task(engine.answer(*ask()))
+    waiting = asyncio.create_task(engine.answer(*ask()))
     await asyncio.sleep(0)
     waiting.cancel()
     await first
@@ -170,11 +174,11 @@ async def test_a_page_cancelled_while_it_waits_never_starts(
 
 
 async def test_a_full_queue_refuses_at_once_and_loses_nothing(engine: ReaderEngine) -> None:
-    accepted = [asyncio.create_task(engine.answer(ask())) for _ in range(3)]
+    accepted = [asyncio.create_task(engine.answer(*ask())) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(ask())
-    assert refusal.value.failure.why is Why.QUEUE_FULL
+        await engine.answer(*ask())
+    assert refusal.value.code is ErrorCode.QUEUE_FULL
     assert refusal.value.failure.retry_after == 1
     assert all(answer.lines for answer in await asyncio.gather(*accepted))
 
@@ -185,7 +189,7 @@ async def test_the_status_follows_the_model(engine: ReaderEngine) -> None:
     loaded = await engine.status()
     assert (loaded.state, loaded.device, loaded.rows, loaded.queued) == ("loaded", "cpu", 0, 0)
     assert loaded.memory_bytes is not None
-    first, second = (asyncio.create_task(engine.answer(ask())) for _ in range(2))
+    first, second = (asyncio.create_task(engine.answer(*ask())) for _ in range(2))
     await asyncio.sleep(0)
     busy = await engine.status()
     assert (busy.rows, busy.queued) == (1, 1)
@@ -196,7 +200,7 @@ async def test_the_status_follows_the_model(engine: ReaderEngine) -> None:
 
 
 async def test_an_unload_lets_the_page_in_hand_be_read(engine: ReaderEngine) -> None:
-    reading = asyncio.create_task(engine.answer(ask()))
+    reading = asyncio.create_task(engine.answer(*ask()))
     while (await engine.status()).state != "loaded":  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert await engine.unload() is True
@@ -211,11 +215,11 @@ async def test_missing_trained_data_is_said_and_found_once_it_is_there(tmp_path:
     assert status.reason is not None
     assert "tesseract-ocr-rus" in status.reason
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(ask())
-    assert refusal.value.failure.why is Why.UNAVAILABLE
+        await engine.answer(*ask())
+    assert refusal.value.code is ErrorCode.UNAVAILABLE
     shutil.copytree(find_tessdata(Settings()), folder)
     assert (await engine.status()).state == "unloaded"
-    assert (await engine.answer(ask())).lines
+    assert (await engine.answer(*ask())).lines
     await engine.close()
 
 
@@ -224,7 +228,7 @@ def other_process(pipe: Connection) -> None:
 
     async def serve() -> None:
         engine = ReaderEngine(ENTRY, Settings())
-        pipe.send((await engine.answer(ask())).text)
+        pipe.send((await engine.answer(*ask())).text)
         while not pipe.poll():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         pipe.send(engine._reader is None)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.messages import Why
+from common.deadline import Deadline
+from common.failures import ErrorCode
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher, Finished
 from runners.vlm.kv_cache import RowCache
@@ -226,8 +227,8 @@ def test_a_deadline_refuses_a_row_that_waits_and_ends_one_in_flight(vlm):
     batcher.step()
     batcher.submit(waiting)
     batcher.step()
-    assert refusal(waiting) is Why.DEADLINE
-    running.deadline = 0
+    assert refusal(waiting) is ErrorCode.DEADLINE
+    running.deadline = Deadline(0)
     batcher.step()
     result = running.future.result(timeout=0)
     assert result.reason == "deadline"
@@ -258,7 +259,7 @@ def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
     batcher.close()
     late = make_row()
     batcher.submit(late)
-    assert [refusal(row) for row in [*rows, late]] == [Why.UNAVAILABLE] * 4
+    assert [refusal(row) for row in [*rows, late]] == [ErrorCode.UNAVAILABLE] * 4
     assert batcher.kv_bytes == 0
 
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from common.messages import Why
+from common.failures import ErrorCode
 from runners.vlm.batcher import Batcher, Row
 from runners.vlm.sampling import Sampling
 from tests.support.models.batching import make_batcher, make_row, refusal, run
@@ -100,7 +100,7 @@ def test_a_lone_row_that_still_finds_no_memory_is_refused(vlm):
     batcher.submit(large)
     batcher.submit(small)
     run(batcher)
-    assert refusal(large) is Why.OUT_OF_MEMORY
+    assert refusal(large) is ErrorCode.OUT_OF_MEMORY
     assert_as_alone(vlm, [small])
 
 
@@ -113,7 +113,7 @@ def test_memory_that_runs_out_in_a_step_costs_the_youngest_row_and_a_place(vlm, 
     later = make_row(b"later")
     batcher.step()
     batcher.submit(later)
-    assert refusal(rows[2]) is Why.OUT_OF_MEMORY
+    assert refusal(rows[2]) is ErrorCode.OUT_OF_MEMORY
     while batcher.step():
         assert batcher.in_flight <= 2
     assert_as_alone(vlm, [*rows[:2], later])

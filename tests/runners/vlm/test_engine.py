@@ -4,13 +4,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from itertools import starmap
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from common.messages import Answer, Piece, Refusal, Request, Stream, Usage, Why, question
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import Answer, Piece, Request, Stream, Usage, question
 from runners.checkpoints import weights
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -47,13 +50,16 @@ def engine(make_engine) -> VlmEngine:
     return make_engine()
 
 
-def ask(text: str = "page", new: int = 20, seconds: float = 60, image: bytes = b"") -> Request:
+def ask(
+    text: str = "page", new: int = 20, seconds: float = 60, image: bytes = b"", **more: object
+) -> tuple[Request, Deadline]:
     if not image:
         file = io.BytesIO()
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
     turns = question([image], text)
-    return Request(task="chat", turns=turns, time_limit=seconds, max_tokens=new)
+    fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
+    return Request.model_validate(fields), Deadline(seconds)
 
 
 def alone(text: str, new: int = 20) -> str:
@@ -97,27 +103,27 @@ def test_an_idle_engine_has_imported_no_torch():
 
 async def test_each_answer_is_what_generate_gives_alone(engine):
     texts = [f"page {number}" for number in range(8)]
-    answers = await asyncio.gather(*(engine.answer(ask(text)) for text in texts))
+    answers = await asyncio.gather(*(engine.answer(*ask(text)) for text in texts))
     assert [answer.text for answer in answers] == [alone(text) for text in texts]
 
 
 async def test_an_answer_says_what_it_took(engine):
-    answer = await engine.answer(ask("page", new=5))
+    answer = await engine.answer(*ask("page", new=5))
     assert answer.usage == Usage(prompt_tokens=4, visual_tokens=0, completion_tokens=5)
     assert answer.finish_reason == "length"
 
 
 async def test_a_blank_page_has_no_text_and_asks_nothing_of_the_model(engine, monkeypatch):
     monkeypatch.setattr(TextVlm, "prefill", None)
-    request = ask().model_copy(update={"task": "ocr"})
-    answer = await engine.answer(request)
+    request = ask(task="ocr")
+    answer = await engine.answer(*request)
     assert (answer.text, answer.finish_reason) == ("", "stop")
     assert answer.usage.completion_tokens == 0
-    assert [piece async for piece in engine.stream(request)] == [answer]
+    assert [piece async for piece in engine.stream(*request)] == [answer]
 
 
 async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):
-    *pieces, answer = [item async for item in engine.stream(ask(new=60))]
+    *pieces, answer = [item async for item in engine.stream(*ask(new=60))]
     assert isinstance(answer, Answer)
     assert all(isinstance(piece, Piece) and piece.text for piece in pieces)
     assert len(pieces) > 5
@@ -129,37 +135,37 @@ async def test_a_text_ends_before_its_stop_text_and_its_row_leaves(engine, famil
     whole = alone("page", 60)
     stop = whole[9:11]
     end = whole.index(stop)
-    request = ask(new=new).model_copy(update={"stop": ("no such text", stop)})
-    answer = await engine.answer(request)
+    request = ask(new=new, stop=("no such text", stop))
+    answer = await engine.answer(*request)
     assert (answer.text, answer.finish_reason) == (whole[:end], "stop")
     tokens = answer.usage.completion_tokens
     assert alone("page", tokens).endswith(stop)
-    *pieces, streamed = [item async for item in engine.stream(request)]
+    *pieces, streamed = [item async for item in engine.stream(*request)]
     assert "".join(piece.text for piece in pieces) == streamed.text == answer.text
     await until_rows(engine, 0)
 
 
 async def test_a_row_ends_at_its_stop_text_long_before_its_last_token(engine, family):
     family.endless = True
-    endless = ask(new=100_000).model_copy(update={"stop": ("\x07",)})
-    answer = await engine.answer(endless)
+    endless = ask(new=100_000, stop=("\x07",))
+    answer = await engine.answer(*endless)
     assert answer.finish_reason == "stop"
     await until_rows(engine, 0)
 
 
 async def test_a_stop_text_that_never_comes_changes_nothing(engine):
-    request = ask(new=60).model_copy(update={"stop": ("no such text", alone("page", 60) + "!")})
-    *pieces, answer = [item async for item in engine.stream(request)]
+    request = ask(new=60, stop=("no such text", alone("page", 60) + "!"))
+    *pieces, answer = [item async for item in engine.stream(*request)]
     assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
 
 
 async def test_equal_seeds_draw_equally_beside_any_neighbour(engine):
-    def drawn(seed: int, **more: object) -> Request:
-        return ask(new=30).model_copy(update={"temperature": 1.0, "seed": seed} | more)
+    def drawn(seed: int, **more: object) -> tuple[Request, Deadline]:
+        return ask(new=30, temperature=1.0, seed=seed, **more)
 
     requests = [drawn(1), drawn(2), drawn(1), drawn(1, top_p=0.0), ask(new=30)]
     first, other, again, nucleus, greedy = [
-        answer.text for answer in await asyncio.gather(*map(engine.answer, requests))
+        answer.text for answer in await asyncio.gather(*starmap(engine.answer, requests))
     ]
     assert first == again != other
     assert nucleus == greedy == alone("page", 30)
@@ -167,14 +173,14 @@ async def test_equal_seeds_draw_equally_beside_any_neighbour(engine):
 
 async def test_a_broken_image_is_refused_and_harms_nobody(engine):
     with pytest.raises(Refusal) as refused:
-        await engine.answer(ask(image=b"no image"))
-    assert refused.value.failure.why is Why.BAD_IMAGE
-    assert (await engine.answer(ask())).text == alone("page")
+        await engine.answer(*ask(image=b"no image"))
+    assert refused.value.code is ErrorCode.BAD_IMAGE
+    assert (await engine.answer(*ask())).text == alone("page")
 
 
 async def test_a_cancelled_request_leaves_the_batch(engine, family):
     family.endless = True
-    task = asyncio.create_task(engine.answer(ask(new=100_000)))
+    task = asyncio.create_task(engine.answer(*ask(new=100_000)))
     await until_rows(engine, 1)
     task.cancel()
     await until_rows(engine, 0)
@@ -183,7 +189,7 @@ async def test_a_cancelled_request_leaves_the_batch(engine, family):
 
 async def test_a_stream_that_is_closed_leaves_the_batch(engine, family):
     family.endless = True
-    async with aclosing(engine.stream(ask(new=100_000))) as items:
+    async with aclosing(engine.stream(*ask(new=100_000))) as items:
         assert isinstance(await anext(items), Piece)
         assert await rows(engine) == 1
     await until_rows(engine, 0)
@@ -192,9 +198,9 @@ async def test_a_stream_that_is_closed_leaves_the_batch(engine, family):
 async def test_a_request_that_is_cancelled_while_it_waits_is_never_prefilled(make_engine, family):
     family.endless = True
     engine = make_engine(kv_budget_gib=0)
-    running = asyncio.create_task(engine.answer(ask(new=100_000)))
+    running = asyncio.create_task(engine.answer(*ask(new=100_000)))
     await until_rows(engine, 1)
-    waiting = asyncio.create_task(engine.answer(ask("next")))
+    waiting = asyncio.create_task(engine.answer(*ask("next")))
     await asyncio.sleep(0.05)
     assert (await engine.status()).queued == 1
     waiting.cancel()
@@ -206,25 +212,25 @@ async def test_a_request_that_is_cancelled_while_it_waits_is_never_prefilled(mak
 async def test_a_request_that_is_cancelled_while_it_is_encoded_makes_no_row(engine, family):
     await engine.load()
     family.may_encode.clear()
-    task = asyncio.create_task(engine.answer(ask()))
+    task = asyncio.create_task(engine.answer(*ask()))
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.wait([task])
     family.may_encode.set()
-    assert (await engine.answer(ask())).text == alone("page")
+    assert (await engine.answer(*ask())).text == alone("page")
     assert ((await engine.status()).rows, (await engine.status()).queued) == (0, 0)
 
 
 async def test_first_requests_at_once_share_one_load(engine, family):
-    await asyncio.gather(*(engine.answer(ask()) for _ in range(5)))
+    await asyncio.gather(*(engine.answer(*ask()) for _ in range(5)))
     assert family.loads == 1
 
 
 async def test_a_load_survives_the_request_that_began_it(engine, family):
     family.may_load.clear()
-    first = asyncio.create_task(engine.answer(ask()))
+    first = asyncio.create_task(engine.answer(*ask()))
     await until(lambda: family.loads == 1)
-    second = asyncio.create_task(engine.answer(ask()))
+    second = asyncio.create_task(engine.answer(*ask()))
     first.cancel()
     await asyncio.wait([first])
     assert (await engine.status()).state == "loading"
@@ -234,18 +240,19 @@ async def test_a_load_survives_the_request_that_began_it(engine, family):
 
 
 @pytest.mark.parametrize(
-    ("why", "state"), [(Why.UNAVAILABLE, "unavailable"), (Why.OUT_OF_MEMORY, "unloaded")]
+    ("code", "state"),
+    [(ErrorCode.UNAVAILABLE, "unavailable"), (ErrorCode.OUT_OF_MEMORY, "unloaded")],
 )
-async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family, why, state):
-    family.error = Refusal(why, "There is no such luck.")
+async def test_after_a_load_that_failed_the_next_request_tries_again(engine, family, code, state):
+    family.error = Refusal(code, "There is no such luck.")
     refused = await asyncio.gather(
-        *(engine.answer(ask()) for _ in range(3)), return_exceptions=True
+        *(engine.answer(*ask()) for _ in range(3)), return_exceptions=True
     )
     assert all(isinstance(error, Refusal) for error in refused)
     status = await engine.status()
     assert (status.state, status.reason) == (state, "There is no such luck.")
     family.error = None
-    assert (await engine.answer(ask())).text == alone("page")
+    assert (await engine.answer(*ask())).text == alone("page")
     assert family.loads == 2
     await engine.unload()
     assert (await engine.status()).reason is None
@@ -258,8 +265,8 @@ async def test_a_model_larger_than_its_device_is_never_loaded(engine, family, mo
     with pytest.raises(
         Refusal, match=r"Text needs 65536\.0 GiB of memory; its device has"
     ) as refused:
-        await engine.answer(ask())
-    assert refused.value.failure.why is Why.UNAVAILABLE
+        await engine.answer(*ask())
+    assert refused.value.code is ErrorCode.UNAVAILABLE
     assert refused.value.failure.detail == status.reason
     assert family.loads == 0
 
@@ -273,25 +280,25 @@ async def test_after_a_fault_of_the_batcher_the_model_is_loaded_anew(engine, fam
     with monkeypatch.context() as patched:
         patched.setattr("runners.vlm.batcher.Batcher.step", fault)
         with pytest.raises(ZeroDivisionError):
-            await engine.answer(ask())
-    assert (await engine.answer(ask())).text == alone("page")
+            await engine.answer(*ask())
+    assert (await engine.answer(*ask())).text == alone("page")
     assert family.loads == 2
 
 
 async def test_the_time_limit_covers_the_load(engine, family):
     family.may_load.clear()
     with pytest.raises(Refusal) as refused:
-        await engine.answer(ask(seconds=0.05))
-    assert refused.value.failure.why is Why.DEADLINE
+        await engine.answer(*ask(seconds=0.05))
+    assert refused.value.code is ErrorCode.DEADLINE
     family.may_load.set()
-    assert (await engine.answer(ask())).text == alone("page")
+    assert (await engine.answer(*ask())).text == alone("page")
     assert family.loads == 1
 
 
 async def test_past_its_time_limit_a_row_in_flight_ends_with_what_it_has(engine, family):
     family.endless = True
     await engine.load()
-    answer = await engine.answer(ask(new=100_000, seconds=0.3))
+    answer = await engine.answer(*ask(new=100_000, seconds=0.3))
     assert answer.finish_reason == "deadline"
     assert answer.text
 
@@ -302,11 +309,11 @@ async def test_past_its_time_limit_a_row_that_anothers_prefill_holds_up_ends_wit
     family.endless = True
     await engine.load()
     limited = ask(new=100_000, seconds=0.5)
-    asked = asyncio.create_task(engine.answer(limited))
-    streamed = asyncio.create_task(all_of(engine.stream(limited)))
+    asked = asyncio.create_task(engine.answer(*limited))
+    streamed = asyncio.create_task(all_of(engine.stream(*limited)))
     await until_rows(engine, 2)
     family.slow = 3.0
-    other = asyncio.create_task(engine.answer(ask(new=1)))
+    other = asyncio.create_task(engine.answer(*ask(new=1)))
     *pieces, last = await asyncio.wait_for(streamed, 2)
     answer = await asyncio.wait_for(asked, 0.5)
     for one in (answer, last):
@@ -319,11 +326,11 @@ async def test_past_its_time_limit_a_row_that_anothers_prefill_holds_up_ends_wit
 async def test_a_full_queue_refuses_at_once(make_engine, family):
     engine = make_engine(queue_size=2)
     family.may_load.clear()
-    waiting = [asyncio.create_task(engine.answer(ask())) for _ in range(2)]
+    waiting = [asyncio.create_task(engine.answer(*ask())) for _ in range(2)]
     await until(lambda: family.loads == 1)
     with pytest.raises(Refusal) as refused:
-        await engine.answer(ask())
-    assert refused.value.failure.why is Why.QUEUE_FULL
+        await engine.answer(*ask())
+    assert refused.value.code is ErrorCode.QUEUE_FULL
     assert refused.value.failure.retry_after >= 1
     family.may_load.set()
     assert [answer.text for answer in await asyncio.gather(*waiting)] == [alone("page")] * 2
@@ -334,7 +341,7 @@ async def test_rows_in_flight_take_no_place_in_the_queue(make_engine, family):
     engine = make_engine(queue_size=1)
     tasks = []
     for count in range(1, 4):
-        tasks.append(asyncio.create_task(engine.answer(ask(new=100_000))))
+        tasks.append(asyncio.create_task(engine.answer(*ask(new=100_000))))
         await until_rows(engine, count)
     for task in tasks:
         task.cancel()
@@ -347,7 +354,7 @@ async def test_nothing_is_unloaded_where_nothing_is_loaded(engine):
 async def test_an_unload_waits_for_the_rows_in_flight_and_frees_the_model(engine, family):
     await engine.load()
     family.may_encode.clear()
-    task = asyncio.create_task(engine.answer(ask()))
+    task = asyncio.create_task(engine.answer(*ask()))
     await asyncio.sleep(0.02)
     unloads = [asyncio.create_task(engine.unload()) for _ in range(2)]
     await asyncio.sleep(0.02)
@@ -361,23 +368,23 @@ async def test_an_unload_waits_for_the_rows_in_flight_and_frees_the_model(engine
 async def test_an_unload_refuses_what_is_not_done_in_time(make_engine, family):
     family.endless = True
     engine = make_engine(unload_timeout=0.05)
-    task = asyncio.create_task(engine.answer(ask(new=100_000)))
+    task = asyncio.create_task(engine.answer(*ask(new=100_000)))
     await until_rows(engine, 1)
     assert await engine.unload()
     with pytest.raises(Refusal) as refused:
         await task
-    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.code is ErrorCode.UNAVAILABLE
     assert family.models[0]() is None
 
 
 async def test_a_request_that_comes_during_an_unload_loads_again(engine, family):
     await engine.load()
     family.may_encode.clear()
-    first = asyncio.create_task(engine.answer(ask()))
+    first = asyncio.create_task(engine.answer(*ask()))
     await asyncio.sleep(0.02)
     unload = asyncio.create_task(engine.unload())
     await asyncio.sleep(0.02)
-    second = asyncio.create_task(engine.answer(ask()))
+    second = asyncio.create_task(engine.answer(*ask()))
     await asyncio.sleep(0.02)
     family.may_encode.set()
     assert await unload
@@ -387,9 +394,9 @@ async def test_a_request_that_comes_during_an_unload_loads_again(engine, family)
 
 async def test_an_idle_model_is_unloaded_after_keep_alive(make_engine, family):
     engine = make_engine(keep_alive=0.05)
-    await engine.answer(ask())
+    await engine.answer(*ask())
     await until(lambda: family.models[0]() is None)
-    assert (await engine.answer(ask())).text == alone("page")
+    assert (await engine.answer(*ask())).text == alone("page")
     assert family.loads == 2
 
 
@@ -406,7 +413,7 @@ async def test_the_status_says_what_is_loaded(engine, family):
 
 async def test_a_closed_engine_has_refused_what_was_left(engine, family):
     family.endless = True
-    task = asyncio.create_task(engine.answer(ask(new=100_000)))
+    task = asyncio.create_task(engine.answer(*ask(new=100_000)))
     await until_rows(engine, 1)
     await engine.close()
     with pytest.raises(Refusal):

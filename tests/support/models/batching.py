@@ -1,8 +1,7 @@
 """Rows and a batcher that is stepped by the test itself."""
 
-import time
-
-from common.messages import Refusal, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher, Row
 from runners.vlm.interface import Encoded
@@ -21,7 +20,7 @@ def make_row(
     text: bytes | Encoded = b"page", new: int = 20, seconds: float = 600, **changes
 ) -> Row:
     encoded = text if isinstance(text, Encoded) else prompt(text)
-    return Row(encoded, new, time.monotonic() + seconds, **changes)
+    return Row(encoded, new, Deadline(seconds), **changes)
 
 
 def run(batcher: Batcher) -> None:
@@ -29,7 +28,7 @@ def run(batcher: Batcher) -> None:
         pass
 
 
-def refusal(row: Row) -> Why:
+def refusal(row: Row) -> ErrorCode:
     error = row.future.exception(timeout=0)
     assert isinstance(error, Refusal)
-    return error.failure.why
+    return error.code

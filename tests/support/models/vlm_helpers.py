@@ -25,7 +25,7 @@ def page(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def chat(prompt: str) -> Request:
-    return Request(task="chat", turns=question([b""], prompt), time_limit=30)
+    return Request(task="chat", turns=question([b""], prompt))
 
 
 def talk(*turns: tuple[str, *tuple[str | Image.Image, ...]]) -> tuple[Request, list[Image.Image]]:
@@ -38,11 +38,11 @@ def talk(*turns: tuple[str, *tuple[str | Image.Image, ...]]) -> tuple[Request, l
         )
         for role, *parts in turns
     )
-    return Request(task="chat", turns=said, time_limit=30), pictures
+    return Request(task="chat", turns=said), pictures
 
 
 def ocr(**fields: object) -> Request:
-    return Request(task="ocr", turns=question([b""]), time_limit=30, **fields)
+    return Request(task="ocr", turns=question([b""]), **fields)
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:

@@ -1,5 +1,4 @@
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2VLImageProcessor
 
 from common.catalog import CATALOG
-from common.messages import Options, Refusal, Why
+from common.deadline import Deadline
+from common.failures import ErrorCode, Refusal
+from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher, Row
@@ -79,7 +80,7 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
         encoded = vlm.encode(chat(prompt), [page(*size)])
-        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, time.monotonic() + 600)
+        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, Deadline(600))
         batcher.submit(row)
         expected[row] = reference(page(*size), prompt)[1]
         for _ in range(arrival % 3):
@@ -248,6 +249,6 @@ def test_missing_and_unexpected_tensors_are_an_error_that_names_them(own_checkpo
     change_weights(own_checkpoint, old, "vision_tower.blocks.1.norm3.weight")
     with pytest.raises(Refusal) as refused:
         load(own_checkpoint)
-    assert refused.value.failure.why is Why.UNAVAILABLE
+    assert refused.value.code is ErrorCode.UNAVAILABLE
     assert old in refused.value.failure.detail
     assert "vision_tower.blocks.1.norm3.weight" in refused.value.failure.detail
