@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
-from api.errors import sentence
+from api.errors import validation_sentence
 from api.intake.json_bodies import JSON
 from common.failures import ErrorCode, Refusal
 from common.messages import Box, Options
@@ -102,7 +102,7 @@ def parse(
     try:
         return params.model_validate(given)
     except ValidationError as error:
-        raise Refusal(ErrorCode.BAD_PARAMETER, sentence(error.errors()[0])) from error
+        raise Refusal(ErrorCode.BAD_PARAMETER, validation_sentence(error.errors()[0])) from error
 
 
 def documented(params: type[BaseModel], file_field: str, max_files: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
 from api.documents.pages import Shown
-from api.errors import STATUS, BadParameter, error_body, sentence
+from api.errors import OPENAI_PREFIX, BadParameter, failure_body, validation_sentence
 from api.gateway import Admitted, Current, Gateway
 from api.intake.json_bodies import JSON, decoded, read_json
 from api.routes.chat import EVENT_STREAM, UNBUFFERED, check_images
@@ -125,7 +125,7 @@ def _asked(body: Any) -> CompletionRequest:
         wrong = error.errors()[0]
         if wrong["loc"][:1] == ("messages",):  # the fifth is the kind of a part, no name
             wrong["loc"] = wrong["loc"][:4] + wrong["loc"][5:]
-        raise BadParameter(".".join(map(str, wrong["loc"])), sentence(wrong)) from error
+        raise BadParameter(".".join(map(str, wrong["loc"])), validation_sentence(wrong)) from error
     if asked.max_tokens and asked.max_completion_tokens not in (None, asked.max_tokens):
         raise BadParameter(
             "max_tokens",
@@ -232,8 +232,7 @@ class Answering:
                     yield self._chunk({"content": outcome.text})
                     outcome = await anext(rest)
             except Refusal as refusal:
-                failure = refusal.failure
-                yield _event(error_body("/v1/", STATUS[failure.code], failure.detail))
+                yield _event(failure_body(refusal.failure, OPENAI_PREFIX))
                 return
             yield self._chunk({}, _reason(outcome), **_remarks(outcome))
             if self._usage:
