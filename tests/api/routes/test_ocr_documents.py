@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from PIL import Image
 
-from api.routes.ocr import PAGES_AT_ONCE
+from api.reading import PAGES_AT_ONCE
 from common.failures import ErrorCode, Failure
 from common.images import decode
 from common.messages import Answer, Usage
@@ -216,7 +216,7 @@ async def test_a_model_that_takes_one_image_is_not_sent_two(client, runners, mod
     )
     assert (response.status_code, response.json()) == (
         400,
-        {"detail": f"Model '{model}' takes at most 1 image(s) at once, not 2."},
+        {"detail": f"Model '{model}' takes at most one image at once, not 2."},
     )
     assert not runners[model].requests
 
