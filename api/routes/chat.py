@@ -52,8 +52,8 @@ async def chat(
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
     )
-    format = ChatFormat(entry.id, asked.prompt, warning, began)
+    answer_format = ChatFormat(entry.id, asked.prompt, warning, began)
     if asked.stream:
         stream = gateway.fleet.stream(entry.id, request, deadline)
-        return await stream_response(stream, format.events)
-    return format.answer(await gateway.fleet.ask(entry.id, request, deadline))
+        return await stream_response(stream, answer_format.events)
+    return answer_format.answer(await gateway.fleet.ask(entry.id, request, deadline))

@@ -72,8 +72,8 @@ async def complete(
         max_tokens=form.max_completion_tokens or form.max_tokens or MAX_TOKENS,
     )
     include_usage = form.stream_options is not None and form.stream_options.include_usage
-    format = CompletionFormat(entry.id, include_usage)
+    answer_format = CompletionFormat(entry.id, include_usage)
     if form.stream:
         stream = gateway.fleet.stream(entry.id, request, deadline)
-        return await stream_response(stream, format.events)
-    return format.completion(await gateway.fleet.ask(entry.id, request, deadline))
+        return await stream_response(stream, answer_format.events)
+    return answer_format.completion(await gateway.fleet.ask(entry.id, request, deadline))
