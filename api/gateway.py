@@ -54,7 +54,7 @@ async def _limit_request(gateway: CurrentGateway) -> AsyncIterator[Deadline]:
     gateway.in_flight += 1
     deadline = Deadline(gateway.settings.request_timeout)
     try:
-        # Not `deadline.bound`, which may not surround a `yield`: here one task enters and leaves.
+        # Not `Deadline.bound`, which may not surround a `yield`. FastAPI resumes this in one task.
         async with asyncio.timeout(deadline.seconds + DEADLINE_GRACE):
             yield deadline
     except TimeoutError as error:

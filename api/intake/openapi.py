@@ -83,7 +83,7 @@ def _without_defs(schema: dict[str, Any]) -> dict[str, Any]:
 
     Recursive definitions are not supported.
     """
-    definitions = schema.pop("$defs")
+    definitions = schema.pop("$defs", {})
 
     def inline(part: Any) -> Any:
         match part:
