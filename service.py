@@ -6,8 +6,8 @@ from typing import Any
 import bentoml
 
 from api.app import app
-from api.errors import JSONErrors
 from api.gateway import DEADLINE_GRACE, Gateway
+from api.json_errors import JSONErrors
 from common.bentoml_workarounds import end_in_order
 from common.catalog import CATALOG
 from common.disconnect import CancelOnDisconnect

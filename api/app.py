@@ -24,7 +24,7 @@ app.mount("/playground", playground.files)
 
 @app.get("/redoc", include_in_schema=False)
 async def redoc(request: Request) -> HTMLResponse:
-    """As fastapi_offline has it, but for a logo that its script loads from another host."""
+    """ReDoc's page as fastapi_offline serves it, but its script may not load a logo elsewhere."""
     root = request.scope["root_path"]
     page = get_redoc_html(
         openapi_url=f"{root}{app.openapi_url}",

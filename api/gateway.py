@@ -1,4 +1,4 @@
-"""What every route needs: the gateway behind it, and the request's limits on time and number."""
+"""What every route depends on: the gateway's state, and the limits on requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -16,14 +16,15 @@ from common.failures import ErrorCode, Refusal
 from settings import Settings
 
 DEADLINE_GRACE = 1.0
-"""Seconds; a runner's own deadline comes first, so that its work has stopped when we answer."""
+"""Seconds by which the gateway waits longer than the deadline that it hands to a runner, so that
+the runner has stopped its work when the gateway answers."""
 
 
 class Gateway:
-    """One process's hold on the runners and on the requests in flight."""
+    """The state of the gateway's process: its runners, its documents, its requests in flight."""
 
     def __init__(self, runners: Mapping[str, object], settings: Settings) -> None:
-        """runners: what `bentoml.depends` makes of those beside it, by model id."""
+        """runners: clients that `bentoml.depends` makes of the runners beside it, by model id."""
         self.settings = settings
         self.gpu_name = gpu_name()
         self.fleet = Fleet(runners, settings, has_gpu=self.gpu_name is not None)
@@ -32,17 +33,17 @@ class Gateway:
         self.in_flight = 0
 
 
-def _current() -> Gateway:
+def current_gateway() -> Gateway:
     return bentoml.get_current_service().gateway
 
 
-Current = Annotated[Gateway, Depends(_current)]
+CurrentGateway = Annotated[Gateway, Depends(current_gateway)]
 
 
-async def _admit(gateway: Current) -> AsyncIterator[Deadline]:
-    """One request's stay, until its response is sent.
+async def _limit_request(gateway: CurrentGateway) -> AsyncIterator[Deadline]:
+    """Counts a request as in flight until its response is sent, and bounds its time.
 
-    Raises `Refusal`: QUEUE_FULL at once, DEADLINE when time is up.
+    Raises `Refusal`: QUEUE_FULL at once, DEADLINE when its time is up.
     """
     if gateway.in_flight >= gateway.settings.max_requests:
         raise Refusal(
@@ -53,7 +54,7 @@ async def _admit(gateway: Current) -> AsyncIterator[Deadline]:
     gateway.in_flight += 1
     deadline = Deadline(gateway.settings.request_timeout)
     try:
-        # Not `deadline.bound`, which may not surround a `yield`: here one task enters and leaves.
+        # Not `Deadline.bound`, which may not surround a `yield`. FastAPI resumes this in one task.
         async with asyncio.timeout(deadline.seconds + DEADLINE_GRACE):
             yield deadline
     except TimeoutError as error:
@@ -62,4 +63,5 @@ async def _admit(gateway: Current) -> AsyncIterator[Deadline]:
         gateway.in_flight -= 1
 
 
-Admitted = Annotated[Deadline, Depends(_admit)]
+RequestDeadline = Annotated[Deadline, Depends(_limit_request)]
+"""The request's deadline, for a route whose requests in flight are limited."""

@@ -1,97 +1,83 @@
-"""A request's body where it is JSON: read within its limit, and as what a form would say."""
+"""A JSON body: read within its limits, and as the form that it stands for."""
 
 import asyncio
-import binascii
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from multipart import parse_options_header
 from pydantic_core import from_json
 
-from api.intake.fetching import Fetcher
-from api.intake.uploads import FORM_OVERHEAD_BYTES, Form, Upload, UploadReader, arriving, too_large
+from api.intake.body import read_chunks
 from common.failures import ErrorCode, Refusal
 from settings import Settings
 
 JSON = "application/json"
-MARKS = b",", b"[", b"{"
-MAX_MARKS = 200_000
-"""They bound how many values a body becomes: while it is parsed no other thread runs."""
-_DATA_URL = re.compile(r"data:[^,]*?(;base64)?,", re.IGNORECASE)
+VALUE_MARKS = b",", b"[", b"{"
+MAX_VALUE_MARKS = 200_000
+"""Bounds how many values a body becomes: while it is parsed no other thread runs."""
 
 
-async def read_form(request: Request, settings: Settings, fetcher: Fetcher) -> Form:
-    """One file and its parameters, from a multipart form or from JSON. Raises `Refusal`."""
+@dataclass(frozen=True)
+class JsonForm:
+    """What a multipart form with one file would hold, from a JSON object."""
+
+    file: str
+    """Its address where `is_url`, else its bytes in base64 or as a data: URL."""
+    is_url: bool
+    fields: list[tuple[str, str]]
+    """Name and text of each parameter."""
+
+
+def is_json(request: Request) -> bool:
     content_type, _ = parse_options_header(request.headers.get("content-type", ""))
-    if content_type != JSON:
-        return await UploadReader(settings, "file", 1).read(request)
-    body = await read_json(request, settings, 1)
-    if not isinstance(body, Mapping):
-        raise _refused("The body has to be a JSON object.")
-    image, url = body.get("image"), body.get("url")
-    if (image is None) == (url is None):
-        raise _refused("Send one file: base64 or a data: URL in 'image', or its address in 'url'.")
-    file = url if image is None else image
-    if not isinstance(file, str):
-        raise _refused("Parameters 'image' and 'url' have to be texts.")
-    if image is None:
-        data = await fetcher.fetch(file)
-    else:
-        data = await asyncio.to_thread(decoded, file, "image", settings)
-    fields = [
-        (name, _text(name, value))
-        for name, value in body.items()
-        if name not in ("image", "url") and value is not None
-    ]
-    return Form([Upload("image", data)], fields)
+    return bool(content_type == JSON)
 
 
 async def read_json(request: Request, settings: Settings, max_files: int) -> Any:
-    """The body, with room for so many files in base64.
+    """The parsed body. max_files: how many files in base64 it has room for.
 
-    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER for what is no JSON, or too much
-    of it.
+    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER where it is not valid JSON or has
+    more than `MAX_VALUE_MARKS` commas and brackets.
     """
     body = bytearray()
-    most = max_files * (settings.max_file_bytes * 4 // 3)
-    async for chunk in arriving(request, settings, max_files, most):
+    max_bytes = max_files * (settings.max_file_bytes * 4 // 3)
+    async for chunk in read_chunks(request, settings, max_files, max_bytes):
         body += chunk
-    return await asyncio.to_thread(_parsed, body)
+    return await asyncio.to_thread(_parse, body)
 
 
-def _parsed(body: bytearray) -> Any:
-    if sum(map(body.count, MARKS)) > MAX_MARKS:
-        raise _refused(f"The body has more than {MAX_MARKS} commas and brackets: send less.")
+async def read_json_form(request: Request, settings: Settings) -> JsonForm:
+    """Raises `Refusal`: BAD_PARAMETER where the body is no such form, or as `read_json` does."""
+    body = await read_json(request, settings, max_files=1)
+    if not isinstance(body, Mapping):
+        raise _refusal("The body has to be a JSON object.")
+    image, url = body.get("image"), body.get("url")
+    if (image is None) == (url is None):
+        raise _refusal("Send one file: base64 or a data: URL in 'image', or its address in 'url'.")
+    file = url if image is None else image
+    if not isinstance(file, str):
+        raise _refusal("Parameters 'image' and 'url' have to be texts.")
+    fields = [
+        (name, _field_text(name, value))
+        for name, value in body.items()
+        if name not in ("image", "url") and value is not None
+    ]
+    return JsonForm(file, image is None, fields)
+
+
+def _parse(body: bytearray) -> Any:
+    if sum(map(body.count, VALUE_MARKS)) > MAX_VALUE_MARKS:
+        raise _refusal(f"The body has more than {MAX_VALUE_MARKS} commas and brackets: send less.")
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError:
-        raise _refused("The body is not valid JSON.") from None
+        raise _refusal("The body is not valid JSON.") from None
 
 
-def decoded(text: str, name: str, settings: Settings) -> bytes:
-    """The file that base64 or a data: URL holds (RFC 2397).
-
-    Raises `Refusal`: BAD_PARAMETER that says `name`, or TOO_LARGE.
-    """
-    if start := _DATA_URL.match(text):
-        if not start[1]:
-            raise _refused(f"Parameter '{name}': a data: URL has to hold base64.")
-        text = text[start.end() :]
-    if len(text) * 3 // 4 > settings.max_file_bytes + FORM_OVERHEAD_BYTES:
-        raise too_large(settings)
-    try:
-        data = binascii.a2b_base64("".join(text.split()), strict_mode=True)
-    except ValueError:
-        raise _refused(f"Parameter '{name}': it is neither base64 nor a data: URL.") from None
-    if len(data) > settings.max_file_bytes:
-        raise too_large(settings)
-    return data
-
-
-def _text(name: str, value: Any) -> str:
-    """As a form's field would say it."""
+def _field_text(name: str, value: Any) -> str:
+    """The text that a form's field would hold instead of a JSON value."""
     match value:
         case bool():
             return str(value).lower()
@@ -100,10 +86,10 @@ def _text(name: str, value: Any) -> str:
         case int() if abs(value) < 2**64:
             return str(value)
         case [*numbers] if numbers and all(type(number) is int for number in numbers):
-            return ",".join(_text(name, number) for number in numbers)
+            return ",".join(_field_text(name, number) for number in numbers)
         case _:
-            raise _refused(f"Parameter '{name}' has to be a text, a number, true or false.")
+            raise _refusal(f"Parameter '{name}' has to be a text, a number, true or false.")
 
 
-def _refused(detail: str) -> Refusal:
+def _refusal(detail: str) -> Refusal:
     return Refusal(ErrorCode.BAD_PARAMETER, detail)

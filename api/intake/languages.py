@@ -1,4 +1,4 @@
-"""A language hint in any common spelling to its code."""
+"""Language hints, in any common spelling, to language codes."""
 
 from functools import lru_cache
 
@@ -9,9 +9,10 @@ from common.failures import ErrorCode, Refusal
 
 @lru_cache(maxsize=512)
 def language_code(hint: str) -> str:
-    """ISO 639-1 code where there is one, else ISO 639-3: "Russian", "ru", "rus", "Русский" → "ru".
+    """The ISO 639-1 code where there is one, else the ISO 639-3 code.
 
-    Of several ("rus+eng") the first counts, but all must be known.
+    "Russian", "ru", "rus" and "Русский" are all "ru". Of several ("rus+eng") the first counts, but
+    all must be known.
     Raises `Refusal` (BAD_PARAMETER) that names the unknown one.
     """
     codes = [_code(part.strip()) for part in hint.replace(",", "+").split("+")]
@@ -27,7 +28,7 @@ def _code(name: str) -> str:
         pass
     try:
         return str(langcodes.find(name).language)
-    except (LookupError, UnicodeError):  # of a NUL, its tables make invalid UTF-8
+    except (LookupError, UnicodeError):  # langcodes makes invalid UTF-8 of a NUL
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
             f"Unknown language '{name[:40]}': send a name or an ISO 639 code, "

@@ -1,37 +1,28 @@
 """POST /chat"""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from fastapi.sse import format_sse_event
-from pydantic import BaseModel
 
+from api.conversations import check_image_count
 from api.documents.pages import Shown, chosen
-from api.gateway import Admitted, Current
-from api.intake import parameters
-from api.intake.json_bodies import read_form
-from api.intake.parameters import ChatParams
-from api.routes.ocr import extras
-from api.schemas.native import ERRORS, Chat, ChatPiece, Error
+from api.formats.native import ChatFormat
+from api.gateway import CurrentGateway, RequestDeadline
+from api.intake.forms import ChatForm
+from api.intake.openapi import one_file_request
+from api.intake.parameters import ChatParameters
+from api.schemas.native import ERRORS, Chat
+from api.sse import EVENT_STREAM, stream_response
 from common import messages
-from common.catalog import Entry
-from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Piece
 
 router = APIRouter(tags=["chat"])
-FIRST = ((1, 1),)
-EVENT_STREAM = "text/event-stream"
-UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""Headers without which a proxy (the latter: nginx) may hold events back until the last."""
+FIRST_PAGE = ((1, 1),)
 
 
 @router.post(
     "/chat",
     response_model=Chat,
-    response_model_exclude_unset=True,
     responses={
         **ERRORS,
         200: {
@@ -39,78 +30,30 @@ UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             "content": {EVENT_STREAM: {}},
         },
     },
-    openapi_extra=parameters.documented(ChatParams, "file", 1),
+    openapi_extra=one_file_request(ChatParameters),
 )
-async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat | StreamingResponse:
+async def chat(
+    form: ChatForm, gateway: CurrentGateway, deadline: RequestDeadline
+) -> Chat | StreamingResponse:
     """Ask about one image, or about pages of a document."""
-    form = await read_form(request, gateway.settings, gateway.fetcher)
-    asked = parameters.parse(ChatParams, request.query_params, form.fields)
-    question = Question(gateway.fleet.pick(asked.model), asked)
-    async with gateway.documents.open(form.files[0].data) as pages:
-        numbers = chosen(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
-        check_images(question.entry, len(numbers))
+    began = time.perf_counter()
+    asked = form.parameters
+    entry = gateway.fleet.pick(asked.model)
+    warning = None
+    async with gateway.documents.open(form.data) as pages:
+        numbers = chosen(asked.pages or FIRST_PAGE, pages.count, gateway.settings.max_pages)
+        check_image_count(entry, len(numbers))
         images = await Shown(gateway.settings).images(pages, numbers)
         if asked.pages is None and pages.count > 1:
-            question.warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
-    message = messages.Request(
+            warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
+    request = messages.Request(
         task="chat",
         turns=messages.question(images, asked.prompt),
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
     )
-    if not asked.stream:
-        return question.answered(await gateway.fleet.ask(question.entry.id, message, deadline))
-    pieces = gateway.fleet.stream(question.entry.id, message, deadline)
-    first = await anext(pieces)  # what fails before the first piece still gets its own status
-    return StreamingResponse(
-        question.events(first, pieces), headers=UNBUFFERED, media_type=EVENT_STREAM
-    )
-
-
-def check_images(entry: Entry, count: int) -> None:
-    """Raises `Refusal` (BAD_PARAMETER) where the model does not take so many at once."""
-    if count > entry.images:
-        raise Refusal(
-            ErrorCode.BAD_PARAMETER,
-            f"Model '{entry.id}' takes at most {entry.images} image(s) at once, not {count}.",
-        )
-
-
-class Question:
-    """What one request asks of its image."""
-
-    def __init__(self, entry: Entry, asked: ChatParams) -> None:
-        self.entry = entry
-        self.asked = asked
-        self.warning: str | None = None
-        self.began = time.perf_counter()
-
-    def answered(self, answer: Answer) -> Chat:
-        if warnings := [warning for warning in (answer.warning, self.warning) if warning]:
-            answer = answer.model_copy(update={"warning": " ".join(warnings)})
-        return Chat(
-            response=answer.text,
-            model=self.entry.id,
-            processing_time=round(time.perf_counter() - self.began, 3),
-            prompt=self.asked.prompt,
-            **extras(answer),
-        )
-
-    async def events(self, first: Piece | Answer, rest: messages.Stream) -> AsyncIterator[bytes]:
-        """Events `piece`, then one `answer` with the guide's fields, or one `error`."""
-        async with aclosing(rest):
-            yield self._event(first)
-            try:
-                async for outcome in rest:
-                    yield self._event(outcome)
-            except Refusal as refusal:
-                yield _event("error", Error(detail=refusal.failure.detail))
-
-    def _event(self, outcome: Piece | Answer) -> bytes:
-        if isinstance(outcome, Piece):
-            return _event("piece", ChatPiece(text=outcome.text))
-        return _event("answer", self.answered(outcome))
-
-
-def _event(name: str, data: BaseModel) -> bytes:
-    return format_sse_event(event=name, data_str=data.model_dump_json(exclude_unset=True))
+    answer_format = ChatFormat(entry.id, asked.prompt, warning, began)
+    if asked.stream:
+        stream = gateway.fleet.stream(entry.id, request, deadline)
+        return await stream_response(stream, answer_format.events)
+    return answer_format.answer(await gateway.fleet.ask(entry.id, request, deadline))

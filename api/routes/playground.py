@@ -25,6 +25,8 @@ HEADERS = {
 
 
 class Files(StaticFiles):
+    """The page's files, with headers that keep the page to this host."""
+
     def file_response(
         self,
         full_path: str | PathLike[str],

@@ -5,13 +5,17 @@ from typing import Any
 from fastapi import APIRouter
 
 from api.dispatch.runner_client import Runner
-from api.gateway import Current
-from api.schemas.native import ERRORS, Done, Health, ModelInfo, Models, Replica, Root, Standing
+from api.gateway import CurrentGateway
+from api.schemas.native import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
 from common.catalog import CATALOG
 from common.messages import Status
 
 router = APIRouter(tags=["system"])
-_REFUSED: dict[int | str, dict[str, Any]] = {status: ERRORS[status] for status in (404, 500, 503)}
+STATUS_FIELDS = set(Replica.model_fields) - {"url"}
+"""The fields of a runner's status that are answered."""
+_MODEL_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: ERRORS[status] for status in (404, 500, 503)
+}
 
 
 @router.get("/")
@@ -21,7 +25,7 @@ async def root() -> Root:
 
 
 @router.get("/health")
-async def health(gateway: Current) -> Health:
+async def health(gateway: CurrentGateway) -> Health:
     """Whether the service is up, its GPU, and the models in memory."""
     fleet = gateway.fleet
     statuses = await fleet.statuses()
@@ -38,8 +42,8 @@ async def health(gateway: Current) -> Health:
 
 
 @router.get("/models")
-async def models(gateway: Current) -> Models:
-    """Every model of the catalog, and how it stands here."""
+async def models(gateway: CurrentGateway) -> Models:
+    """Every model of the catalog, and its state here."""
     statuses = await gateway.fleet.statuses()
     available = [
         ModelInfo(
@@ -48,7 +52,7 @@ async def models(gateway: Current) -> Models:
             params=entry.params,
             options=sorted(entry.options),
             replicas=_replicas(gateway.fleet.remote(entry.id)),
-            **_standing(statuses[entry.id]),
+            **_status_fields(statuses[entry.id]),
         )
         for entry in CATALOG.values()
     ]
@@ -59,15 +63,15 @@ async def models(gateway: Current) -> Models:
     )
 
 
-@router.post("/models/{model_name}", responses=_REFUSED)
-async def load(model_name: str, gateway: Current) -> Done:
+@router.post("/models/{model_name}", responses=_MODEL_ERRORS)
+async def load(model_name: str, gateway: CurrentGateway) -> Done:
     """Load a model now, however long it takes; others may have to make room."""
     await gateway.fleet.load(model_name)
     return Done(message=f"Model {model_name} loaded")
 
 
-@router.delete("/models/{model_name}", responses=_REFUSED)
-async def unload(model_name: str, gateway: Current) -> Done:
+@router.delete("/models/{model_name}", responses=_MODEL_ERRORS)
+async def unload(model_name: str, gateway: CurrentGateway) -> Done:
     """Free a model's memory; the next request for it loads it again."""
     await gateway.fleet.unload(model_name)
     return Done(message=f"Model {model_name} unloaded")
@@ -76,8 +80,8 @@ async def unload(model_name: str, gateway: Current) -> Done:
 def _replicas(runners: list[Runner] | None) -> list[Replica] | None:
     if runners is None:
         return None
-    return [Replica(url=runner.url, **_standing(runner.seen)) for runner in runners]
+    return [Replica(url=runner.url, **_status_fields(runner.seen)) for runner in runners]
 
 
-def _standing(status: Status) -> dict[str, Any]:
-    return status.model_dump(include=set(Standing.model_fields))
+def _status_fields(status: Status) -> dict[str, Any]:
+    return status.model_dump(include=STATUS_FIELDS)

@@ -1,1 +1,1 @@
-"""What is answered: the guide's form, and OpenAI's."""
+"""JSON that is sent and answered: the guide's, and OpenAI's."""

@@ -1,10 +1,21 @@
-"""What is answered: the guide's fields first, always there; ours after them."""
+"""The guide's JSON. The fields that the guide has come first and are always there."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from common.messages import Block, FinishReason, Line, Usage
+from api.schemas.extras import (
+    BlocksField,
+    FinishReasonField,
+    LinesField,
+    PromptUsedField,
+    TruncatedField,
+    UsageField,
+    WarningField,
+    is_none,
+)
+
+State = Literal["unloaded", "loading", "loaded", "unavailable"]
 
 
 class Error(BaseModel):
@@ -28,38 +39,33 @@ class Health(BaseModel):
     unreachable_models: list[str] = Field(description="None of their runners answers")
 
 
-class Standing(BaseModel):
-    state: Literal["unloaded", "loading", "loaded", "unavailable"]
-    reason: str | None = Field(
-        None, description="Why it cannot run here, or why its last load failed"
-    )
-    device: str | None = None
-    dtype: str | None = None
-    memory_bytes: int | None = None
-    rows: int = Field(0, description="Requests being worked on")
-    queued: int = 0
-
-
-class _Replica(BaseModel):
-    url: str
-
-
-class Replica(Standing, _Replica):
+class Replica(BaseModel):
     """One runner on another host."""
 
+    url: str
+    state: State
+    reason: str | None = Field(description="Why it cannot run here, or why its last load failed")
+    device: str | None
+    dtype: str | None
+    memory_bytes: int | None
+    rows: int = Field(description="Requests being worked on")
+    queued: int
 
-class _ModelInfo(BaseModel):
+
+class ModelInfo(BaseModel):
     id: str
     name: str
     params: str
-
-
-class ModelInfo(Standing, _ModelInfo):
-    """The guide's fields come first."""
-
+    state: State
+    reason: str | None = Field(description="Why it cannot run here, or why its last load failed")
+    device: str | None
+    dtype: str | None
+    memory_bytes: int | None
+    rows: int = Field(description="Requests being worked on")
+    queued: int
     options: list[str] = Field(description="What it takes of box, color, formatted and mode")
     replicas: list[Replica] | None = Field(
-        None, description="Its runners on other hosts, where it is served there"
+        description="Its runners on other hosts, where it is served there"
     )
 
 
@@ -74,37 +80,21 @@ class Done(BaseModel):
     message: str
 
 
-class _End(BaseModel):
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
+class Page(BaseModel):
+    """One page of a document."""
 
-
-class Remarks(BaseModel):
-    """What a model can say of its answer beside how it ended; absent where it cannot."""
-
-    lines: list[Line] | None = None
-    blocks: list[Block] | None = None
-    prompt_used: bool | None = Field(
-        None, description="False: this model reads, it cannot be asked"
-    )
-    truncated: bool | None = None
-    warning: str | None = None
-
-
-class Extras(Remarks, _End):
-    """What more a model can say of its answer; absent where it cannot."""
-
-
-class _Page(BaseModel):
     number: int = Field(description="In the document, from 1")
     text: str
     processing_time: float = Field(description="Seconds")
     image_size: tuple[int, int] = Field(description="Width, height as it was drawn, pixels")
     status: Literal["success"] = "success"
-
-
-class Page(Extras, _Page):
-    """One page of a document, and what more the model says of it."""
+    finish_reason: FinishReasonField = None
+    usage: UsageField = None
+    lines: LinesField = None
+    blocks: BlocksField = None
+    prompt_used: PromptUsedField = None
+    truncated: TruncatedField = None
+    warning: WarningField = None
 
 
 class PageError(BaseModel):
@@ -113,20 +103,26 @@ class PageError(BaseModel):
     status: Literal["error"] = "error"
 
 
-class _Document(BaseModel):
-    pages: list[Page | PageError] | None = Field(None, description="Of a document only")
+PagesField = Annotated[
+    list[Page | PageError] | None,
+    Field(exclude_if=is_none, description="Of a document only"),
+]
 
 
-class _Ocr(BaseModel):
+class Ocr(BaseModel):
     text: str = Field(description="The pages of a document are joined by a form feed")
     model: str
     processing_time: float = Field(description="Seconds")
     image_size: tuple[int, int] = Field(description="Width, height of the upright page, pixels")
     language: str | None = Field(description="The hint as it was given")
-
-
-class Ocr(_Document, Extras, _Ocr):
-    """The guide's fields come first."""
+    finish_reason: FinishReasonField = None
+    usage: UsageField = None
+    lines: LinesField = None
+    blocks: BlocksField = None
+    prompt_used: PromptUsedField = None
+    truncated: TruncatedField = None
+    warning: WarningField = None
+    pages: PagesField = None
 
 
 class Preview(BaseModel):
@@ -138,31 +134,38 @@ class Preview(BaseModel):
     pages: int = Field(description="How many there are; an image is one")
 
 
-class _Chat(BaseModel):
+class Chat(BaseModel):
     response: str
     model: str
     processing_time: float = Field(description="Seconds")
     prompt: str
-
-
-class Chat(Extras, _Chat):
-    """The guide's fields come first."""
+    finish_reason: FinishReasonField = None
+    usage: UsageField = None
+    lines: LinesField = None
+    blocks: BlocksField = None
+    prompt_used: PromptUsedField = None
+    truncated: TruncatedField = None
+    warning: WarningField = None
 
 
 class ChatPiece(BaseModel):
-    text: str = Field(description="What the answer gained; whole characters")
+    text: str = Field(description="What the answer has gained, in whole characters")
 
 
-class _BatchItem(BaseModel):
+class BatchItem(BaseModel):
     filename: str
     text: str
     processing_time: float = Field(description="Seconds")
     image_size: tuple[int, int]
     status: Literal["success"] = "success"
-
-
-class BatchItem(_Document, Extras, _BatchItem):
-    """The guide's fields come first."""
+    finish_reason: FinishReasonField = None
+    usage: UsageField = None
+    lines: LinesField = None
+    blocks: BlocksField = None
+    prompt_used: PromptUsedField = None
+    truncated: TruncatedField = None
+    warning: WarningField = None
+    pages: PagesField = None
 
 
 class BatchError(BaseModel):

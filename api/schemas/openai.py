@@ -1,4 +1,4 @@
-"""OpenAI's chat completions as far as they are served, by the field names of its API reference.
+"""OpenAI's JSON of chat completions, as far as they are served.
 
 https://platform.openai.com/docs/api-reference/chat
 """
@@ -7,36 +7,42 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.schemas.native import Remarks
+from api.schemas.extras import (
+    BlocksField,
+    LinesField,
+    PromptUsedField,
+    TruncatedField,
+    WarningField,
+)
 
 
-class Given(BaseModel):
-    """What a client sends; a name that is not known is refused."""
+class Sent(BaseModel):
+    """A JSON object of the request; an unknown field in it is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class TextPart(Given):
+class TextPart(Sent):
     type: Literal["text"]
     text: str = Field(max_length=20_000)
 
 
-class ImageUrl(Given):
+class ImageUrl(Sent):
     url: str = Field(description="A data: URL; an https address where the operator allows it")
     detail: Literal["auto", "high"] | None = None
 
 
-class ImagePart(Given):
+class ImagePart(Sent):
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class File(Given):
+class File(Sent):
     file_data: str = Field(description="A data: URL of a PDF, TIFF or image")
     filename: str | None = None
 
 
-class FilePart(Given):
+class FilePart(Sent):
     type: Literal["file"]
     file: File
 
@@ -48,13 +54,15 @@ Content = Annotated[
     list[Part],
     Field(min_length=1, max_length=64),
     BeforeValidator(
-        lambda said: [{"type": "text", "text": said}] if isinstance(said, str) else said,
+        lambda content: (
+            [{"type": "text", "text": content}] if isinstance(content, str) else content
+        ),
         json_schema_input_type=str | list[Part],
     ),
 ]
 
 
-class ChatMessage(Given):
+class ChatMessage(Sent):
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
 
@@ -69,11 +77,11 @@ Stops = Annotated[
 ]
 
 
-class StreamOptions(Given):
+class StreamOptions(Sent):
     include_usage: bool = False
 
 
-class CompletionRequest(Given):
+class CompletionRequest(Sent):
     model: str = Field(max_length=100, description="Id of a model of `/v1/models`")
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     max_tokens: int | None = Field(None, ge=1, le=4096)
@@ -88,7 +96,7 @@ class CompletionRequest(Given):
     user: str | None = Field(None, description="A label for OpenAI's accounting; of no effect")
 
 
-NEUTRAL: dict[str, Any] = {
+NEUTRAL_VALUES: dict[str, Any] = {
     "frequency_penalty": 0,
     "presence_penalty": 0,
     "logprobs": False,
@@ -99,7 +107,8 @@ NEUTRAL: dict[str, Any] = {
     "response_format": {"type": "text"},
     "store": False,
 }
-"""What is not served, and the value by which nothing is asked of it; null is another."""
+"""Parameters that are not served, each with the value that asks nothing of it; null asks nothing
+either."""
 
 
 class CompletionUsage(BaseModel):
@@ -124,17 +133,20 @@ class Choice(BaseModel):
     finish_reason: FinishReason
 
 
-class _Completion(BaseModel):
+class Completion(BaseModel):
+    """OpenAI's fields come first."""
+
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int = Field(description="Unix time, seconds")
     model: str
     choices: list[Choice]
     usage: CompletionUsage | None
-
-
-class Completion(Remarks, _Completion):
-    """OpenAI's fields come first."""
+    lines: LinesField = None
+    blocks: BlocksField = None
+    prompt_used: PromptUsedField = None
+    truncated: TruncatedField = None
+    warning: WarningField = None
 
 
 class ModelCard(BaseModel):
@@ -158,21 +170,3 @@ class ErrorBody(BaseModel):
 
 class OpenAIError(BaseModel):
     error: ErrorBody
-
-
-def inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema without `$defs`, for a place in an OpenAPI document where none can stand."""
-    definitions = schema.pop("$defs")
-
-    def inline(part: Any) -> Any:
-        match part:
-            case {"$ref": str(name)}:
-                return inline(definitions[name.rpartition("/")[2]])
-            case dict():
-                return {k: inline(value) for k, value in part.items() if k != "discriminator"}
-            case list():
-                return [inline(value) for value in part]
-        return part
-
-    inlined: dict[str, Any] = inline(schema)
-    return inlined

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.app import app
-from api.gateway import Gateway, _current
+from api.gateway import Gateway, current_gateway
 from common.catalog import CATALOG
 from settings import Settings
 from tests.support.fake_runner import Beside, FakeRunner
@@ -57,7 +57,7 @@ async def serve(runners, monkeypatch) -> AsyncIterator[Callable[..., httpx.Async
         gateway = Gateway(beside, Settings(**settings))
         gateways.append(gateway)
         gateway.fleet.open()
-        monkeypatch.setitem(app.dependency_overrides, _current, lambda: gateway)
+        monkeypatch.setitem(app.dependency_overrides, current_gateway, lambda: gateway)
         return httpx.AsyncClient(transport=Started(gateway), base_url="http://service")
 
     yield start

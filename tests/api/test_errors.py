@@ -1,12 +1,13 @@
 import logging
 
+import fastapi
 import httpx
 import pytest
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse
 
-from api.errors import STATUS, JSONErrors, error_response
+from api import errors
+from api.errors import STATUS, failure_response
 from common.failures import ErrorCode, Failure
 from tests.support.fake_runner import picture
 
@@ -27,7 +28,7 @@ from tests.support.fake_runner import picture
     ],
 )
 def test_each_reason_has_the_status_of_the_contract(code, status):
-    response = error_response(Failure(code=code, detail="A sentence."))
+    response = failure_response(Failure(code=code, detail="A sentence."), "/ocr")
     assert response.status_code == status
     assert response.body == b'{"detail":"A sentence."}'
     assert ("retry-after" in response.headers) == (status == 503)
@@ -74,46 +75,49 @@ async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monk
     assert record.exc_info[0] is ZeroDivisionError
 
 
-@pytest.fixture
-def plain() -> httpx.AsyncClient:
-    """An app that answers errors in its own forms, behind `JSONErrors`."""
+async def answer_to(error: HTTPException, path: str = "/raises") -> httpx.Response:
+    """What an app with the service's handlers answers where a route raises `error`."""
+    app = FastAPI()
+    errors.install(app)
 
-    async def refuses(request) -> None:
-        raise HTTPException(503, "/home/secret", {"Retry-After": "3"})
+    @app.get(path)
+    async def raises() -> None:
+        raise error
 
-    async def answers(request) -> PlainTextResponse:
-        return PlainTextResponse("well")
-
-    async def tells(request) -> JSONResponse:
-        return JSONResponse({"detail": "A sentence."}, 400)
-
-    app = Starlette()
-    for name, handler in (("refuses", refuses), ("answers", answers), ("tells", tells)):
-        app.add_route(f"/{name}", handler)
-    transport = httpx.ASGITransport(JSONErrors(app))
-    return httpx.AsyncClient(transport=transport, base_url="http://service")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        return await client.get(path)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "detail"),
+    ("status", "detail"),
     [
-        ("GET", "/nowhere", 404, "There is no route '/nowhere'; see /docs."),
-        ("POST", "/answers", 405, "Route '/answers' does not take POST; see /docs."),
-        ("GET", "/refuses", 503, "The request was refused with status 503."),
-        ("GET", "/tells", 400, "A sentence."),
+        (401, "Send an API key."),
+        (404, "There is no job 'a'."),
+        (405, "This job cannot be paused."),
+        (499, "The client closed the request."),
     ],
 )
-async def test_errors_of_other_layers_get_the_form_of_ours(plain, method, path, status, detail):
-    response = await plain.request(method, path)
+async def test_the_detail_of_an_http_exception_is_answered_and_its_headers_kept(status, detail):
+    response = await answer_to(HTTPException(status, detail, {"WWW-Authenticate": "Bearer"}))
     assert (response.status_code, response.json()) == (status, {"detail": detail})
-    assert response.headers["content-type"] == "application/json"
-    assert int(response.headers["content-length"]) == len(response.content)
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_headers_of_such_an_error_stay(plain):
-    assert (await plain.get("/refuses")).headers["retry-after"] == "3"
-    assert "GET" in (await plain.post("/answers")).headers["allow"]
+async def test_the_detail_of_an_http_exception_is_answered_in_openais_form_too():
+    response = await answer_to(HTTPException(401, "Send an API key."), "/v1/raises")
+    assert response.json()["error"]["message"] == "Send an API key."
+    assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_what_is_no_error_stays_as_it_is(plain):
-    assert (await plain.get("/answers")).text == "well"
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (HTTPException(404), "There is no route '/raises'; see /docs."),
+        (HTTPException(418), "The request was refused with status 418."),
+        (fastapi.HTTPException(400, {"a": 1}), "The request was refused with status 400."),
+    ],
+)
+async def test_an_http_exception_without_a_sentence_is_answered_with_one(error, detail):
+    response = await answer_to(error)
+    assert (response.status_code, response.json()) == (error.status_code, {"detail": detail})

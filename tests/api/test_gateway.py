@@ -74,3 +74,38 @@ async def test_a_stream_holds_its_place_until_its_last_piece(serve, runners):
     runner.may_answer.set()
     assert (await stream).status_code == 200
     assert (await client.post("/ocr", files={"file": picture()})).status_code == 200
+
+
+async def stalled(*sent: bytes):
+    """A body that begins to arrive, and then no more."""
+    for chunk in sent:
+        yield chunk
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("route", ["/ocr", "/batch/ocr", "/chat", "/preview"])
+async def test_the_time_in_which_a_body_arrives_counts_too(serve, monkeypatch, route):
+    monkeypatch.setattr("api.gateway.DEADLINE_GRACE", 0.0)
+    client = serve(max_requests=1, request_timeout=0.1)
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    late = await client.post(route, content=stalled(b"--b\r\n"), headers=headers)
+    assert (late.status_code, late.json()) == (
+        504,
+        {"detail": "The request took longer than its limit of 0.1 seconds."},
+    )
+    assert (await client.post("/ocr", files={"file": b"text"})).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "route", ["/ocr", "/batch/ocr", "/chat", "/preview", "/v1/chat/completions"]
+)
+async def test_a_request_over_the_limit_is_refused_before_its_body_is_read(serve, runners, route):
+    client = serve(max_requests=1)
+    runner = runners["tesseract"]
+    runner.may_answer.clear()
+    held = asyncio.create_task(client.post("/ocr", files={"file": picture()}))
+    await runner.has_got(1)
+    refused = await asyncio.wait_for(client.post(route, content=stalled()), 10)
+    assert refused.status_code == 503
+    runner.may_answer.set()
+    assert (await held).status_code == 200

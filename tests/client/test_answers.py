@@ -25,6 +25,6 @@ def test_health_has_every_field() -> None:
 
 
 def test_every_parameter_is_an_option() -> None:
-    assert calls.OcrOptions.__annotations__.keys() == parameters.OcrParams.model_fields.keys()
-    asked = parameters.ChatParams.model_fields.keys() - {"prompt", "stream"}
+    assert calls.OcrOptions.__annotations__.keys() == parameters.OcrParameters.model_fields.keys()
+    asked = parameters.ChatParameters.model_fields.keys() - {"prompt", "stream"}
     assert calls.ChatOptions.__annotations__.keys() == asked

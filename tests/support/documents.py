@@ -11,6 +11,11 @@ _TURNED = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1,
 """The text matrix that makes text upright again on a page that a viewer turns clockwise."""
 
 
+def wide_pages(*widths: int) -> bytes:
+    """A TIFF of pages of these widths, each one pixel high."""
+    return tiff(*(Image.new("RGB", (width, 1)) for width in widths))
+
+
 def pdf(
     *pages: Sequence[str] | None,
     size: tuple[float, float] = A4,

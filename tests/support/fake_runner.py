@@ -1,6 +1,7 @@
 """A runner without a model, behind a real socket, and pictures to send it."""
 
 import asyncio
+import base64
 import io
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -39,6 +40,14 @@ def picture(width: int = 4, height: int = 3, format: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (width, height), "white").save(file, format)
     return file.getvalue()
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64_of(data)}"
 
 
 class FakeRunner:

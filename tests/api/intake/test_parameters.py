@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from api.intake.parameters import ChatParams, OcrParams, parse
+from api.intake.parameters import ChatParameters, OcrParameters, parse
 from common.failures import ErrorCode, Refusal
 from common.messages import Options
 
@@ -18,11 +18,11 @@ def refusal(params, query="", fields=()) -> str:
 
 
 def test_without_parameters_the_defaults_of_the_contract_hold():
-    asked = parse(ChatParams, QueryParams())
+    asked = parse(ChatParameters, QueryParams())
     assert (asked.prompt, asked.temperature, asked.max_tokens) == ("Describe this image", 0.7, 512)
     assert asked.model is None
     assert asked.stream is False
-    assert parse(OcrParams, QueryParams()).language is None
+    assert parse(OcrParameters, QueryParams()).language is None
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_without_parameters_the_defaults_of_the_contract_hold():
     ],
 )
 def test_form_and_query_say_the_same(query, fields):
-    asked = parse(OcrParams, QueryParams(query), fields)
+    asked = parse(OcrParameters, QueryParams(query), fields)
     assert (asked.model, asked.language) == ("got_ocr", "ru")
 
 
@@ -51,7 +51,7 @@ def test_form_and_query_say_the_same(query, fields):
 )
 def test_two_different_values_are_refused(query, fields):
     detail = "Parameter 'model' is given twice with different values."
-    assert refusal(OcrParams, query, fields) == detail
+    assert refusal(OcrParameters, query, fields) == detail
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_two_different_values_are_refused(query, fields):
 )
 def test_values_up_to_their_bounds_are_taken(name, values):
     for value in values:
-        asked = getattr(parse(ChatParams, QueryParams(), [(name, value)]), name)
+        asked = getattr(parse(ChatParameters, QueryParams(), [(name, value)]), name)
         assert asked == type(asked)({"true": 1, "false": 0}.get(value, _number(value)))
 
 
@@ -89,7 +89,7 @@ def _number(value: str) -> str | float:
 )
 def test_a_value_out_of_bounds_is_refused_by_name(name, values):
     for value in values:
-        detail = refusal(ChatParams, fields=[(name, value)])
+        detail = refusal(ChatParameters, fields=[(name, value)])
         assert detail.startswith(f"Parameter '{name}': ")
         assert value[:100] in detail
         assert len(detail) < 300
@@ -109,7 +109,7 @@ def test_a_value_out_of_bounds_is_refused_by_name(name, values):
     ],
 )
 def test_only_options_that_change_something_are_asked_for(query, options):
-    asked = parse(OcrParams, QueryParams(query)).options
+    asked = parse(OcrParameters, QueryParams(query)).options
     assert asked == options
     assert asked.model_fields_set == options.model_fields_set
 
@@ -123,13 +123,13 @@ def test_only_options_that_change_something_are_asked_for(query, options):
     ],
 )
 def test_pages_are_numbers_and_ranges(pages, ranges):
-    assert parse(OcrParams, QueryParams({"pages": pages})).pages == ranges
-    assert parse(ChatParams, QueryParams({"pages": pages})).pages == ranges
+    assert parse(OcrParameters, QueryParams({"pages": pages})).pages == ranges
+    assert parse(ChatParameters, QueryParams({"pages": pages})).pages == ranges
 
 
 @pytest.mark.parametrize("pages", ["0", "3-1", "-3", "2-", "one", "1,,2", "1.5", "9" * 5000, ","])
 def test_pages_that_are_none_are_told_what_they_are(pages):
-    assert refusal(OcrParams, fields=[("pages", pages)]).startswith(
+    assert refusal(OcrParameters, fields=[("pages", pages)]).startswith(
         "Parameter 'pages': needs numbers and ranges of pages from 1, such as 1-3,7, got '"
     )
 
@@ -138,22 +138,24 @@ def test_pages_that_are_none_are_told_what_they_are(pages):
     "box", ["1,2,3", "1,2,3,4,5", "a,b,c,d", "0,0,0,1", "0,5,1,4", "-1,0,1,1", "1.5,0,2,2", ","]
 )
 def test_a_box_that_is_none_is_told_what_one_is(box):
-    assert refusal(OcrParams, f"box={box}") == (
+    assert refusal(OcrParameters, f"box={box}") == (
         f"Parameter 'box': needs x0,y0,x1,y1 with 0 <= x0 < x1 and 0 <= y0 < y1, got '{box}'."
     )
 
 
 @pytest.mark.parametrize("query", ["color=pink", "mode=fast", "formatted=maybe"])
 def test_an_option_out_of_its_values_is_refused(query):
-    assert refusal(OcrParams, query).startswith(f"Parameter '{query.split('=')[0]}': ")
+    assert refusal(OcrParameters, query).startswith(f"Parameter '{query.split('=')[0]}': ")
 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([*OcrParams.model_fields, *ChatParams.model_fields]), st.text())
+        st.tuples(
+            st.sampled_from([*OcrParameters.model_fields, *ChatParameters.model_fields]), st.text()
+        )
     )
 )
 def test_whatever_is_given_is_taken_or_refused(fields):
-    for params in (OcrParams, ChatParams):
+    for params in (OcrParameters, ChatParameters):
         with suppress(Refusal):
             assert isinstance(parse(params, QueryParams(), fields), params)

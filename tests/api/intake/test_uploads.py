@@ -6,45 +6,33 @@ import aiohttp
 import httpx
 import pytest
 import requests
-from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.intake.uploads import MAX_FIELD_BYTES, MAX_FIELDS, Form, UploadReader
+from api.intake.uploads import MAX_FIELD_BYTES, MAX_FIELDS, MultipartForm, MultipartReader
 from common.failures import ErrorCode, Refusal
 from settings import MIB, Settings
+from tests.support.bodies import Body
 from tests.support.fake_runner import picture
 
 MULTIPART = "multipart/form-data; boundary=limit"
 END = b"--limit--\r\n"
 
 
-class Body:
-    """An upload that arrives in chunks; counts what was taken of it."""
-
+class MultipartBody(Body):
     def __init__(self, chunks: Iterable[bytes], content_type: str = MULTIPART, **headers: str):
-        self.chunks = iter(chunks)
-        self.taken = 0
-        headers["content-type"] = content_type
-        self.headers = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+        super().__init__(chunks, content_type=content_type, **headers)
 
-    async def receive(self) -> dict:
-        chunk = next(self.chunks, b"")
-        self.taken += len(chunk)
-        return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}
-
-    async def read(self, field: str = "file", max_files: int = 1, **settings) -> Form:
-        reader = UploadReader(Settings(**settings), field, max_files)
-        return await reader.read(
-            Request({"type": "http", "headers": self.headers, "method": "POST"}, self.receive)
-        )
+    async def read(self, field: str = "file", max_files: int = 1, **settings) -> MultipartForm:
+        reader = MultipartReader(Settings(**settings), field, max_files)
+        return await reader.read(self.request())
 
 
 def part(data: bytes, disposition: bytes = b'name="file"; filename="a.png"') -> bytes:
     return b"--limit\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (disposition, data)
 
 
-async def refusal(body: Body, *args, **settings) -> tuple[ErrorCode, str]:
+async def refusal(body: MultipartBody, *args, **settings) -> tuple[ErrorCode, str]:
     with pytest.raises(Refusal) as caught:
         await body.read(*args, **settings)
     return caught.value.code, caught.value.failure.detail
@@ -53,46 +41,46 @@ async def refusal(body: Body, *args, **settings) -> tuple[ErrorCode, str]:
 @pytest.mark.parametrize("size", [1, 7, 1000, MIB])
 async def test_a_form_is_the_same_however_its_bytes_are_cut(size):
     sent = part(b"\r\n--limi" * 300) + part("рус".encode(), b'name="language"') + END
-    form = await Body(sent[at : at + size] for at in range(0, len(sent), size)).read()
+    form = await MultipartBody(sent[at : at + size] for at in range(0, len(sent), size)).read()
     assert form.files[0].data == b"\r\n--limi" * 300
     assert form.files[0].filename == "a.png"
     assert form.fields == [("language", "рус")]
 
 
 async def test_a_file_of_exactly_the_limit_is_taken_and_one_byte_more_is_not():
-    form = await Body([part(b"x" * MIB), END]).read(max_file_mib=1)
+    form = await MultipartBody([part(b"x" * MIB), END]).read(max_file_mib=1)
     assert len(form.files[0].data) == MIB
-    code, detail = await refusal(Body([part(b"x" * (MIB + 1)), END]), max_file_mib=1)
+    code, detail = await refusal(MultipartBody([part(b"x" * (MIB + 1)), END]), max_file_mib=1)
     assert code == ErrorCode.TOO_LARGE
     assert detail == "The file is larger than 1 MB."
 
 
 async def test_a_file_of_300_mb_is_refused_once_the_limit_has_arrived():
     chunk = b"x" * 64 * 1024
-    body = Body(chain([part(b"")[:-2]], repeat(chunk, 300 * 16)))
+    body = MultipartBody(chain([part(b"")[:-2]], repeat(chunk, 300 * 16)))
     code, _ = await refusal(body)
     assert code == ErrorCode.TOO_LARGE
     assert body.taken <= Settings().max_file_bytes + 2 * len(chunk)
 
 
 async def test_a_batch_of_300_mb_is_refused_once_the_limit_of_all_files_has_arrived():
-    body = Body(repeat(part(b"x" * 64 * 1024, b'name="files"; filename="a"'), 300 * 16))
+    body = MultipartBody(repeat(part(b"x" * 64 * 1024, b'name="files"; filename="a"'), 300 * 16))
     assert (await refusal(body, "files", 10))[0] == ErrorCode.BAD_PARAMETER  # the eleventh file
     assert body.taken < MIB
-    body = Body(repeat(b"x" * 64 * 1024, 300 * 16))  # nothing but a preamble
+    body = MultipartBody(repeat(b"x" * 64 * 1024, 300 * 16))  # nothing but a preamble
     assert (await refusal(body, "files", 3, max_file_mib=1))[0] == ErrorCode.TOO_LARGE
     assert body.taken <= 5 * MIB
 
 
 async def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_taken():
-    body = Body(repeat(b"x", 9), content_length=str(300 * MIB))
+    body = MultipartBody(repeat(b"x", 9), content_length=str(300 * MIB))
     assert (await refusal(body))[0] == ErrorCode.TOO_LARGE
     assert body.taken == 0
 
 
 @pytest.mark.parametrize("length", ["10", "-1", "many", "¹"])
 async def test_a_declared_length_that_lies_does_not_lift_the_limit(length):
-    body = Body([part(b"x" * 2 * MIB), END], content_length=length)
+    body = MultipartBody([part(b"x" * 2 * MIB), END], content_length=length)
     assert (await refusal(body, max_file_mib=1))[0] == ErrorCode.TOO_LARGE
 
 
@@ -107,7 +95,7 @@ async def test_an_upload_is_never_put_on_disk(client, monkeypatch):
 async def test_one_file_too_large_fails_alone_among_several():
     files = [b"first", b"x" * (MIB + 1), b"last"]
     sent = [part(data, b'name="files"; filename="a"') for data in files]
-    form = await Body([*sent, END]).read("files", 10, max_file_mib=1)
+    form = await MultipartBody([*sent, END]).read("files", 10, max_file_mib=1)
     assert [file.data for file in form.files] == [b"first", b"", b"last"]
     assert [file.failure and file.failure.code for file in form.files] == [
         None,
@@ -129,7 +117,7 @@ async def test_one_file_too_large_fails_alone_among_several():
     ],
 )
 async def test_a_broken_form_is_refused(sent):
-    assert await refusal(Body([sent])) == (
+    assert await refusal(MultipartBody([sent])) == (
         ErrorCode.BAD_PARAMETER,
         "The form is broken or incomplete: it is not valid multipart/form-data.",
     )
@@ -150,39 +138,39 @@ async def test_a_broken_form_is_refused(sent):
     ],
 )
 async def test_a_request_without_a_file_is_told_where_to_send_it(content_type, sent):
-    assert await refusal(Body([sent], content_type)) == (
+    assert await refusal(MultipartBody([sent], content_type)) == (
         ErrorCode.BAD_PARAMETER,
-        "No file: send it as multipart/form-data in the field 'file'.",
+        "The request has no file: send one as multipart/form-data in the field 'file'.",
     )
 
 
 async def test_a_file_in_another_field_is_named():
-    body = Body([part(b"data", b'name="image"; filename="a"'), END])
+    body = MultipartBody([part(b"data", b'name="image"; filename="a"'), END])
     _, detail = await refusal(body)
     assert detail == "Unexpected file in field 'image': send it as 'file'."
 
 
 async def test_more_files_than_the_limit_are_refused():
-    body = Body([part(b"one"), part(b"two"), END])
+    body = MultipartBody([part(b"one"), part(b"two"), END])
     _, detail = await refusal(body)
-    assert detail == "At most 1 file(s) a request are taken in 'file'."
+    assert detail == "Field 'file' takes at most one file: send fewer."
 
 
 async def test_a_text_field_has_a_limit_of_its_own():
     field = b'name="prompt"'
-    form = await Body([part(b"x"), part(b"y" * MAX_FIELD_BYTES, field), END]).read()
+    form = await MultipartBody([part(b"x"), part(b"y" * MAX_FIELD_BYTES, field), END]).read()
     assert len(form.fields[0][1]) == MAX_FIELD_BYTES
-    _, detail = await refusal(Body([part(b"y" * (MAX_FIELD_BYTES + 1), field), END]))
+    _, detail = await refusal(MultipartBody([part(b"y" * (MAX_FIELD_BYTES + 1), field), END]))
     assert detail == f"Parameter 'prompt' is longer than {MAX_FIELD_BYTES} bytes."
 
 
 async def test_a_flood_of_fields_is_refused():
-    body = Body([part(b"", b'name="a"')] * (MAX_FIELDS + 2))
+    body = MultipartBody([part(b"", b'name="a"')] * (MAX_FIELDS + 2))
     assert (await refusal(body))[0] == ErrorCode.BAD_PARAMETER
 
 
 async def test_a_text_field_that_is_not_utf_8_is_refused():
-    body = Body([part("рус".encode("cp1251"), b'name="language"'), END])
+    body = MultipartBody([part("рус".encode("cp1251"), b'name="language"'), END])
     assert await refusal(body) == (
         ErrorCode.BAD_PARAMETER,
         "Parameter 'language' is not UTF-8 text.",
@@ -206,7 +194,7 @@ NAMES = ["scan.png", "документ №1.jpg", "mein Büro.png", "文書.tiff
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_file_name_is_what_requests_or_httpx_was_given(send, name):
     body, content_type = send(name)
-    assert (await Body([body], content_type).read()).files[0].filename == name
+    assert (await MultipartBody([body], content_type).read()).files[0].filename == name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -214,7 +202,7 @@ async def test_the_file_name_is_what_aiohttp_was_given(name):
     data = aiohttp.FormData()
     data.add_field("file", b"data", filename=name)
     body = data()
-    form = await Body([await body.as_bytes()], body.headers["content-type"]).read()
+    form = await MultipartBody([await body.as_bytes()], body.headers["content-type"]).read()
     assert form.files[0].filename == name
 
 
@@ -232,14 +220,14 @@ async def test_the_file_name_is_what_aiohttp_was_given(name):
     ],
 )
 async def test_a_file_name_is_read_in_every_form(disposition, name):
-    form = await Body([part(b"data", disposition), END]).read()
+    form = await MultipartBody([part(b"data", disposition), END]).read()
     assert form.files[0].filename == name
 
 
 @given(st.lists(st.binary() | st.sampled_from([part(b"x"), part(b"", b"name=a"), END, b"\r\n"])))
 async def test_whatever_arrives_is_a_form_or_a_refusal(chunks):
     try:
-        form = await Body(chunk for chunk in chunks if chunk).read()
+        form = await MultipartBody(chunk for chunk in chunks if chunk).read()
     except Refusal:
         return
     assert len(form.files) == 1

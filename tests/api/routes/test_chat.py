@@ -5,7 +5,7 @@ from PIL import Image
 
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Piece, Usage
-from tests.support.documents import pdf, tiff
+from tests.support.documents import pdf, tiff, wide_pages
 from tests.support.fake_runner import picture
 from tests.support.streams import UNBUFFERED, events
 
@@ -81,6 +81,37 @@ async def test_what_cannot_be_answered_has_its_status_streamed_or_not(client, st
     response = await client.post("/chat", params={"stream": stream}, **sent)
     assert response.status_code == status
     assert list(response.json()) == ["detail"]
+
+
+async def test_a_question_is_about_the_first_page_of_a_wide_pages(client):
+    answer = (await client.post("/chat", files={"file": wide_pages(5, 6)})).json()
+    assert answer["response"] == "5x1"
+    assert answer["warning"] == "Only page 1 of 2 was shown: choose with 'pages'."
+
+
+@pytest.mark.parametrize("model", ["qwen3_vl_2b", "tesseract"])
+async def test_or_about_several_where_the_model_takes_them(client, runners, model):
+    response = await client.post(
+        "/chat",
+        files={"file": wide_pages(5, 6, 7)},
+        data={"model": model, "pages": "2-3", "prompt": "Which?"},
+    )
+    assert response.json()["response"] == "6x1 7x1"
+    assert "warning" not in response.json()
+    [request] = runners[model].requests
+    assert request.prompt == "Which?"
+
+
+@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
+async def test_a_model_that_takes_one_image_is_not_sent_two(client, runners, model):
+    response = await client.post(
+        "/chat", files={"file": wide_pages(5, 6)}, data={"model": model, "pages": "1-2"}
+    )
+    assert (response.status_code, response.json()) == (
+        400,
+        {"detail": f"Model '{model}' takes at most one image at once, not 2."},
+    )
+    assert not runners[model].requests
 
 
 async def test_the_pages_of_a_question_are_drawn_so_that_they_fit_together(serve):

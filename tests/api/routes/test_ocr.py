@@ -1,6 +1,6 @@
 import pytest
 
-from api.routes.ocr import MAX_TOKENS
+from api.reading import MAX_TOKENS
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Block, Line, Options, Usage
 from tests.support.fake_runner import picture
@@ -89,10 +89,10 @@ async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
         ),
         (
             400,
-            "No file: send it as multipart/form-data in the field 'file'.",
+            "The request has no file: send one as multipart/form-data in the field 'file'.",
             {"data": {"model": "got_ocr"}},
         ),
-        (400, "No file: send it as multipart/form-data in the field 'file'.", {}),
+        (400, "The request has no file: send one as multipart/form-data in the field 'file'.", {}),
         (
             400,
             "Parameter 'model' is given twice with different values.",
@@ -206,5 +206,5 @@ async def test_a_batch_takes_model_language_and_options(client, runners):
 async def test_more_files_than_the_limit_are_refused(client, runners):
     response = await client.post("/batch/ocr", files=pages(*[picture()] * 11))
     assert response.status_code == 400
-    assert response.json()["detail"] == "At most 10 file(s) a request are taken in 'files'."
+    assert response.json()["detail"] == "Field 'files' takes at most 10 files: send fewer."
     assert not runners["tesseract"].requests

@@ -1,16 +1,15 @@
 import asyncio
-import base64
 import json
 import threading
 
 import httpx
 import pytest
 
-from api.routes import openai
+from api.intake import completions
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Image, Line, Piece, Status, Turn, Usage
 from tests.support.documents import pdf
-from tests.support.fake_runner import Fails, picture
+from tests.support.fake_runner import Fails, data_url, picture
 from tests.support.streams import UNBUFFERED
 
 MODEL = "qwen3_vl_2b"
@@ -20,10 +19,6 @@ ANSWER = Answer(
     finish_reason="stop",
     usage=Usage(prompt_tokens=30, visual_tokens=20, completion_tokens=3),
 )
-
-
-def data_url(data: bytes, kind: str = "image/png") -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def image(data: bytes, **more: str) -> dict:
@@ -249,7 +244,7 @@ async def test_what_is_no_request_is_told_so(client, body, said):
 async def test_while_a_body_is_checked_others_are_answered(client, runners, monkeypatch):
     runners[MODEL].outcome = ANSWER
     others = threading.Event()
-    monkeypatch.setattr(openai, "_without_nulls", lambda body: others.wait(10) and body)
+    monkeypatch.setattr(completions, "_without_nulls", lambda body: others.wait(10) and body)
     asking = asyncio.create_task(ask(client))
     assert (await client.get("/health")).status_code == 200
     others.set()
@@ -272,12 +267,12 @@ async def test_a_model_that_takes_one_question_about_one_image_gets_no_more(clie
         assert (status, told["param"]) == (400, "messages")
         assert model in told["message"]
     status, told = await error(client, user(image(picture()), image(picture())), model=model)
-    assert told["message"] == f"Model '{model}' takes at most 1 image(s) at once, not 2."
+    assert told["message"] == f"Model '{model}' takes at most one image at once, not 2."
 
 
 async def test_a_document_of_too_many_pages_is_refused(serve):
     status, told = await error(serve(max_pages=1), user(image(pdf((), ()))))
-    assert (status, told["message"]) == (400, "A document may have at most 1 page(s), not 2.")
+    assert (status, told["message"]) == (400, "A document may have at most one page, not 2.")
 
 
 async def test_images_that_are_too_many_pixels_together_are_refused(serve, runners):

@@ -1,27 +1,21 @@
-"""Documents in the answers of /ocr, /batch/ocr and /chat; their pages are told apart by size."""
+"""Documents read by /ocr and /batch/ocr; their pages are told apart by their width."""
 
 import asyncio
 
 import pytest
-from PIL import Image
 
-from api.routes.ocr import PAGES_AT_ONCE
+from api.reading import PAGES_AT_ONCE
 from common.failures import ErrorCode, Failure
 from common.images import decode
 from common.messages import Answer, Usage
-from tests.support.documents import locked, pdf, tiff
+from tests.support.documents import locked, pdf, wide_pages
 from tests.support.fake_runner import Fails, picture
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
 
 
-def document(*widths: int) -> bytes:
-    """A TIFF of pages so wide and one pixel high."""
-    return tiff(*(Image.new("RGB", (width, 1)) for width in widths))
-
-
 class Queue:
-    """Stands before a fake runner: lets so many requests in at once, and refuses more."""
+    """A queue before a fake runner: it takes `places` requests at once, and refuses more."""
 
     def __init__(self, runner, places: int) -> None:
         self.runner = runner
@@ -42,7 +36,7 @@ class Queue:
 
 
 async def test_the_pages_of_a_document_are_joined_by_form_feeds_and_told_one_by_one(client):
-    response = await client.post("/ocr", files={"file": document(5, 6, 7)})
+    response = await client.post("/ocr", files={"file": wide_pages(5, 6, 7)})
     assert response.status_code == 200
     answer = response.json()
     assert list(answer) == [*GUIDE_FIELDS, "pages"]
@@ -73,7 +67,7 @@ async def test_a_document_of_one_page_has_one(client):
 async def test_what_more_the_model_says_stands_with_its_page(client, runners):
     usage = Usage(prompt_tokens=3, visual_tokens=2, completion_tokens=1)
     runners["tesseract"].outcome = Answer(text="a", image_size=(9, 9), usage=usage, warning="Hm.")
-    answer = (await client.post("/ocr", files={"file": document(5, 6)})).json()
+    answer = (await client.post("/ocr", files={"file": wide_pages(5, 6)})).json()
     assert list(answer) == [*GUIDE_FIELDS, "pages"]
     for page in answer["pages"]:
         assert page["usage"] == usage.model_dump()
@@ -82,7 +76,7 @@ async def test_what_more_the_model_says_stands_with_its_page(client, runners):
 
 async def test_pages_are_chosen(client, runners):
     answer = (
-        await client.post("/ocr", files={"file": document(5, 6, 7, 8)}, params={"pages": "4,1-2"})
+        await client.post("/ocr", files={"file": wide_pages(5, 6, 7, 8)}, params={"pages": "4,1-2"})
     ).json()
     assert [page["number"] for page in answer["pages"]] == [1, 2, 4]
     assert answer["text"] == "5x1\f6x1\f8x1"
@@ -92,10 +86,10 @@ async def test_pages_are_chosen(client, runners):
 @pytest.mark.parametrize(
     ("data", "sent", "detail"),
     [
-        (document(5, 6), {"pages": "3"}, "There is no page 3: the document has 2 page(s)."),
+        (wide_pages(5, 6), {"pages": "3"}, "There is no page 3: the document has 2 page(s)."),
         (picture(), {"pages": "2"}, "There is no page 2: the document has 1 page(s)."),
         (
-            document(5, 6, 7),
+            wide_pages(5, 6, 7),
             {},
             "At most 2 page(s) a request are taken, and the document has 3: choose some with "
             "'pages', as in pages=1-2.",
@@ -132,7 +126,7 @@ async def test_the_size_is_that_of_the_first_page_that_was_read(client):
 async def test_so_many_pages_of_a_request_are_read_side_by_side(client, runners):
     runner = runners["tesseract"]
     runner.may_answer.clear()
-    pages = document(*range(1, 3 * PAGES_AT_ONCE))
+    pages = wide_pages(*range(1, 3 * PAGES_AT_ONCE))
     files = [("files", pages), ("files", pages)]
     reading = asyncio.create_task(client.post("/batch/ocr", files=files))
     await runner.has_got(PAGES_AT_ONCE)
@@ -144,14 +138,14 @@ async def test_so_many_pages_of_a_request_are_read_side_by_side(client, runners)
 
 async def test_a_page_that_finds_the_queue_full_waits_for_its_place(client, runners):
     queue = Queue(runners["tesseract"], 2)
-    answer = (await client.post("/ocr", files={"file": document(*range(1, 7))})).json()
+    answer = (await client.post("/ocr", files={"file": wide_pages(*range(1, 7))})).json()
     assert queue.refused
     assert answer["text"] == "1x1\f2x1\f3x1\f4x1\f5x1\f6x1"
 
 
 async def test_a_document_that_finds_the_queue_full_is_refused(client, runners):
     Queue(runners["tesseract"], 0)
-    response = await client.post("/ocr", files={"file": document(5, 6, 7)})
+    response = await client.post("/ocr", files={"file": wide_pages(5, 6, 7)})
     assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
 
 
@@ -164,67 +158,37 @@ async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, 
         return await original(request)
 
     original, runners["tesseract"].answer = runners["tesseract"].answer, answer
-    read = (await serve().post("/ocr", files={"file": document(5, 6, 7)})).json()
+    read = (await serve().post("/ocr", files={"file": wide_pages(5, 6, 7)})).json()
     assert [page["status"] for page in read["pages"]] == ["success", "success", "error"]
     assert read["pages"][2]["error"] == late.detail
 
 
 async def test_a_document_whose_pages_all_come_too_late_is_a_timeout(client, runners):
     runners["tesseract"].outcome = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
-    response = await client.post("/ocr", files={"file": document(5, 6)})
+    response = await client.post("/ocr", files={"file": wide_pages(5, 6)})
     assert (response.status_code, response.json()) == (504, {"detail": "Time is up."})
 
 
 async def test_a_fault_at_one_page_is_a_fault(client, runners):
     runners["tesseract"].outcome = Fails()
-    response = await client.post("/ocr", files={"file": document(5, 6)})
+    response = await client.post("/ocr", files={"file": wide_pages(5, 6)})
     assert response.status_code == 500
 
 
 async def test_a_batch_takes_documents_and_images(client):
-    files = [("files", ("a.tif", document(5, 6))), ("files", ("b.png", picture())), ("files", b"?")]
+    contents = {"a.tif": wide_pages(5, 6), "b.png": picture(), "c.png": b"?"}
+    files = [("files", file) for file in contents.items()]
     batch = (await client.post("/batch/ocr", files=files, data={"pages": "1"})).json()
-    document_, image, bad = batch["results"]
-    assert (document_["text"], len(document_["pages"])) == ("5x1", 1)
+    document, image, bad = batch["results"]
+    assert (document["text"], len(document["pages"])) == ("5x1", 1)
     assert (image["text"], "pages" in image) == ("4x3", False)
     assert bad["status"] == "error"
-
-
-async def test_a_question_is_about_the_first_page_of_a_document(client):
-    answer = (await client.post("/chat", files={"file": document(5, 6)})).json()
-    assert answer["response"] == "5x1"
-    assert answer["warning"] == "Only page 1 of 2 was shown: choose with 'pages'."
-
-
-@pytest.mark.parametrize("model", ["qwen3_vl_2b", "tesseract"])
-async def test_or_about_several_where_the_model_takes_them(client, runners, model):
-    response = await client.post(
-        "/chat",
-        files={"file": document(5, 6, 7)},
-        data={"model": model, "pages": "2-3", "prompt": "Which?"},
-    )
-    assert response.json()["response"] == "6x1 7x1"
-    assert "warning" not in response.json()
-    [request] = runners[model].requests
-    assert request.prompt == "Which?"
-
-
-@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
-async def test_a_model_that_takes_one_image_is_not_sent_two(client, runners, model):
-    response = await client.post(
-        "/chat", files={"file": document(5, 6)}, data={"model": model, "pages": "1-2"}
-    )
-    assert (response.status_code, response.json()) == (
-        400,
-        {"detail": f"Model '{model}' takes at most 1 image(s) at once, not 2."},
-    )
-    assert not runners[model].requests
 
 
 async def test_a_client_that_goes_leaves_no_work_behind(client, runners):
     runner = runners["tesseract"]
     runner.may_answer.clear()
-    task = asyncio.create_task(client.post("/ocr", files={"file": document(5, 6)}))
+    task = asyncio.create_task(client.post("/ocr", files={"file": wide_pages(5, 6)}))
     await runner.has_got(2)
     task.cancel()
     await asyncio.wait_for(runner.stopped.wait(), 10)

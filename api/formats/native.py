@@ -1,0 +1,103 @@
+"""The guide's JSON: /ocr, /batch/ocr, /chat, and the events of a streamed /chat."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.sse import format_sse_event
+from pydantic_core import to_json
+
+from api.errors import failure_body
+from api.results import FileResult, PageFailure, PageResult
+from api.schemas.extras import extras
+from api.schemas.native import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
+from common.failures import Failure, Refusal
+from common.messages import Answer, Piece, Stream
+
+
+def ocr(result: FileResult, model: str, language: str | None) -> Ocr:
+    """language: the hint as it was given."""
+    return Ocr(model=model, language=language, **_file_fields(result))
+
+
+def batch(outcomes: list[tuple[str, FileResult | Failure]]) -> Batch:
+    """outcomes: the name of each file, and what came of it."""
+    results = [_batch_entry(filename, outcome) for filename, outcome in outcomes]
+    failed = sum(isinstance(result, BatchError) for result in results)
+    return Batch(
+        results=results, total=len(results), successful=len(results) - failed, failed=failed
+    )
+
+
+def _batch_entry(filename: str, outcome: FileResult | Failure) -> BatchItem | BatchError:
+    if isinstance(outcome, Failure):
+        return BatchError(filename=filename, error=outcome.detail)
+    return BatchItem(filename=filename, **_file_fields(outcome))
+
+
+def _file_fields(result: FileResult) -> dict[str, Any]:
+    """The fields that `Ocr` and `BatchItem` share."""
+    fields = {
+        "text": result.text,
+        "processing_time": _rounded(result.seconds),
+        "image_size": result.image_size,
+    }
+    if result.is_document:
+        return fields | {"pages": [_page(page) for page in result.pages]}
+    return fields | extras(result.first_page.answer)
+
+
+def _page(page: PageResult | PageFailure) -> Page | PageError:
+    if isinstance(page, PageFailure):
+        return PageError(number=page.number, error=page.failure.detail)
+    return Page(
+        number=page.number,
+        text=page.answer.text,
+        processing_time=_rounded(page.seconds),
+        image_size=page.answer.image_size,
+        **extras(page.answer),
+    )
+
+
+class ChatFormat:
+    """The answer to one question, whole or as events."""
+
+    def __init__(self, model: str, prompt: str, warning: str | None, began: float) -> None:
+        """warning: added to the model's own. began: when the request came in, as of
+        `time.perf_counter`."""
+        self._model = model
+        self._prompt = prompt
+        self._warning = warning
+        self._began = began
+
+    def answer(self, answer: Answer) -> Chat:
+        warnings = [warning for warning in (answer.warning, self._warning) if warning]
+        fields = extras(answer) | ({"warning": " ".join(warnings)} if warnings else {})
+        return Chat(
+            response=answer.text,
+            model=self._model,
+            processing_time=_rounded(time.perf_counter() - self._began),
+            prompt=self._prompt,
+            **fields,
+        )
+
+    async def events(self, stream: Stream) -> AsyncIterator[bytes]:
+        """Events `piece`, then one `answer` with the guide's fields, or one `error`."""
+        async with aclosing(stream):
+            try:
+                async for outcome in stream:
+                    if isinstance(outcome, Piece):
+                        yield _event("piece", ChatPiece(text=outcome.text).model_dump_json())
+                    else:
+                        yield _event("answer", self.answer(outcome).model_dump_json())
+            except Refusal as refusal:
+                yield _event("error", to_json(failure_body(refusal.failure, "/chat")).decode())
+
+
+def _event(name: str, data: str) -> bytes:
+    return format_sse_event(event=name, data_str=data)
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 3)

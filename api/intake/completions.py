@@ -1,0 +1,54 @@
+"""The JSON body of a chat completion to a checked `CompletionRequest`."""
+
+import asyncio
+from typing import Any
+
+from fastapi import Request
+from pydantic import ValidationError
+
+from api.errors import BadParameter, validation_sentence
+from api.intake.json_bodies import read_json
+from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
+from settings import Settings
+
+
+async def read_completion_request(request: Request, settings: Settings) -> CompletionRequest:
+    """Raises `BadParameter`, or `Refusal` as `read_json` does."""
+    body = await read_json(request, settings, settings.max_files)
+    return await asyncio.to_thread(_parse, body)
+
+
+def _parse(body: Any) -> CompletionRequest:
+    body = _without_nulls(body)
+    if not isinstance(body, dict):
+        raise BadParameter(None, "The body has to be a JSON object.")
+    for name in [name for name in body if name not in CompletionRequest.model_fields]:
+        if name not in NEUTRAL_VALUES or body.pop(name) != NEUTRAL_VALUES[name]:
+            raise BadParameter(name, f"Parameter '{name}' is not supported; leave it out.")
+    try:
+        parsed = CompletionRequest.model_validate(body)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        if wrong["loc"][:1] == ("messages",):  # its fifth part is the type of a content part
+            wrong["loc"] = wrong["loc"][:4] + wrong["loc"][5:]
+        raise BadParameter(".".join(map(str, wrong["loc"])), validation_sentence(wrong)) from error
+    if parsed.max_tokens and parsed.max_completion_tokens not in (None, parsed.max_tokens):
+        raise BadParameter(
+            "max_tokens",
+            "Parameters 'max_tokens' and 'max_completion_tokens' differ.",
+        )
+    if parsed.stream_options and not parsed.stream:
+        raise BadParameter("stream_options", "Parameter 'stream_options' is for streams only.")
+    if parsed.messages[-1].role != "user":
+        raise BadParameter("messages", "The last message has to be the user's.")
+    return parsed
+
+
+def _without_nulls(value: Any) -> Any:
+    """A JSON value without the members that are null: clients send back whole answers' messages."""
+    match value:
+        case dict():
+            return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+        case list():
+            return [_without_nulls(part) for part in value]
+    return value

@@ -1,0 +1,90 @@
+"""FastAPI dependencies that hand a route its checked form: the files and the parameters.
+
+A route declares one of the types below as a parameter. Each takes the request's deadline first, so
+that no body is read of a request over the limit of requests in flight.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Generic
+
+from fastapi import Depends, Request
+
+from api.gateway import CurrentGateway, RequestDeadline
+from api.intake import base64_files
+from api.intake.completions import read_completion_request
+from api.intake.json_bodies import is_json, read_json_form
+from api.intake.parameters import (
+    ChatParameters,
+    OcrParameters,
+    Parameters,
+    PreviewParameters,
+    parse,
+)
+from api.intake.uploads import MultipartReader, Upload
+from api.schemas.openai import CompletionRequest
+
+
+@dataclass(frozen=True)
+class FileForm(Generic[Parameters]):
+    """One file within its size limit, not yet decoded, and what is asked of it."""
+
+    data: bytes
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class FilesForm(Generic[Parameters]):
+    """One or more files, those over the size limit marked as failed, and what is asked of each."""
+
+    files: list[Upload]
+    parameters: Parameters
+
+
+def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parameters]]]:
+    """A dependency that reads a multipart form with the file in 'file', or JSON. It raises
+    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE where a URL cannot be fetched."""
+
+    async def read(
+        request: Request, gateway: CurrentGateway, deadline: RequestDeadline
+    ) -> FileForm[Parameters]:
+        settings = gateway.settings
+        if not is_json(request):
+            form = await MultipartReader(settings, "file", max_files=1).read(request)
+            return FileForm(form.files[0].data, parse(kind, request.query_params, form.fields))
+        json_form = await read_json_form(request, settings)
+        parameters = parse(kind, request.query_params, json_form.fields)
+        if json_form.is_url:
+            data = await gateway.fetcher.fetch(json_form.file)
+        else:
+            data = await base64_files.decode(json_form.file, "image", settings)
+        return FileForm(data, parameters)
+
+    return read
+
+
+def _several_files(kind: type[Parameters]) -> Callable[..., Awaitable[FilesForm[Parameters]]]:
+    """A dependency that reads a multipart form with the files in 'files'. It raises `Refusal`:
+    BAD_PARAMETER or TOO_LARGE."""
+
+    async def read(
+        request: Request, gateway: CurrentGateway, deadline: RequestDeadline
+    ) -> FilesForm[Parameters]:
+        settings = gateway.settings
+        form = await MultipartReader(settings, "files", settings.max_files).read(request)
+        return FilesForm(form.files, parse(kind, request.query_params, form.fields))
+
+    return read
+
+
+async def _completion(
+    request: Request, gateway: CurrentGateway, deadline: RequestDeadline
+) -> CompletionRequest:
+    return await read_completion_request(request, gateway.settings)
+
+
+OcrForm = Annotated[FileForm[OcrParameters], Depends(_one_file(OcrParameters))]
+BatchForm = Annotated[FilesForm[OcrParameters], Depends(_several_files(OcrParameters))]
+ChatForm = Annotated[FileForm[ChatParameters], Depends(_one_file(ChatParameters))]
+PreviewForm = Annotated[FileForm[PreviewParameters], Depends(_one_file(PreviewParameters))]
+CompletionForm = Annotated[CompletionRequest, Depends(_completion)]

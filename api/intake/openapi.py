@@ -1,0 +1,99 @@
+"""OpenAPI of the requests that are read by hand, which FastAPI cannot derive: `openapi_extra`."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from api.intake.json_bodies import JSON
+
+MAX_QUERY_LENGTH = 4_000
+"""Characters; percent-encoded, they still fit the 64 KiB that the server takes for a URL."""
+_FILE = {"type": "string", "format": "binary"}
+_FILE_IN_JSON = {
+    "image": {"type": "string", "description": "The file in base64, or as a data: URL"},
+    "url": {"type": "string", "description": "Its https address, where the operator allows it"},
+}
+
+
+def one_file_request(parameters: type[BaseModel]) -> dict[str, Any]:
+    """A request with one file, as a multipart form or in JSON, and `parameters`."""
+    properties = _properties(parameters)
+    json_schema = {
+        "type": "object",
+        "properties": {**_FILE_IN_JSON, **properties},
+        "oneOf": [{"required": [name]} for name in _FILE_IN_JSON],
+    }
+    content = {**_multipart("file", _FILE, properties), JSON: {"schema": json_schema}}
+    return _request(properties, content)
+
+
+def several_files_request(parameters: type[BaseModel]) -> dict[str, Any]:
+    """A request with several files, as a multipart form, and `parameters`."""
+    properties = _properties(parameters)
+    files = {
+        "type": "array",
+        "items": _FILE,
+        "minItems": 1,
+        "description": "At most as many as CHATVLM_MAX_FILES says",
+    }
+    return _request(properties, _multipart("files", files, properties))
+
+
+def json_request(body: type[BaseModel]) -> dict[str, Any]:
+    """A request with a JSON body."""
+    schema = body.model_json_schema()
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": _without_defs(schema)}}}}
+
+
+def _properties(parameters: type[BaseModel]) -> dict[str, Any]:
+    properties: dict[str, Any] = parameters.model_json_schema(mode="validation")["properties"]
+    return properties
+
+
+def _multipart(field: str, files: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "object", "properties": {field: files, **properties}, "required": [field]}
+    return {"multipart/form-data": {"schema": form}}
+
+
+def _request(properties: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": f"{schema.get('description', '')} (form field or query parameter)",
+                "schema": _query_schema(schema),
+            }
+            for name, schema in properties.items()
+        ],
+        "requestBody": {"required": True, "content": content},
+    }
+
+
+def _query_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    schema = {key: part for key, part in schema.items() if key != "description"}
+    if schema.get("maxLength", 0) > MAX_QUERY_LENGTH:
+        schema["maxLength"] = MAX_QUERY_LENGTH
+    return schema
+
+
+def _without_defs(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema whose `$defs` stand where they are used: `openapi_extra` has no place for them.
+
+    Recursive definitions are not supported.
+    """
+    definitions = schema.pop("$defs", {})
+
+    def inline(part: Any) -> Any:
+        match part:
+            case {"$ref": str(name)}:
+                return inline(definitions[name.rpartition("/")[2]])
+            case dict():
+                return {k: inline(value) for k, value in part.items() if k != "discriminator"}
+            case list():
+                return [inline(value) for value in part]
+        return part
+
+    inlined: dict[str, Any] = inline(schema)
+    return inlined

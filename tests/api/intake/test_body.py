@@ -1,0 +1,37 @@
+import pytest
+
+from api.intake.body import FORM_OVERHEAD_BYTES, read_chunks
+from common.failures import ErrorCode, Refusal
+from settings import MIB, Settings
+from tests.support.bodies import Body
+
+
+async def read(body: Body, max_files: int) -> bytes:
+    chunks = read_chunks(body.request(), Settings(max_file_mib=1), max_files, max_files * MIB)
+    return b"".join([chunk async for chunk in chunks])
+
+
+@pytest.mark.parametrize("files", [1, 3])
+async def test_a_body_of_exactly_its_limit_is_taken(files):
+    size = files * MIB + FORM_OVERHEAD_BYTES
+    assert len(await read(Body([bytes(MIB)] * (size // MIB)), files)) == size
+
+
+@pytest.mark.parametrize(
+    ("files", "detail"),
+    [
+        (1, "The file is larger than 1 MB."),
+        (
+            3,
+            "The request is larger than 3 files of 1 MB each: send fewer or smaller files.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_larger_body_is_refused_with_the_limit_of_its_files(files, detail, declared):
+    length = {"content_length": str(300 * MIB)} if declared else {}
+    body = Body([bytes(MIB)] * 300, **length)
+    with pytest.raises(Refusal) as caught:
+        await read(body, files)
+    assert (caught.value.code, caught.value.failure.detail) == (ErrorCode.TOO_LARGE, detail)
+    assert body.taken == (0 if declared else (files + 2) * MIB)
