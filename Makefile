@@ -53,7 +53,7 @@ clean:
 	touch $@
 
 .PHONY: tessdata
-tessdata:  # Tesseract's trained data, where it is not there yet
+tessdata: .venv/ready  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
 
 .PHONY: verify-models
