@@ -1,6 +1,7 @@
 """The Bento: the gateway's service with its routes, and the service of a runner per model."""
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG
 from common.disconnect import CancelOnDisconnect
 from runners.service import make_runner
-from settings import settings
+from settings import settings, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,10 @@ def __getattr__(model: str) -> Any:
     return RUNNERS[model]
 
 
-warnings = apply_workarounds(patience=settings().request_timeout + DEADLINE_GRACE + 1)
+warnings = [
+    *unknown_variables(os.environ),
+    *apply_workarounds(patience=settings().request_timeout + DEADLINE_GRACE + 1),
+]
 if bentoml.server_context.worker_index is None:  # not again in each process that this one starts
     for warning in warnings:
         log.warning(warning)

@@ -83,3 +83,9 @@ def test_a_port_in_use_ends_the_start_with_one_sentence(
     )
     assert list(temporary.iterdir()) == []
     assert read(reader) == TEXT
+
+
+def test_a_misspelt_setting_is_named_once_however_many_processes_there_are() -> None:
+    with Server(models="tesseract", reader_processes=2, queue_sise=1) as server:
+        warning = "CHATVLM_QUEUE_SISE is not a setting and has no effect; the nearest setting is "
+        assert server.new_log().count(f"{warning}CHATVLM_QUEUE_SIZE.") == 1
