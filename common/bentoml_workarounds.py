@@ -1,8 +1,8 @@
 """Every workaround of BentoML and of the libraries that it serves with.
 
-Seen to be needed, and to work, with BentoML 1.4.40, circus 0.18.3 (of the distribution kantoku)
-and uvicorn 0.54.0. Where one of them has changed, `apply_workarounds` leaves out the workaround
-that no longer fits and says what that costs.
+Each was seen to be needed, and to work, with the versions of `_SEEN_ON`. Where one of the libraries
+has changed, `apply_workarounds` leaves out the workaround that no longer fits and says what that
+costs.
 """
 
 import asyncio
@@ -31,12 +31,14 @@ KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
 """For a service's `runner_connection`. By default BentoML's client drops its connection to a
 runner, and every call on it, after 100 requests or 300 seconds."""
 
+_SEEN_ON = "BentoML 1.4.40, circus 0.18.3 and uvicorn 0.54.0"
+"""circus comes with the distribution kantoku."""
 _GATEWAY = "service"
 """BentoML's name of the watcher of the service that it was told to serve."""
 _ACCEPT_SECONDS = 0.01
-"""In which the connections that the kernel has completed are accepted."""
+"""Time to accept the connections that the kernel has completed."""
 _HEAD_SECONDS = 0.5
-"""In which accepted connections send the head of their request."""
+"""Time for accepted connections to send the head of their request."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Workaround:
     """Names of the functions that it replaces or calls, as of `pkgutil.resolve_name`, and the
     parameters that each was seen to have."""
     otherwise: str
-    """What happens without it, as the rest of a sentence."""
+    """What happens without it, as the end of a sentence."""
 
 
 def apply_workarounds(patience: float) -> list[str]:
@@ -63,7 +65,7 @@ def apply_workarounds(patience: float) -> list[str]:
 
 
 def workarounds(patience: float) -> list[Workaround]:
-    """patience: as of `apply_workarounds`."""
+    """All workarounds that replace functions. patience: see `apply_workarounds`."""
     return [
         Workaround(
             lambda: patch_shutdown(patience),
@@ -100,18 +102,19 @@ def workarounds(patience: float) -> list[Workaround]:
 
 
 def _apply(workaround: Workaround) -> str | None:
+    """Apply it where what it relies on is as it was; else the warning."""
     for name, parameters in workaround.relies_on.items():
         if _parameters(name) != parameters:
             return (
-                f"{name.replace(':', '.')} is not what it was in BentoML 1.4.40, so a workaround "
-                f"is left out: {workaround.otherwise}."
+                f"{name.replace(':', '.')} is not what it was with {_SEEN_ON}; "
+                f"without the workaround that relies on it, {workaround.otherwise}."
             )
     workaround.apply()
     return None
 
 
 def _parameters(name: str) -> tuple[str, ...] | None:
-    """Of the function of this name; None where there is none."""
+    """The parameters of the function of this name; None where there is no such function."""
     try:
         return tuple(inspect.signature(pkgutil.resolve_name(name)).parameters)
     except (ImportError, AttributeError, TypeError, ValueError):
@@ -122,7 +125,7 @@ def patch_shutdown(patience: float) -> None:
     """Stops the gateway first, once it has sent its last answers, then the runners.
 
     BentoML stops all its processes at once and first removes the sockets of the runners, so that
-    requests in flight fail, and who connects meanwhile waits for a gateway that is gone.
+    requests in flight fail. Clients that connect meanwhile wait for a gateway that is gone.
 
     patience: seconds that the requests in flight get.
     """
@@ -186,11 +189,10 @@ def _refuse_connections_before_shutdown() -> None:
 
 
 def patch_respawn() -> None:
-    """Starts a process that died again in a container too.
+    """Starts a process that died again, in a container too.
 
-    In its own images BentoML leaves the dead process to the container's restart, which a service
-    whose other runners live does not want: https://github.com/bentoml/BentoML,
-    src/bentoml/serving.py.
+    There BentoML does not, and relies on a restart of the container, which would end the other
+    runners with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py.
     """
     bentoml.serving.running_inside_container = lambda: False  # type: ignore[assignment]
 
@@ -198,14 +200,14 @@ def patch_respawn() -> None:
 def patch_metrics_folder() -> None:
     """Gives each server a folder of its own for its metrics, until it ends.
 
-    BentoML has one folder under BENTOML_HOME, which every start wipes, under a server that runs
-    too. The embedded reader's processes share their state in that folder: `runners.reader.engine`.
+    BentoML has one folder under BENTOML_HOME, and every start wipes it, even if another server
+    uses it. The embedded reader's processes share their state there too: `runners.reader.engine`.
     """
 
     @wraps(bentoml.serving.ensure_prometheus_dir)
     def make_own_folder(*_: object, **__: object) -> str:
         folder = tempfile.mkdtemp(prefix="chatvlm-")
-        # Held until this process ends: systemd-tmpfiles removes no old files of a locked folder.
+        # Locked until this process ends, as systemd-tmpfiles removes no old files of such a folder.
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder

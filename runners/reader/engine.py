@@ -34,7 +34,7 @@ Check = Callable[[], None]
 """Called between steps of the work; raises once nobody waits for its result any more."""
 
 _WATCH_SECONDS = 0.1
-"""How often a process looks whether it was asked to unload."""
+"""Seconds after which a process looks again whether it was asked to unload."""
 
 
 class ReaderEngine:

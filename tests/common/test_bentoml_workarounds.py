@@ -97,7 +97,7 @@ def test_one_that_no_longer_fits_is_left_out_with_one_warning(
     else:
         monkeypatch.setattr(owner, name, lambda self, anything_else: None)
     (warning,) = apply_workarounds(patience=1)
-    assert f".{name} is not what it was in BentoML 1.4.40" in warning
+    assert f".{name} is not what it was with BentoML 1.4.40" in warning
     assert cost in warning
     assert warning.endswith(".")
     if not gone:
