@@ -2,7 +2,7 @@
 
 Each was seen to be needed, and to work, with the versions of `_SEEN_ON`. Where one of the libraries
 has changed, `apply_workarounds` leaves out the workaround that no longer fits and says what that
-costs.
+costs; so their private parts are imported where they are patched, once they were checked.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-import bentoml.serving
 import click
 
 NO_TIMEOUT = 24 * 3600
@@ -194,7 +193,9 @@ def patch_respawn() -> None:
     There BentoML does not, and relies on a restart of the container, which would end the other
     runners with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py.
     """
-    bentoml.serving.running_inside_container = lambda: False  # type: ignore[assignment]
+    from bentoml import serving
+
+    serving.running_inside_container = lambda: False  # type: ignore[assignment]
 
 
 def patch_metrics_folder() -> None:
@@ -203,8 +204,9 @@ def patch_metrics_folder() -> None:
     BentoML has one folder under BENTOML_HOME, and every start wipes it, even if another server
     uses it. The embedded reader's processes share their state there too: `runners.reader.engine`.
     """
+    from bentoml import serving
 
-    @wraps(bentoml.serving.ensure_prometheus_dir)
+    @wraps(serving.ensure_prometheus_dir)
     def make_own_folder(*_: object, **__: object) -> str:
         folder = tempfile.mkdtemp(prefix="chatvlm-")
         # Locked until this process ends, as systemd-tmpfiles removes no old files of such a folder.
@@ -212,7 +214,7 @@ def patch_metrics_folder() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
 
-    bentoml.serving.ensure_prometheus_dir = make_own_folder
+    serving.ensure_prometheus_dir = make_own_folder
 
 
 def patch_bind() -> None:

@@ -104,16 +104,23 @@ def test_one_that_no_longer_fits_is_left_out_with_one_warning(
         assert patched() == PATCHED - left_out
 
 
-def test_a_changed_library_is_named_when_the_service_starts() -> None:
-    program = (
-        "import uvicorn; uvicorn.Server.shutdown = lambda self: None; import service;"
-        "print(service.service.name)"
-    )
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ("import uvicorn; uvicorn.Server.shutdown = lambda self: None", "uvicorn.Server.shutdown"),
+        (
+            "import sys; sys.modules['circus.sockets'] = None",
+            "circus.sockets.CircusSocket.bind_and_listen",
+        ),
+    ],
+)
+def test_a_changed_library_is_named_when_the_service_starts(change: str, changed: str) -> None:
+    program = f"{change}; import service; print(service.service.name)"
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
     )
     assert run.stdout == "chatvlmllm\n"
-    assert run.stderr.count("uvicorn.Server.shutdown is not what it was") == 1
+    assert run.stderr.count(f"{changed} is not what it was") == 1
     assert "Traceback" not in run.stderr
 
 
