@@ -8,7 +8,7 @@ export BENTOML_DO_NOT_TRACK := True
 
 .PHONY: serve develop test lint format bento image image-test clean
 
-serve: .venv/ready tessdata  ## serve the guide on http://$(HOST):$(PORT)
+serve: .venv/ready tessdata  ## serve the REST API on http://$(HOST):$(PORT)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
 develop: .venv/ready-dev tessdata  ## install what tests and benchmarks need
@@ -53,7 +53,7 @@ clean:
 	touch $@
 
 .PHONY: tessdata
-tessdata:  # Tesseract's trained data, where it is not there yet
+tessdata: .venv/ready  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
 
 .PHONY: verify-models

@@ -1,5 +1,7 @@
-"""The Bento: the gateway service with its routes, and a runner per catalog entry beside it."""
+"""The Bento: the gateway's service with its routes, and the service of a runner per model."""
 
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,21 +10,21 @@ import bentoml
 from api.app import app
 from api.gateway import DEADLINE_GRACE, Gateway
 from api.json_errors import JSONErrors
-from common.bentoml_workarounds import end_in_order
+from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG
 from common.disconnect import CancelOnDisconnect
-from runners.service import NO_TIMEOUT, make_runner, start_again
-from settings import settings
+from runners.service import make_runner
+from settings import settings, unknown_variables
+
+log = logging.getLogger(__name__)
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:
-    """The gateway before these runners, by model id, each started beside it."""
+    """The BentoML service of the gateway; it starts these runners, by model id, beside it."""
 
-    class ChatVLMLLM:
+    class GatewayService:
         def __init__(self) -> None:
             self.gateway = Gateway({model: getattr(self, model) for model in runners}, settings())
-
-        prepare = bentoml.on_deployment(start_again)
 
         @bentoml.on_startup
         async def open(self) -> None:
@@ -35,23 +37,36 @@ def make_service(runners: Mapping[str, Any]) -> Any:
         async def __is_ready__(self) -> bool:
             return self.gateway.fleet.ready
 
-    for model, runner in runners.items():
-        setattr(ChatVLMLLM, model, bentoml.depends(runner))
+    # BentoML starts those runners that are attributes of the service's class.
+    dependencies = {model: bentoml.depends(runner) for model, runner in runners.items()}
+    with_runners = type("ChatVLMLLM", (GatewayService,), dependencies)
     service: Any = bentoml.service(
         name="chatvlmllm",
         http={"port": 8000},
         traffic={"timeout": NO_TIMEOUT},
-        runner_probe={"enabled": False},  # `__is_ready__` says it
-    )(bentoml.asgi_app(app, path="/")(ChatVLMLLM))
+        runner_probe={"enabled": False},  # `__is_ready__` tells whether the runners are ready
+    )(bentoml.asgi_app(app, path="/")(with_runners))
     service.add_asgi_middleware(JSONErrors)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
 
 
-end_in_order(patience=settings().request_timeout + DEADLINE_GRACE + 1)
-# `bentoml serve service:qwen3_vl_2b` serves one of them by itself.
+def __getattr__(model: str) -> Any:
+    """The runner of a model: `bentoml serve service:qwen3_vl_2b` serves that one by itself."""
+    if model not in RUNNERS:
+        raise AttributeError(f"module '{__name__}' has no attribute '{model}'")
+    return RUNNERS[model]
+
+
+warnings = [
+    *unknown_variables(os.environ),
+    *apply_workarounds(patience=settings().request_timeout + DEADLINE_GRACE + 1),
+]
+if bentoml.server_context.worker_index is None:  # not again in each process that this one starts
+    for warning in warnings:
+        log.warning(warning)
+
 RUNNERS = {entry.id: make_runner(entry, settings()) for entry in CATALOG.values()}
-globals().update(RUNNERS)
 service = make_service(
     {
         model: RUNNERS[model]

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,33 +12,36 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Val
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from common.catalog import CATALOG
+from common.units import MIB
 
-MIB = 2**20
+_PREFIX = "CHATVLM_"
+_OTHERS = {"URL", "IMAGE", "ADDRESS", "WEIGHTS_DIR"}
+"""Variables with the prefix that others read: the client, and deploy/compose.yaml."""
 
 
-def _split(value: Any) -> Any:
-    return (
-        [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, str)
-        else value
-    )
+def _by_commas(value: Any) -> Any:
+    """`a, b,` to ["a", "b"]; anything but a string is left as it is."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _by_model(value: Any) -> Any:
-    """`got_ocr=0,qwen3_vl_8b=1` to a dict; a part without `=` is left for pydantic to refuse."""
+    """`got_ocr=0,qwen3_vl_8b=1` to a dict; pydantic refuses the empty value of `got_ocr` alone."""
     if not isinstance(value, str):
         return value
-    pairs = (part.partition("=") for part in _split(value))
+    pairs = (part.partition("=") for part in _by_commas(value))
     return {model.strip(): setting.strip() for model, _, setting in pairs}
 
 
-def _known(model: str) -> str:
+def _known_model(model: str) -> str:
     if model not in CATALOG:
         raise ValueError(f"unknown model '{model}'; known: {', '.join(CATALOG)}")
     return model
 
 
-def _parts(value: Any) -> Any:
+def _by_plus(value: Any) -> Any:
+    """`a+b` to ["a", "b"]; anything but a string is left as it is."""
     return value.split("+") if isinstance(value, str) else value
 
 
@@ -47,25 +52,27 @@ def _address(url: str) -> str:
     return url
 
 
-ModelId = Annotated[str, AfterValidator(_known)]
-Gpus = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_parts)]
+ModelId = Annotated[str, AfterValidator(_known_model)]
+Gpus = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_by_plus)]
 Urls = Annotated[
     tuple[Annotated[str, AfterValidator(_address)], ...],
     Field(min_length=1),
-    BeforeValidator(_parts),
+    BeforeValidator(_by_plus),
 ]
 
 
 class Settings(BaseSettings):
+    """Raises pydantic's `ValidationError` where a variable's value makes no sense."""
+
     model_config = SettingsConfigDict(
-        env_prefix="CHATVLM_", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")
     max_files: int = Field(10, gt=0, description="Most files of one batch or conversation")
     max_image_pixels: int = Field(
-        80_000_000, gt=0, description="Most pixels of one image, and of all of a question"
+        80_000_000, gt=0, description="Most pixels of one image, and of all images of one question"
     )
     max_pages: int = Field(50, gt=0, description="Most pages of one document")
     pdf_dpi: float = Field(
@@ -77,66 +84,78 @@ class Settings(BaseSettings):
     allow_urls: bool = Field(
         False, description="Whether images may be given as a URL, which the service then fetches"
     )
-    request_timeout: float = Field(30, gt=0, description="Longest request, seconds")
+    request_timeout: float = Field(
+        30, gt=0, description="Longest time that a request may take, seconds"
+    )
     max_requests: int = Field(
         64, gt=0, description="Requests that the gateway holds at once; more are refused"
     )
 
     # Which models there are
-    models: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
+    models: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_by_commas)] = Field(
         (), description="Ids of the models whose runners are started, by commas; empty: all"
     )
     remote: Annotated[dict[ModelId, Urls], NoDecode, BeforeValidator(_by_model)] = Field(
         {},
-        description="Where the runners of a model are that are not started here, as "
+        description="Addresses of the runners that are started elsewhere, by model, as "
         "`qwen3_vl_2b=http://host:3000,dots_ocr=http://one:3000+http://two:3000`",
     )
     default_model: ModelId | None = Field(
         None,
-        description="Id of the model asked when none is named; by default `qwen3_vl_2b` where "
+        description="Id of the model of a request that names none; by default `qwen3_vl_2b` where "
         "there is a GPU, else `tesseract`, else the first that is served",
     )
-    preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_split)] = Field(
+    preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_by_commas)] = Field(
         (), description="Ids of the models that are loaded at start, by commas"
     )
     max_loaded: int | None = Field(
         None,
         gt=0,
-        description="Vision-language models in the memory of one host at once; empty: what fits",
+        description="Most vision-language models in the memory of one host at once; empty: as many "
+        "as fit",
     )
 
     # The vision-language runners
-    queue_size: int = Field(64, gt=0, description="Requests that may wait in one runner")
+    queue_size: int = Field(
+        64, gt=0, description="Most requests that wait in one runner; more are refused"
+    )
     weights: Path | None = Field(
-        None, description="Folder with a folder of weights per model id; empty: the hub's cache"
+        None,
+        description="Folder with a folder of weights per model id; empty: the hub's cache",
     )
     devices: Annotated[dict[ModelId, Gpus], NoDecode, BeforeValidator(_by_model)] = Field(
         {},
-        description="Numbers of the GPUs of a model, as `got_ocr=0,qwen3_vl_8b=0+1`; by default "
-        "GPU 0, or the CPU where there is none",
+        description="Numbers of the GPUs that a model runs on, as `got_ocr=0,qwen3_vl_8b=0+1`; by "
+        "default GPU 0, or the CPU where there is none",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 where the device is fast at it"
+        "auto",
+        description="Data type of a model's weights; auto: bfloat16, or float32 on a CPU without "
+        "instructions for bfloat16",
     )
     max_pixels: int = Field(
-        1_003_520, ge=3136, description="Pixels that an image is shrunk to before a model reads it"
+        1_003_520,
+        ge=3136,
+        description="Most pixels of an image that a model reads; larger images are shrunk",
     )
     max_pixels_by_model: Annotated[
         dict[ModelId, Annotated[int, Field(ge=3136)]],
         NoDecode,
         BeforeValidator(_by_model),
-    ] = Field({}, description="Instead of max_pixels, as `qwen3_vl_8b=2000000`")
+    ] = Field({}, description="The same for single models, as `qwen3_vl_8b=2000000`")
     reuse_mib: float = Field(
-        512, ge=0, description="Kept per model for more questions on an image, MiB; 0 keeps nothing"
+        512,
+        ge=0,
+        description="Memory per model that keeps images ready for further questions, MiB; 0: none",
     )
     kv_budget_gib: float | None = Field(
-        None, ge=0, description="Largest KV cache of a model, GiB; empty: 60 % of what is free"
+        None, ge=0, description="Largest KV cache of a model, GiB; empty: 60 % of the free memory"
     )
     step_target_ms: float = Field(
         250,
         gt=0,
-        description="A request joins while a step of the others takes less, or less than four "
-        "times a lone one's, milliseconds",
+        description="A request joins those in flight while a decode step takes at most this long, "
+        "milliseconds, or at most four times the model's fastest step",
     )
     unload_timeout: float = Field(
         30, ge=0, description="How long an unload waits for requests in flight, seconds"
@@ -147,7 +166,7 @@ class Settings(BaseSettings):
 
     # The embedded reader
     tessdata: Path | None = Field(
-        None, description="Folder with eng, rus and osd .traineddata; empty: where Debian puts it"
+        None, description="Folder with eng, rus and osd .traineddata; empty: the usual folders"
     )
     reader_processes: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -155,7 +174,7 @@ class Settings(BaseSettings):
         description="Processes of the embedded reader; by default one per CPU core",
     )
     state: Path | None = Field(
-        None, description="Folder that those processes share; empty: beside BentoML's metrics"
+        None, description="Folder that those processes share; empty: a temporary one per server"
     )
 
     @property
@@ -167,12 +186,16 @@ class Settings(BaseSettings):
         return int(self.reuse_mib * MIB)
 
     def max_pixels_of(self, model: str) -> int:
+        """Most pixels of an image that this model reads."""
         return self.max_pixels_by_model.get(model, self.max_pixels)
 
 
 @cache
 def settings() -> Settings:
-    """Ends the process with a sentence for each variable whose value cannot be."""
+    """The settings of this process, read once.
+
+    Ends the process with a sentence for each variable whose value makes no sense.
+    """
     try:
         return Settings()
     except ValidationError as error:
@@ -182,3 +205,21 @@ def settings() -> Settings:
             for wrong in error.errors()
         ]
         raise SystemExit("\n".join(sentences)) from None
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none.
+
+    environment: the names of all variables.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    sentences = []
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper().startswith(_PREFIX) and name not in {*known, *_OTHERS}:
+            (nearest,) = get_close_matches(name, known, n=1, cutoff=0)
+            sentences.append(
+                f"{variable} is not a setting and has no effect; "
+                f"the nearest setting is {_PREFIX}{nearest}."
+            )
+    return sentences

@@ -23,8 +23,8 @@ from PIL import Image
 
 from benchmarks.samples import collapsed, hits, phrases, truths
 from common.images import decode
-from runners.reader.engine import find_tessdata
 from runners.reader.reading import Reader
+from runners.reader.tessdata import find_tessdata
 from settings import settings
 from tests.support.server import Server
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 def print_accuracy(samples: Path) -> None:
     """Seconds are CPU seconds of one thread."""
-    tessdata = find_tessdata(settings())
+    tessdata = find_tessdata(settings().tessdata)
     ours = Reader(tessdata)
     russian, english = (
         tesserocr.PyTessBaseAPI(str(tessdata), languages, psm=tesserocr.PSM.AUTO)

@@ -1,1 +1,1 @@
-"""What the gateway and the runners both know. Imports neither."""
+"""What the gateway and the runners both use. It imports neither of them."""

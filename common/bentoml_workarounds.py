@@ -1,38 +1,144 @@
-"""How a `bentoml serve` ends: no new connection, then the gateway's last answers, then the runners.
+"""Every workaround of BentoML and of the libraries that it serves with.
 
-By itself BentoML ends all its processes at once, the way to the runners first, and leaves those who
-connect meanwhile to wait for a gateway that is gone.
+Each was seen to be needed, and to work, with the versions of `_SEEN_ON`. Where one of the libraries
+has changed, `apply_workarounds` leaves out the workaround that no longer fits and says what that
+costs; so their private parts are imported where they are patched, once they were checked.
 """
 
 import asyncio
+import atexit
+import errno
+import fcntl
+import inspect
+import os
+import pkgutil
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
-from bentoml._internal.utils.circus import Arbiter
-from circus.watcher import Watcher
-from uvicorn import Server
+import click
 
+NO_TIMEOUT = 24 * 3600
+"""Seconds, for a service's `traffic`. BentoML's own timeout answers with a body that is not of our
+contract; time is limited by the gateway and the engines."""
+
+KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
+"""For a service's `runner_connection`. By default BentoML's client drops its connection to a
+runner, and every call on it, after 100 requests or 300 seconds."""
+
+_SEEN_ON = "BentoML 1.4.40, circus 0.18.3 and uvicorn 0.54.0"
+"""circus comes with the distribution kantoku."""
 _GATEWAY = "service"
-"""What BentoML names the watcher of the service that it was told to serve."""
-_KNOCKING = 0.01
-"""Seconds in which those who have connected are let in."""
-_SPEAKING = 0.5
-"""Seconds in which those who were let in send the head of their request."""
+"""BentoML's name of the watcher of the service that it was told to serve."""
+_ACCEPT_SECONDS = 0.01
+"""Time to accept the connections that the kernel has completed."""
+_HEAD_SECONDS = 0.5
+"""Time for accepted connections to send the head of their request."""
 
 
-def end_in_order(patience: float) -> None:
-    """Has every `bentoml serve` that starts in this process or for it end so.
+@dataclass(frozen=True)
+class Workaround:
+    """A patch, and what it was written for."""
+
+    apply: Callable[[], None]
+    relies_on: dict[str, tuple[str, ...]]
+    """Names of the functions that it replaces or calls, as of `pkgutil.resolve_name`, and the
+    parameters that each was seen to have."""
+    otherwise: str
+    """What happens without it, as the end of a sentence."""
+
+
+def apply_workarounds(patience: float) -> list[str]:
+    """Patch BentoML, circus and uvicorn in this process; returns a warning per patch left out.
+
+    A patch is left out where what it relies on has changed. Every process of a `bentoml serve` has
+    to call this, and does as it imports `service.py`.
+
+    patience: seconds that the requests in flight get when the server stops.
+    """
+    return [warning for each in workarounds(patience) if (warning := _apply(each))]
+
+
+def workarounds(patience: float) -> list[Workaround]:
+    """All workarounds that replace functions. patience: see `apply_workarounds`."""
+    return [
+        Workaround(
+            lambda: patch_shutdown(patience),
+            {
+                "bentoml._internal.utils.circus:Arbiter.stop": ("self",),
+                "circus.arbiter:Arbiter.stop": ("self",),
+                "circus.arbiter:Arbiter._stop_watchers": (
+                    "self",
+                    "close_output_streams",
+                    "watcher_iter_func",
+                ),
+                "circus.arbiter:Arbiter.iter_watchers": ("self", "reverse"),
+                "circus.watcher:Watcher._stop": ("self", "close_output_streams"),
+                "uvicorn:Server.shutdown": ("self", "sockets"),
+            },
+            "a stop of the server may fail requests in flight",
+        ),
+        Workaround(
+            patch_respawn,
+            {"bentoml.serving:running_inside_container": ()},
+            "a runner that dies in a container is not started again",
+        ),
+        Workaround(
+            patch_metrics_folder,
+            {"bentoml.serving:ensure_prometheus_dir": ("directory", "clean", "use_alternative")},
+            "a second server on this machine breaks the first one unless each has a BENTOML_HOME",
+        ),
+        Workaround(
+            patch_bind,
+            {"circus.sockets:CircusSocket.bind_and_listen": ("self",)},
+            "a port in use ends the start with a traceback",
+        ),
+    ]
+
+
+def _apply(workaround: Workaround) -> str | None:
+    """Apply it where what it relies on is as it was; else the warning."""
+    for name, parameters in workaround.relies_on.items():
+        if _parameters(name) != parameters:
+            return (
+                f"{name.replace(':', '.')} is not what it was with {_SEEN_ON}; "
+                f"without the workaround that relies on it, {workaround.otherwise}."
+            )
+    workaround.apply()
+    return None
+
+
+def _parameters(name: str) -> tuple[str, ...] | None:
+    """The parameters of the function of this name; None where there is no such function."""
+    try:
+        return tuple(inspect.signature(pkgutil.resolve_name(name)).parameters)
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def patch_shutdown(patience: float) -> None:
+    """Stops the gateway first, once it has sent its last answers, then the runners.
+
+    BentoML stops all its processes at once and first removes the sockets of the runners, so that
+    requests in flight fail. Clients that connect meanwhile wait for a gateway that is gone.
 
     patience: seconds that the requests in flight get.
     """
-    _stop_the_gateway_first(patience)
-    _close_the_door_first()
+    _stop_gateway_before_runners(patience)
+    _refuse_connections_before_shutdown()
 
 
-def _stop_the_gateway_first(patience: float) -> None:
+def _stop_gateway_before_runners(patience: float) -> None:
+    from bentoml._internal.utils.circus import Arbiter
+    from circus.watcher import Watcher
+
     stop: Callable[[Arbiter], Any] = super(Arbiter, Arbiter).stop
 
+    @wraps(Arbiter._stop_watchers)
     async def stop_watchers(
         arbiter: Arbiter,
         close_output_streams: bool = False,
@@ -46,6 +152,7 @@ def _stop_the_gateway_first(patience: float) -> None:
                 watcher.graceful_timeout = patience
             await asyncio.gather(*(watcher._stop(close_output_streams) for watcher in group))
 
+    @wraps(Arbiter.stop)
     def stop_then_clean_up(arbiter: Arbiter) -> Any:
         stopped = stop(arbiter)
         stopped.add_done_callback(lambda _: arbiter.exit_stack.close())
@@ -55,22 +162,76 @@ def _stop_the_gateway_first(patience: float) -> None:
     Arbiter.stop = stop_then_clean_up  # type: ignore[method-assign, assignment]
 
 
-def _close_the_door_first() -> None:
+def _refuse_connections_before_shutdown() -> None:
     """Every process of a `bentoml serve` holds the listening socket, so closing it in the one that
-    listens is not enough for the kernel to refuse connections. A runner's Unix socket stays as it
-    is: nobody knocks there once the gateway is gone, and a successor goes on with it."""
+    listens is not enough for the kernel to refuse connections. A runner's Unix socket stays open:
+    once the gateway is gone nobody connects to it, and a runner that is started again goes on with
+    it."""
+    from uvicorn import Server
+
     shut_down = Server.shutdown
 
+    @wraps(shut_down)
     async def close_then_shut_down(
         server: Server, sockets: list[socket.socket] | None = None
     ) -> None:
-        await asyncio.sleep(_KNOCKING)
+        await asyncio.sleep(_ACCEPT_SECONDS)
         for listener in sockets or []:
             if listener.family != socket.AF_UNIX:
                 listener.shutdown(socket.SHUT_RDWR)
         for listening in server.servers:
             listening.close()
-        await asyncio.sleep(_SPEAKING)
+        await asyncio.sleep(_HEAD_SECONDS)
         await shut_down(server, sockets)
 
     Server.shutdown = close_then_shut_down  # type: ignore[method-assign, assignment]
+
+
+def patch_respawn() -> None:
+    """Starts a process that died again, in a container too.
+
+    There BentoML does not, and relies on a restart of the container, which would end the other
+    runners with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py.
+    """
+    from bentoml import serving
+
+    serving.running_inside_container = lambda: False  # type: ignore[assignment]
+
+
+def patch_metrics_folder() -> None:
+    """Gives each server a folder of its own for its metrics, until it ends.
+
+    BentoML has one folder under BENTOML_HOME, and every start wipes it, even if another server
+    uses it. The embedded reader's processes share their state there too: `runners.reader.engine`.
+    """
+    from bentoml import serving
+
+    @wraps(serving.ensure_prometheus_dir)
+    def make_own_folder(*_: object, **__: object) -> str:
+        folder = tempfile.mkdtemp(prefix="chatvlm-")
+        # Locked until this process ends, as systemd-tmpfiles removes no old files of such a folder.
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    serving.ensure_prometheus_dir = make_own_folder
+
+
+def patch_bind() -> None:
+    """Ends the start with one sentence where the port is in use; BentoML shows a traceback."""
+    from circus.sockets import CircusSocket
+
+    bind = CircusSocket.bind
+
+    def bind_or_explain(listener: CircusSocket, address: Any) -> None:
+        try:
+            bind(listener, address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or listener.is_unix:
+                raise
+            raise click.ClickException(
+                f"Port {listener.port} of {listener.host} is in use by another program: stop it, "
+                "or choose another port with --port."
+            ) from error
+
+    CircusSocket.bind = bind_or_explain

@@ -1,30 +1,33 @@
-"""The models served. Adding a model of a known family is one entry here."""
+"""The models that the service offers. A new model of a known family is one entry here."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Entry:
+    """What is known of one model without loading it."""
+
     id: str
     name: str
     params: str
     family: str | None
-    """The module of `runners/families/` that holds all that is special about the family; None for
-    the embedded reader."""
+    """Name of the family's module in `runners/families/`; None for the embedded reader."""
     repository: str | None = None
-    """On the Hugging Face hub; None where the trained data is a system package."""
+    """The model's repository on the Hugging Face hub; None for the embedded reader, whose trained
+    data is a system package."""
     weights_gib: float = 0.0
     """Size of the weights in bfloat16, GiB."""
     options: frozenset[str] = frozenset()
     """The fields of `messages.Options` that the family understands."""
     images: int = 1
-    """Most images of one conversation."""
+    """Most images in one conversation."""
     converses: bool = False
-    """Follows a conversation of several turns; else it takes one question about one image."""
+    """Whether it follows a conversation of several turns; else it takes one question about one
+    image."""
 
     @property
     def is_embedded(self) -> bool:
-        """Read by the embedded reader, which has a process per CPU core, not by a model."""
+        """Whether it is the embedded reader, which has a process per CPU core."""
         return self.family is None
 
 
@@ -71,4 +74,6 @@ CATALOG: dict[str, Entry] = {
 }
 
 GUIDE_DEFAULT = "qwen3_vl_2b"
+"""The default model of the REST API guide, in force where there is a GPU."""
 EMBEDDED = "tesseract"
+"""The embedded reader, the default where there is no GPU."""

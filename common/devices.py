@@ -1,4 +1,4 @@
-"""The devices of this machine and their memory, as the driver and the kernel see them: no torch."""
+"""The GPUs and the memory of this machine, as the driver and the kernel report them; no torch."""
 
 import os
 import re
@@ -17,20 +17,20 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes."""
+    """Free and total memory, in bytes."""
 
     free: int
     total: int
 
 
 def gpu_name() -> str | None:
-    """Of GPU 0, as CUDA counts them; None where there is none."""
+    """The name of GPU 0, as CUDA counts them; None where there is none."""
     with _Driver() as gpus:
         return str(pynvml.nvmlDeviceGetName(gpus[0])) if gpus else None
 
 
 def gpu_memory(numbers: Sequence[int]) -> Memory | None:
-    """Of these GPUs together, as CUDA counts them; None where one of them is not there."""
+    """The memory of these GPUs together, by CUDA's numbers; None where one of them is missing."""
     with _Driver() as gpus:
         if not numbers or max(numbers) >= len(gpus):
             return None
@@ -39,20 +39,23 @@ def gpu_memory(numbers: Sequence[int]) -> Memory | None:
 
 
 def cpu_memory() -> Memory:
-    """Of the machine, or of the container that this process is confined to (cgroup v2)."""
+    """The memory of the machine, or of this process' container where it has a limit (cgroup v2)."""
     machine = psutil.virtual_memory()
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         lines = (_CGROUP / "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):  # not confined
+    except (OSError, ValueError):  # no limit
         return Memory(machine.available, machine.total)
     used = dict(line.split() for line in lines)
     return Memory(min(machine.available, limit - int(used["anon"])), min(machine.total, limit))
 
 
 def cpu_is_fast_in_bfloat16() -> bool:
-    """Whether it has instructions for such products: without them they are computed as float32,
-    with conversions on top. Linux says so; elsewhere it counts as slow."""
+    """Whether the CPU has instructions for products in bfloat16.
+
+    Without them such products are computed in float32, with conversions on top. Only Linux tells;
+    elsewhere the answer is False.
+    """
     try:
         return bool(re.search(r"\b(amx_bf16|avx512_bf16|bf16)\b", _CPUINFO.read_text()))
     except OSError:
@@ -60,9 +63,9 @@ def cpu_is_fast_in_bfloat16() -> bool:
 
 
 def placement(gpus: Sequence[int] | None) -> tuple[tuple[str, ...], Memory]:
-    """Names of the memories that a model placed on `gpus` lives in, and how they stand.
+    """The devices on which a model is placed, as "host/gpu0" or "host/cpu", and their memory.
 
-    gpus: None is GPU 0 where there is one, else the CPU.
+    gpus: the model's setting; None is GPU 0 where there is one, else the CPU.
     """
     host = socket.gethostname()
     numbers = (0,) if gpus is None else tuple(gpus)
@@ -73,7 +76,7 @@ def placement(gpus: Sequence[int] | None) -> tuple[tuple[str, ...], Memory]:
 
 
 class _Driver:
-    """The handles of the GPUs that CUDA may use, in its order, while the driver is open."""
+    """The driver while it is open: the handles of the GPUs that CUDA may use, in CUDA's order."""
 
     def __enter__(self) -> list[Any]:
         self._opened = False
@@ -81,7 +84,7 @@ class _Driver:
             pynvml.nvmlInit()
             self._opened = True
             return self._handles()
-        except pynvml.NVMLError:  # no driver, or one in trouble: no GPU that could be used
+        except pynvml.NVMLError:  # no driver, or one that fails: there is no GPU that could be used
             return []
 
     def __exit__(self, *exception: object) -> None:
@@ -89,8 +92,11 @@ class _Driver:
             pynvml.nvmlShutdown()
 
     def _handles(self) -> list[Any]:
-        """https://docs.nvidia.com/cuda/cuda-programming-guide, CUDA_VISIBLE_DEVICES: numbers or
-        UUIDs, by commas; the first that is not there hides the rest."""
+        """The GPUs that CUDA_VISIBLE_DEVICES allows.
+
+        It holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
+        https://docs.nvidia.com/cuda/cuda-programming-guide.
+        """
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is None:
             count = pynvml.nvmlDeviceGetCount()

@@ -1,9 +1,9 @@
-"""A peer that hangs up cancels the work that was done for it.
+"""An ASGI middleware that cancels the work for a client that has disconnected.
 
-Neither Starlette nor BentoML cancel a handler whose client is gone. As the gateway's call to a
-runner is an HTTP request too, the same middleware on both carries the cancellation through: the
-client hangs up, the gateway's handler is cancelled, its connection to the runner closes, and the
-runner's handler is cancelled, whichever of several processes it runs in.
+Neither Starlette nor BentoML cancels a handler whose client is gone. The gateway's call to a runner
+is an HTTP request too, so the same middleware on both passes the cancellation on: the client
+disconnects, the gateway's handler is cancelled, its connection to the runner closes, and the
+runner's handler is cancelled, whichever process it runs in.
 """
 
 import asyncio
@@ -13,10 +13,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CLIENT_CLOSED_REQUEST = 499
-"""As nginx calls it."""
+"""The status that nginx logs for such a request."""
 
 
 class CancelOnDisconnect:
+    """Cancels the app's handler of an HTTP request once its client has disconnected."""
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -35,7 +37,7 @@ class CancelOnDisconnect:
             message = await receive()
             if message["type"] == "http.disconnect":
                 handler.cancel()
-                await asyncio.sleep(0)  # cancelled here, before the app can take it for a fault
+                await asyncio.sleep(0)  # the cancellation arrives before the app sees the message
             elif not message.get("more_body", False):
                 watch = loop.create_task(wait_for_disconnect())
             return message
@@ -49,7 +51,7 @@ class CancelOnDisconnect:
         async def watched_send(message: Message) -> None:
             nonlocal started, answered
             started = True
-            # To the server, a peer whose response is complete is gone.
+            # The server also reports a disconnect once the response is complete.
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 answered = True
             await send(message)
@@ -59,7 +61,7 @@ class CancelOnDisconnect:
         )
         try:
             await asyncio.wait({handler})
-        except asyncio.CancelledError:  # the server shuts down
+        except asyncio.CancelledError:  # the server is shutting down
             handler.cancel()
             await asyncio.wait({handler})
             raise
@@ -70,6 +72,6 @@ class CancelOnDisconnect:
             handler.result()
         except asyncio.CancelledError:
             if not started:
-                # Nobody hears it, but BentoML holds every request until a message is sent or its
-                # own timeout has passed, and a shutdown waits for what is held.
+                # Nobody receives it, but BentoML keeps a request open until a message is sent or
+                # its own timeout has passed, and a shutdown waits for open requests.
                 await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)

@@ -1,7 +1,7 @@
-"""What crosses the wall between the gateway and a runner: plain data, no tensors, no pictures.
+"""The messages between the gateway and the runners: plain data, no tensors, no decoded images.
 
-A runner answers every call with a value: an `Answer`, or the `Failure` that a `Refusal` carries.
-An exception that crosses the wall is a fault of ours or a dead process.
+A runner answers every call with a value: an `Answer`, or the `Failure` of the `Refusal` that was
+raised. If a call raises anything else, the runner has a fault or its process died.
 """
 
 from collections.abc import AsyncGenerator, Iterable
@@ -18,13 +18,15 @@ FinishReason = Literal["stop", "length", "repetition", "deadline"]
 
 
 class Message(BaseModel):
+    """The base of all messages: immutable, and without unknown fields."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
     )
 
 
 class Options(Message):
-    """What only some families understand; `model_fields_set` says which were asked for."""
+    """Options that only some families understand; `model_fields_set` has those that were given."""
 
     box: Box | None = Field(None, description="Read this region only: x0,y0,x1,y1 in pixels")
     color: Literal["red", "green", "blue"] | None = Field(
@@ -35,59 +37,67 @@ class Options(Message):
 
 
 class Image(Message):
+    """An image of a conversation."""
+
     data: bytes = Field(repr=False)
-    """Encoded: JPEG, PNG, BMP, TIFF or WebP."""
+    """The encoded image: JPEG, PNG, BMP, TIFF or WebP."""
 
 
 class Turn(Message):
+    """One message of a conversation."""
+
     role: Literal["system", "user", "assistant"]
     parts: tuple[str | Image, ...]
-    """What is said and shown, in this order."""
+    """Texts and images, in the order in which they were given."""
 
 
 def question(images: Iterable[bytes], *texts: str) -> tuple[Turn, ...]:
-    """A conversation of one turn: the user shows encoded images, then says something of them."""
+    """A conversation of one turn: the user's encoded images, then the texts about them."""
     return (Turn(role="user", parts=(*(Image(data=image) for image in images), *texts)),)
 
 
 class Request(Message):
-    """What is to be read, or a conversation to go on with."""
+    """A page to read, or a conversation to continue."""
 
     task: Literal["ocr", "chat"]
-    """`ocr`: one image, no word."""
+    """`ocr` has one image and no text."""
     turns: tuple[Turn, ...]
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
     temperature: float = 0.0
     """0 is greedy."""
     top_p: float = 1.0
-    """Only the likeliest tokens that together have this probability are drawn from."""
+    """Tokens are drawn from the likeliest ones that together have this probability."""
     seed: int | None = None
-    """Equal seeds draw equally."""
+    """The same seed draws the same tokens."""
     stop: tuple[str, ...] = ()
-    """Texts before the first of which the answer ends."""
+    """The answer ends before the first of these texts."""
     max_tokens: int = 2048
     options: Options = Options()
 
     @property
     def images(self) -> list[bytes]:
-        """Encoded, of all turns in order."""
+        """The encoded images of all turns, in order."""
         return [part.data for turn in self.turns for part in turn.parts if isinstance(part, Image)]
 
     @property
     def prompt(self) -> str:
-        """What the last turn says."""
+        """The text of the last turn."""
         return "".join(part for part in self.turns[-1].parts if isinstance(part, str))
 
 
 class Usage(Message):
+    """Numbers of tokens."""
+
     prompt_tokens: int
-    """All that was prefilled, the visual tokens included."""
+    """All tokens that were prefilled, including the visual ones."""
     visual_tokens: int
     completion_tokens: int
 
 
 class Line(Message):
+    """A line of text on a page."""
+
     text: str
     box: Box
     confidence: Annotated[float, Field(ge=0, le=1)]
@@ -99,28 +109,32 @@ class Line(Message):
 
 
 class Block(Message):
+    """A part of a page's layout: a paragraph, a table, a picture."""
+
     category: str
     box: Box
     text: str
 
 
 class Answer(Message):
+    """What a model says to a request."""
+
     text: str
     image_size: tuple[int, int]
-    """Width, height of the upright image, the first of several; zeros where there was none."""
+    """Width and height of the upright image, the first of several; zeros where there was none."""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
     prompt_used: bool | None = None
-    """False where the model can only read, so that a question could not be put to it."""
+    """False where the model only reads, so that the prompt had no effect."""
     truncated: bool | None = None
-    """True where a structured answer broke off and only its whole elements were kept."""
+    """True where a structured answer ended early, so that only its complete elements were kept."""
     warning: str | None = None
 
 
 class Piece(Message):
-    """Text of an answer that is still being made; whole characters only."""
+    """The next text of an answer that is still being made; whole characters only."""
 
     text: str
 
@@ -130,29 +144,30 @@ Stream = AsyncGenerator[Piece | Answer, None]
 
 
 class Status(Message):
-    """One runner as it is now."""
+    """The state of one runner."""
 
     state: Literal["unloaded", "loading", "loaded", "unavailable"]
     reason: str | None = None
-    """Why it is unavailable, or why the last load of an unloaded one failed, in one sentence."""
+    """One sentence: why it is unavailable, or, where it is unloaded, why the last load failed."""
     device: str | None = None
     dtype: str | None = None
     memory_bytes: int | None = None
-    """What the loaded model holds, its KV cache included."""
+    """Memory that the loaded model holds, including its KV cache."""
     rows: int = 0
-    """Requests being worked on."""
+    """Number of requests that are being worked on."""
     queued: int = 0
+    """Number of requests that wait."""
     idle_seconds: float = 0.0
-    """Since the last request ended."""
+    """Seconds since the last request ended."""
     places: tuple[str, ...] = ()
-    """The memories that the model lives in, or would: host and device of each."""
+    """The devices on which the model is or would be loaded, as "host/gpu0" or "host/cpu"."""
     needs_bytes: int = 0
-    """What loading it will take."""
+    """Memory that loading it takes."""
     free_bytes: int = 0
-    """What is free in those places."""
+    """Free memory of those devices."""
 
 
 class Reply(Message):
-    """What a runner's call returns."""
+    """The value that a runner's call returns."""
 
     outcome: Answer | Piece | Status | Failure

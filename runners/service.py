@@ -1,4 +1,4 @@
-"""Makes the BentoML service of a catalog entry: a process of its own around an engine.
+"""The BentoML service of a catalog entry: a process of its own around an engine.
 
 An idle runner has imported neither torch nor transformers: an engine imports what it needs when
 it loads its model.
@@ -7,13 +7,13 @@ it loads its model.
 import asyncio
 import json
 import logging
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
 import bentoml
 
+from common.bentoml_workarounds import KEEP_CONNECTION, NO_TIMEOUT
 from common.catalog import Entry
 from common.deadline import Deadline
 from common.disconnect import CancelOnDisconnect
@@ -25,57 +25,48 @@ from settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Limits on time are the engine's and the gateway's; BentoML's own would answer in its own form.
-NO_TIMEOUT = 24 * 3600
-# BentoML's client drops its connection, and every call on it, after 100 requests or 300 s.
-KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
-
 
 class Engine(Protocol):
-    """One model's life. Every call may be cancelled; a cancelled request stops its work."""
+    """What loads one model and answers requests with it.
+
+    Every call may be cancelled; the work for a cancelled request is stopped.
+    """
 
     def __init__(self, entry: Entry, settings: Settings) -> None: ...
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
-        """Raises `Refusal`. Past the deadline it answers with what it has, if anything."""
+        """The answer; once the deadline has passed, what there is of it. Raises `Refusal`."""
 
     def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces as they are made, the answer last. Raises `Refusal`."""
 
     async def load(self) -> None:
-        """Raises `Refusal` where the weights or the device are not there."""
+        """Load the model. Raises `Refusal` where the weights or the device are not there."""
 
     async def unload(self) -> bool:
-        """False where nothing was loaded."""
+        """Free the model's memory; False where nothing was loaded."""
 
     async def status(self) -> Status: ...
 
     async def close(self) -> None: ...
 
 
-def start_again() -> None:
-    """BentoML starts a process that died again, but not in its own images, where the whole
-    container would end with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py."""
-    os.environ.pop("BENTOML_CONTAINERIZED", None)
-
-
 def engine_of(entry: Entry) -> type[Engine]:
+    """The engine that serves `entry`."""
     return ReaderEngine if entry.is_embedded else VlmEngine
 
 
 def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = None) -> Any:
-    """The BentoML service that serves `entry`, named by its id.
+    """The BentoML service that serves `entry`; its name is the entry's id.
 
-    engine: instead of the one that the entry is served by.
+    engine: another one than `engine_of(entry)`.
     """
     make_engine = engine or engine_of(entry)
 
-    class Runner:
+    class RunnerService:
         def __init__(self) -> None:
             self.engine: Engine = make_engine(entry, settings)
             self.preloading: asyncio.Task[None] | None = None
-
-        prepare = bentoml.on_deployment(start_again)
 
         @bentoml.on_startup
         async def preload(self) -> None:
@@ -92,7 +83,10 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
 
         @bentoml.api
         async def stream(self, request: Request, time_limit: float) -> AsyncGenerator[str, None]:
-            """One `Reply` a line of ASCII JSON; BentoML's client may cut or join what is sent."""
+            """Lines of ASCII JSON, a `Reply` each; BentoML's client may split or join what is sent.
+
+            time_limit: seconds from now.
+            """
             try:
                 async with aclosing(self.engine.stream(request, Deadline(time_limit))) as pieces:
                     async for piece in pieces:
@@ -128,7 +122,7 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
         workers=settings.reader_processes if entry.is_embedded else 1,
         traffic={"timeout": NO_TIMEOUT},
         runner_connection=KEEP_CONNECTION,
-    )(Runner)
+    )(RunnerService)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
 

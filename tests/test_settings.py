@@ -1,10 +1,15 @@
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from settings import Settings, settings
+from settings import Settings, settings, unknown_variables
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +119,45 @@ def test_a_model_may_have_a_bound_on_pixels_of_its_own():
 
 def test_every_setting_says_what_it_is():
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("CHATVLM_MODLES", "CHATVLM_MODELS"),
+        ("CHATVLM_DEFAULTMODEL", "CHATVLM_DEFAULT_MODEL"),
+        ("chatvlm_max_file_mb", "CHATVLM_MAX_FILE_MIB"),
+        ("CHATVLM_TESSDATA_PREFIX", "CHATVLM_TESSDATA"),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_nearest_setting(variable, nearest):
+    assert unknown_variables(["PATH", variable, nearest]) == [
+        f"{variable} is not a setting and has no effect; the nearest setting is {nearest}."
+    ]
+
+
+def test_the_variables_of_settings_and_of_other_parts_are_known():
+    assert unknown_variables(["chatvlm_models", "CHATVLMLLM_PORT", "MODELS"]) == []
+    files = [
+        path
+        for folder in ("api", "client", "common", "deploy", "runners", "scripts")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in {".py", ".yaml", ".env", ".md", ""}
+    ]
+    used = {name for path in files for name in re.findall(r"\bCHATVLM_[A-Z_]+", path.read_text())}
+    assert "CHATVLM_URL" in used
+    assert unknown_variables(used) == []
+
+
+def test_a_misspelt_variable_is_named_when_the_service_starts():
+    run = subprocess.run(
+        [sys.executable, "-c", "import service; print(service.service.name)"],
+        cwd=ROOT,
+        env=os.environ | {"CHATVLM_MODLES": "tesseract"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert run.stdout == "chatvlmllm\n"
+    assert run.stderr.count("CHATVLM_MODLES is not a setting") == 1

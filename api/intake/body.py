@@ -6,7 +6,8 @@ from fastapi import Request
 
 from api.wording import counted
 from common.failures import ErrorCode, Refusal
-from settings import MIB, Settings
+from common.units import MIB
+from settings import Settings
 
 FORM_OVERHEAD_BYTES = MIB
 """Allowance for boundaries, part headers and parameters beside the files."""

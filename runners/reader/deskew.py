@@ -1,4 +1,4 @@
-"""A page's skew, and the straightened picture that is read in its place."""
+"""A page's skew, and the page turned straight."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _WORTH_TURNING = 0.15  # degrees; less costs no accuracy, and resampling blurs
 
 @dataclass(frozen=True)
 class Frame:
-    """A straightened, resized view of an upright page, with the way back."""
+    """An upright page, deskewed and resized, and how its points lie on the page as it was."""
 
     image: Image.Image
     """Grey."""
@@ -35,13 +35,13 @@ class Frame:
         return left, top, min(width, math.ceil(max(xs))), min(height, math.ceil(max(ys)))
 
 
-def straighten(page: Image.Image, skew: float, scale: float) -> Frame:
+def deskew(page: Image.Image, skew: float, scale: float) -> Frame:
     """The grey page turned back by its skew (degrees, see `skew_of`) and resized, in one go."""
     if skew == 0 and scale == 1:
         return Frame(page, page.size, (1, 0, 0, 0, 1, 0))
     if scale < 1:  # an affine transform does not average what it shrinks
         size = max(1, round(page.width * scale)), max(1, round(page.height * scale))
-        shrunk = straighten(page.resize(size, Image.Resampling.BILINEAR), skew, 1.0)
+        shrunk = deskew(page.resize(size, Image.Resampling.BILINEAR), skew, 1.0)
         x, y = page.width / size[0], page.height / size[1]
         a, b, c, d, e, f = shrunk.to_page
         return Frame(shrunk.image, page.size, (a * x, b * x, c * x, d * y, e * y, f * y))

@@ -1,7 +1,7 @@
-"""What the lines of pages say to a question, in English or Russian, word for word.
+"""A search for the lines of pages that answer a question in English or Russian.
 
-There is no language model behind it: a question is matched with the lines by its words, and what
-lines of text cannot tell is said to be beyond a reader of text.
+There is no language model behind it: the words of the question are compared with those of the
+lines. Where the question asks for more than text, the answer says that only text was read.
 """
 
 import math
@@ -18,7 +18,7 @@ from rapidfuzz import fuzz
 from common.messages import Line
 
 if TYPE_CHECKING:
-    from runners.reader.reading import Page
+    from runners.reader.reading import ReadPage
 
 Language = Literal["en", "ru"]
 
@@ -74,7 +74,7 @@ _SHAPES = {  # what such a thing looks like, where the line does not name it
 }
 _COUNT = re.compile(r"\bhow many\b|\bcount\b|\bсколько\b|\bпосчитай|\bсосчитай", re.IGNORECASE)
 _NAMES = {"en": {"en": "English", "ru": "Russian"}, "ru": {"en": "английский", "ru": "русский"}}
-_SAY = {
+_PHRASES = {
     "en": {
         "page": "The image is {sizes} pixels. Lines of text: {lines}, mostly "
         "{language}. Heading: “{heading}”. It begins:\n{start}\n"
@@ -97,32 +97,32 @@ _SAY = {
 
 
 @dataclass(frozen=True)
-class Quoted:
+class FoundLines:
     text: str
     lines: list[Line]
-    """What is quoted, in reading order."""
+    """The lines that the text quotes, in reading order."""
 
 
-def reply(prompt: str, pages: Sequence["Page"]) -> Quoted:
-    """What the pages say to the prompt, in the prompt's language."""
+def search_lines(prompt: str, pages: Sequence["ReadPage"]) -> FoundLines:
+    """The lines that answer the prompt, or a sentence in the prompt's language about the pages."""
     language = _language(prompt)
     lines = _lines(pages)
     if not lines:
-        return _said(language, "empty", pages, [])
+        return _phrase(language, "empty", pages, [])
     topic = _stems(prompt) - _words("stop") - _words("page")
     if topic & _words("describe") or not topic - _words("see"):
-        return _said(language, "page", pages, [_heading(lines), *lines[:_START_LINES]])
+        return _phrase(language, "page", pages, [_heading(lines), *lines[:_START_LINES]])
     if topic <= _words("title") | _words("read") and topic & _words("title"):
-        return Quoted(_heading(lines).text, [_heading(lines)])
+        return FoundLines(_heading(lines).text, [_heading(lines)])
     if topic <= _words("read") | _words("see"):
-        return Quoted("\n\n".join(page.text for page in pages if page.text), lines)
+        return FoundLines("\n\n".join(page.text for page in pages if page.text), lines)
     if found := _matches(topic - _words("read"), lines, counted=bool(_COUNT.search(prompt))):
-        return Quoted("\n".join(line.text for line in found), found)
-    return _said(language, "cannot", pages, lines[:_START_LINES])
+        return FoundLines("\n".join(line.text for line in found), found)
+    return _phrase(language, "cannot", pages, lines[:_START_LINES])
 
 
-def _lines(pages: Sequence["Page"]) -> list[Line]:
-    """Of all pages; where there are several, each says which it is on."""
+def _lines(pages: Sequence["ReadPage"]) -> list[Line]:
+    """The lines of all pages; where there are several, each line has its page's number."""
     if len(pages) == 1:
         return pages[0].lines
     return [
@@ -132,24 +132,26 @@ def _lines(pages: Sequence["Page"]) -> list[Line]:
     ]
 
 
-def _said(language: Language, what: str, pages: Sequence["Page"], quoted: list[Line]) -> Quoted:
+def _phrase(
+    language: Language, what: str, pages: Sequence["ReadPage"], quoted: list[Line]
+) -> FoundLines:
     lines = _lines(pages)
     fullest = max(pages, key=lambda page: len(page.lines))
-    text = _SAY[language][what].format(
+    text = _PHRASES[language][what].format(
         sizes=", ".join(f"{width} x {height}" for width, height in (page.size for page in pages)),
         lines=len(lines),
         language=_NAMES[language][fullest.language],
         heading=_heading(lines).text if lines else "",
         start="\n".join(line.text for line in lines[:_START_LINES]),
     )
-    return Quoted(text, [line for line in lines if line in quoted])
+    return FoundLines(text, [line for line in lines if line in quoted])
 
 
 def _matches(topic: frozenset[str], lines: Sequence[Line], *, counted: bool) -> list[Line]:
-    """The lines that hold most of the topic, a word counting the more the rarer it is.
+    """The lines that hold most words of the topic; rare words weigh more.
 
-    A word that only a picture could show ("colour") has to stand on the line itself, and so has
-    a number where something is to be counted.
+    A word that only a picture could show ("colour") has to be in the line itself. Where something
+    is counted, the line has to hold a number.
     """
     held = [frozenset(word for word in topic if _holds(line.text, word)) for line in lines]
     weight = {
@@ -165,13 +167,14 @@ def _matches(topic: frozenset[str], lines: Sequence[Line], *, counted: bool) -> 
     best = max(scores)
     if best < _ENOUGH * sum(weight.values()):
         return []
-    chosen = [n for n, score in enumerate(scores) if score >= _NEARLY_BEST * best][:_MOST_LINES]
-    # A label announces what follows it.
-    labels = [n + 1 for n in chosen if lines[n].text.endswith(":") and n + 1 < len(lines)]
-    return [lines[n] for n in sorted({*chosen, *labels})]
+    best_lines = [n for n, score in enumerate(scores) if score >= _NEARLY_BEST * best][:_MOST_LINES]
+    # The answer to a label ("Address:") is the line after it.
+    after = [n + 1 for n in best_lines if lines[n].text.endswith(":") and n + 1 < len(lines)]
+    return [lines[n] for n in sorted({*best_lines, *after})]
 
 
 def _holds(text: str, word: str) -> bool:
+    """Whether the text holds the stem, a misread form of it, or what it stands for (a date)."""
     for kind, shape in _SHAPES.items():
         if word in _words(kind) and shape.search(text):
             return True

@@ -1,4 +1,4 @@
-"""A page to its lines: turned upright, straightened, laid out, and read line by line."""
+"""A page is turned upright, deskewed, divided into lines, and read line by line."""
 
 import sys
 from collections import deque
@@ -13,10 +13,8 @@ from PIL import Image, ImageFilter, ImageOps, ImageStat
 from tesserocr import PSM, RIL, PyTessBaseAPI
 
 from common.messages import Box, Line
-from runners.reader.deskew import Frame, skew_of, straighten
-
-LANGUAGES = {"en": "eng", "ru": "rus"}
-"""ISO 639-1 code to Tesseract's name of the trained data."""
+from runners.reader.deskew import Frame, deskew, skew_of
+from runners.reader.tessdata import LANGUAGES, ORIENTATION
 
 _TEXT_BLOCKS = range(1, 9)  # Tesseract's PolyBlockType: flowing text to caption
 _MAX_PIXELS = 12_000_000  # an A4 page at 300 dpi has 8.7 million
@@ -36,7 +34,7 @@ _SIDE_PADDING = 4  # px, as in Tesseract's own recogniser
 _LIGHTEST = ImageFilter.MaxFilter(9)  # at 1/8 of the size: 72 px around
 _SHADOW = 40  # grey values by which the paper's brightness may differ
 _DARKEST_PAPER = 48  # grey value; what is darker is no paper in a shadow
-_PADDING = 0.25  # of the line's height, above and below: less cuts the tails of commas
+_PADDING = 0.25  # of the line's height, above and below: less cuts off the ends of commas
 _SAME_START = 10  # px by which two readings may differ on where a word begins
 
 
@@ -49,16 +47,16 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line as the layout analysis sees it: runs of words that are read in one go."""
+class TextRow:
+    """A line before it is read: the boxes of the runs of words that are read in one go."""
 
     box: Box
     runs: list[Box]
 
 
 @dataclass(frozen=True)
-class Page:
-    """What was read. Boxes are in pixels of the upright page."""
+class ReadPage:
+    """The text of one page. Boxes are in pixels of the upright page."""
 
     size: tuple[int, int]
     """Width, height of the page once it was turned upright."""
@@ -80,13 +78,13 @@ class Reader:
 
     def __init__(self, tessdata: Path) -> None:
         """Raises RuntimeError where eng, rus or osd are missing from the folder."""
-        # What Leptonica complains of, an image too small say, is no fault: it has no text.
+        # Leptonica logs errors for images that merely hold no text, such as tiny ones.
         tesserocr.set_leptonica_log_level(tesserocr.LeptLogLevel.NONE)
         folder = str(tessdata)
         self._readers = {
             code: PyTessBaseAPI(folder, name, psm=PSM.RAW_LINE) for code, name in LANGUAGES.items()
         }
-        self._orientation = PyTessBaseAPI(folder, "osd", psm=PSM.OSD_ONLY)
+        self._orientation = PyTessBaseAPI(folder, ORIENTATION, psm=PSM.OSD_ONLY)
         self._orientation.SetVariable("min_characters_to_try", "8")
 
     def close(self) -> None:
@@ -95,10 +93,11 @@ class Reader:
 
     def read(
         self, image: Image.Image, language: str | None, check: Callable[[], None] = lambda: None
-    ) -> Page:
-        """Read the page in `language` ("en", "ru") first, or in the one that it reads best in.
+    ) -> ReadPage:
+        """Read the page.
 
-        `check` is called before each layout analysis and each line; what it raises ends it.
+        language: "en" or "ru", which is tried first; None for the one that the page reads best in.
+        check: called before each layout analysis and each line; what it raises ends the reading.
         """
         grey = _evenly_lit(_dark_on_light(image.convert("L")))
         sheet = self._lay_out(grey, check)
@@ -111,28 +110,28 @@ class Reader:
         blocks = [
             [line for row in block if (line := sheet.line(row, first))] for block in sheet.blocks
         ]
-        return Page(grey.size, [block for block in blocks if block], first)
+        return ReadPage(grey.size, [block for block in blocks if block], first)
 
     def _lay_out(self, grey: Image.Image, check: Callable[[], None]) -> "_Sheet":
         skew = skew_of(grey)
         scale = min(1.0, (_MAX_PIXELS / (grey.width * grey.height)) ** 0.5)
-        frame = straighten(grey, skew, scale)
+        frame = deskew(grey, skew, scale)
         blocks = self._rows(frame.image, check)
         heights = [row.box[3] - row.box[1] for block in blocks for row in block]
         if heights and (height := median(heights)) < _SMALL_LINE:
-            frame = straighten(grey, skew, min(4.0, _GOOD_LINE / height))
+            frame = deskew(grey, skew, min(4.0, _GOOD_LINE / height))
             blocks = self._rows(frame.image, check)
         return _Sheet(self._readers, frame, blocks, check)
 
-    def _rows(self, image: Image.Image, check: Callable[[], None]) -> list[list[Row]]:
+    def _rows(self, image: Image.Image, check: Callable[[], None]) -> list[list[TextRow]]:
         """The blocks of text in reading order, each a list of rows."""
         check()
         api = self._readers["en"]
         api.SetPageSegMode(PSM.AUTO)
-        _show(api, image)
+        _set_image(api, image)
         found = api.AnalyseLayout(merge_similar_words=True)
         api.SetPageSegMode(PSM.RAW_LINE)
-        blocks: list[list[Row]] = []
+        blocks: list[list[TextRow]] = []
         if found is None:
             return blocks
         for run in tesserocr.iterate_level(found, RIL.WORD):
@@ -141,13 +140,13 @@ class Reader:
             if run.IsAtBeginningOf(RIL.BLOCK) or not blocks:
                 blocks.append([])
             if run.IsAtBeginningOf(RIL.TEXTLINE) or not blocks[-1]:
-                blocks[-1].append(Row(run.BoundingBox(RIL.TEXTLINE), []))
+                blocks[-1].append(TextRow(run.BoundingBox(RIL.TEXTLINE), []))
             blocks[-1][-1].runs.append(run.BoundingBox(RIL.WORD))
         return blocks
 
     def _turn(self, grey: Image.Image) -> Image.Transpose | None:
         """The turn that makes the page upright, None where it is or where nothing tells."""
-        _show(self._orientation, grey)
+        _set_image(self._orientation, grey)
         found = self._orientation.DetectOrientationScript()
         return _TURNS.get(found["orient_deg"]) if found else None
 
@@ -159,7 +158,7 @@ class _Sheet:
         self,
         readers: dict[str, PyTessBaseAPI],
         frame: Frame,
-        blocks: list[list[Row]],
+        blocks: list[list[TextRow]],
         check: Callable[[], None],
     ) -> None:
         self._readers = readers
@@ -169,7 +168,7 @@ class _Sheet:
         self.blocks = blocks
 
     def sample(self) -> tuple[str, float]:
-        """The language in which the widest lines read best, and with which confidence."""
+        """The language in which the widest lines read best, and the confidence in it."""
         rows = [row for block in self.blocks for row in block]
         widest = sorted(rows, key=lambda row: row.box[0] - row.box[2])[:_SAMPLE]
         read = {
@@ -178,7 +177,7 @@ class _Sheet:
         }
         return max(read.items(), key=lambda item: item[1])
 
-    def line(self, row: Row, first: str) -> Line | None:
+    def line(self, row: TextRow, first: str) -> Line | None:
         """The row, read in the language `first`; None where it is no text."""
         words = [word for run in row.runs for word in self._best(run, row, first)]
         confidence = _confidence(words)
@@ -190,8 +189,8 @@ class _Sheet:
             confidence=round(confidence, 3),
         )
 
-    def _best(self, run: Box, row: Row, first: str) -> list[Word]:
-        """The run as read in `first`, or what the other language is surer of."""
+    def _best(self, run: Box, row: TextRow, first: str) -> list[Word]:
+        """The words of the run in `first`, or in the other language where that is surer."""
         words = self._run(first, run, row)
         if not any(map(_doubtful, words)):
             return words
@@ -199,12 +198,12 @@ class _Sheet:
         others = self._run(second, run, row)
         if _confidence(others) > max(_SURE, _confidence(words)):  # all of it is in the other
             words, others = others, words
-        return list(_better(words, others))
+        return list(_merge(words, others))
 
-    def _words(self, code: str, row: Row) -> list[Word]:
+    def _words(self, code: str, row: TextRow) -> list[Word]:
         return [word for run in row.runs for word in self._run(code, run, row)]
 
-    def _run(self, code: str, run: Box, row: Row) -> list[Word]:
+    def _run(self, code: str, run: Box, row: TextRow) -> list[Word]:
         if (code, run) not in self._read:
             self._check()
             # A run is as high as its row, or the recogniser would scale "a" like "A".
@@ -218,7 +217,7 @@ class _Sheet:
 
 
 def _recognise(api: PyTessBaseAPI, strip: Image.Image, left: int) -> Iterator[Word]:
-    _show(api, strip)
+    _set_image(api, strip)
     api.Recognize()
     found = api.GetIterator()
     if found is None or found.Empty(RIL.WORD):
@@ -230,17 +229,17 @@ def _recognise(api: PyTessBaseAPI, strip: Image.Image, left: int) -> Iterator[Wo
             yield Word(text, word.Confidence(RIL.WORD) / 100, left + x0)
 
 
-def _better(first: list[Word], second: list[Word]) -> Iterator[Word]:
-    """The words of the first reading, but for doubtful ones that the second is surer of."""
+def _merge(first: list[Word], second: list[Word]) -> Iterator[Word]:
+    """The words of the first reading; doubtful ones are replaced where the second is surer."""
     for words, rivals in _aligned(first, second):
-        if any(map(_doubtful, words)) and _convinces(rivals, words):
+        if any(map(_doubtful, words)) and _replaces(rivals, words):
             yield from rivals
         else:
             yield from words
 
 
 def _aligned(first: list[Word], second: list[Word]) -> Iterator[tuple[list[Word], list[Word]]]:
-    """Two readings of a line, cut where a word of both begins."""
+    """Two readings of a line, divided where words of both begin at the same place."""
     starts = [
         word.x for word in first if any(abs(word.x - rival.x) <= _SAME_START for rival in second)
     ]
@@ -261,8 +260,8 @@ def _doubtful(word: Word) -> bool:
     return alike or (word.confidence < _SURE and any(map(str.isalnum, word.text)))
 
 
-def _convinces(rivals: list[Word], words: list[Word]) -> bool:
-    """Whether the other language is surer, and what it read could not be the first language's."""
+def _replaces(rivals: list[Word], words: list[Word]) -> bool:
+    """Whether the other language is surer, and its letters are not those that look alike."""
     confidence = _confidence(rivals)
     letters = set(filter(str.isalpha, "".join(word.text for word in rivals)))
     if letters:
@@ -294,6 +293,6 @@ def _evenly_lit(grey: Image.Image) -> Image.Image:
     return Image.fromarray(levelled.clip(0, 255).astype(np.uint8))
 
 
-def _show(api: PyTessBaseAPI, image: Image.Image) -> None:
+def _set_image(api: PyTessBaseAPI, image: Image.Image) -> None:
     api.SetImageBytes(image.tobytes(), image.width, image.height, 1, image.width)
     api.SetSourceResolution(300)  # else it warns of a guess

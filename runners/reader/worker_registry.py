@@ -1,7 +1,8 @@
-"""What the processes that serve one model know of each other, through a folder they share.
+"""The worker processes that have one model loaded, as they see each other through a shared folder.
 
-A process that has the model loaded holds an exclusive `flock` on a file of its own, which the
-kernel releases if it dies. A word that is new in the file `generation` asks all to unload.
+A worker that has the model loaded holds an exclusive `flock` on a file of its own, which the
+kernel releases if it dies. A new word in the file `generation` asks all of them to unload. The
+folder may be removed at any time: it is made anew at the next write.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from typing import IO
 
 
 @dataclass(frozen=True)
-class Member:
+class Worker:
     """A process that has the model loaded, or is loading it."""
 
     loading: bool
@@ -23,72 +24,73 @@ class Member:
     rows: int
     queued: int
     last_end: float
-    """`time.monotonic()`, which all processes of a machine share, when its last request ended."""
+    """When its last request ended, in seconds of `time.monotonic()`, which all processes of a
+    machine share."""
 
 
-class Siblings:
-    """One process' membership. Any thread may call."""
+class WorkerRegistry:
+    """One process' entry among the workers, and its view of the others. Any thread may call."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._generation = folder / "generation"
-        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._lock_file = folder / f"{name}.lock"
+        self._state_file = folder / f"{name}.json"
         self._lock: IO[str] | None = None
         self._joined_in = ""
         self._guard = threading.Lock()
 
-    def join(self, member: Member) -> None:
-        """Be counted among those that have the model loaded, until `leave` or death."""
+    def join(self, worker: Worker) -> None:
+        """Enter this process, until `leave` or death."""
         with self._guard:
             self._joined_in = self._current()
-            self._publish(member)
-            self._lock = (self._folder / f"{self._name}.lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._enter(worker)
 
-    def report(self, member: Member) -> None:
-        """Replace what the others see of this process; nothing where it is no member."""
+    def report(self, worker: Worker) -> None:
+        """Replace what the others see of this process; nothing where it has not joined."""
         with self._guard:
             if self._lock:
-                self._publish(member)
+                self._enter(worker)
 
     def leave(self) -> None:
         with self._guard:
             if self._lock:
-                (self._folder / f"{self._name}.lock").unlink(missing_ok=True)
-                (self._folder / f"{self._name}.json").unlink(missing_ok=True)
+                self._lock_file.unlink(missing_ok=True)
+                self._state_file.unlink(missing_ok=True)
                 self._lock.close()
                 self._lock = None
 
-    def dismiss(self) -> None:
-        """Ask every member, this process included, to unload."""
+    def ask_to_unload(self) -> None:
+        """Ask every worker, this process included, to unload."""
         self._replace(self._generation, secrets.token_hex(8))
 
     @property
-    def dismissed(self) -> bool:
-        """Whether this process is a member that was asked to unload."""
+    def asked_to_unload(self) -> bool:
+        """Whether this process has joined and was asked to unload since."""
         return self._lock is not None and self._joined_in != self._current()
 
-    def members(self) -> list[Member]:
-        """Of every living member, this process included."""
-        return [member for _, member in self._living()]
+    def workers(self) -> list[Worker]:
+        """Every living worker, this process included."""
+        return [worker for _, worker in self._living()]
 
-    def stragglers(self) -> int:
-        """Living members that joined before the last `dismiss`."""
+    def still_loaded(self) -> int:
+        """Number of living workers that joined before the last `ask_to_unload`."""
         current = self._current()
         return sum(joined_in != current for joined_in, _ in self._living())
 
-    def _living(self) -> list[tuple[str, Member]]:
-        members = []
+    def _living(self) -> list[tuple[str, Worker]]:
+        """Each living worker after the generation that it joined in."""
+        living = []
         for path in self._folder.glob("*.lock"):
             try:
                 with path.open() as lock:
                     if _is_held(lock):
-                        said = json.loads(path.with_suffix(".json").read_text())
-                        members.append((said.pop("joined_in"), Member(**said)))
+                        state = json.loads(path.with_suffix(".json").read_text())
+                        living.append((state.pop("joined_in"), Worker(**state)))
             except FileNotFoundError:  # it left meanwhile
                 continue
-        return members
+        return living
 
     def _current(self) -> str:
         try:
@@ -96,12 +98,19 @@ class Siblings:
         except FileNotFoundError:
             return ""
 
-    def _publish(self, member: Member) -> None:
-        said = asdict(member) | {"joined_in": self._joined_in}
-        self._replace(self._folder / f"{self._name}.json", json.dumps(said))
+    def _enter(self, worker: Worker) -> None:
+        state = asdict(worker) | {"joined_in": self._joined_in}
+        self._replace(self._state_file, json.dumps(state))
+        if self._lock and self._lock_file.exists():
+            return
+        if self._lock:  # of a file that was removed with its folder
+            self._lock.close()
+        self._lock = self._lock_file.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _replace(self, path: Path, text: str) -> None:
         """Readers see the old text or the new one, never half of it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{secrets.token_hex(8)}.draft")
         draft.write_text(text)
         draft.replace(path)

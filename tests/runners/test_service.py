@@ -1,11 +1,10 @@
 import asyncio
-import os
 
 import pytest
 
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
-from runners.service import make_runner, start_again
+from runners.service import make_runner
 from settings import Settings
 
 
@@ -44,13 +43,3 @@ async def test_a_runner_is_ready_once_its_model_is_loaded_or_cannot_be(refusal):
     preloading.engine.may_load.set()
     await asyncio.wait_for(preloading.preloading, 5)
     assert await preloading.__is_ready__()
-
-
-def test_a_process_that_dies_in_an_image_is_started_again(monkeypatch):
-    from bentoml.serving import create_watcher, running_inside_container
-
-    monkeypatch.setenv("BENTOML_CONTAINERIZED", "true")
-    start_again()
-    assert "BENTOML_CONTAINERIZED" not in os.environ
-    running_inside_container.cache_clear()
-    assert create_watcher("runner", []).respawn

@@ -66,7 +66,7 @@ class Server:
         self.temporary = self._folder / "tmp"
         self._log = self._folder / "log"
         self._read_to = 0
-        self._env = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("CHATVLM_")},
             **{k: os.environ[k] for k in OWN_SETTINGS if k in os.environ},
             "BENTOML_HOME": str(home or self._folder / "home"),
@@ -86,7 +86,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, "--host", self.host, "--port", str(self.port)],
                 cwd=self._cwd,
-                env=self._env,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

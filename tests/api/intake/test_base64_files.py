@@ -5,7 +5,8 @@ import pytest
 
 from api.intake import base64_files
 from common.failures import ErrorCode, Refusal
-from settings import MIB, Settings
+from common.units import MIB
+from settings import Settings
 from tests.support.fake_runner import base64_of, data_url
 
 

@@ -2,7 +2,8 @@ import pytest
 
 from api.intake.body import FORM_OVERHEAD_BYTES, read_chunks
 from common.failures import ErrorCode, Refusal
-from settings import MIB, Settings
+from common.units import MIB
+from settings import Settings
 from tests.support.bodies import Body
 
 

@@ -11,7 +11,8 @@ from aiohttp import web
 from api.intake import fetching
 from api.intake.fetching import Fetcher, is_public
 from common.failures import ErrorCode, Refusal
-from settings import MIB, Settings
+from common.units import MIB
+from settings import Settings
 from tests.support.fake_runner import picture
 
 NOT_PUBLIC = "The URL cannot be fetched: its address is not one of the public Internet."

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from settings import MIB
+from common.units import MIB
 from tests.support.fake_runner import base64_of, data_url, picture
 
 NO_FILE = "Send one file: base64 or a data: URL in 'image', or its address in 'url'."

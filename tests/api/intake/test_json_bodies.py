@@ -6,7 +6,8 @@ import pytest
 from api.intake import json_bodies
 from api.intake.json_bodies import JSON, read_json
 from common.failures import ErrorCode, Refusal
-from settings import MIB, Settings
+from common.units import MIB
+from settings import Settings
 from tests.support.bodies import Body
 from tests.support.fake_runner import data_url, picture
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from api.intake.uploads import MAX_FIELD_BYTES, MAX_FIELDS, MultipartForm, MultipartReader
 from common.failures import ErrorCode, Refusal
-from settings import MIB, Settings
+from common.units import MIB
+from settings import Settings
 from tests.support.bodies import Body
 from tests.support.fake_runner import picture
 

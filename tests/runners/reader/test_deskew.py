@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from runners.reader.deskew import skew_of, straighten
+from runners.reader.deskew import deskew, skew_of
 from tests.support.pages import ENGLISH, render
 
 
@@ -15,7 +15,7 @@ def test_the_skew_is_what_the_page_was_turned_by(degrees: float) -> None:
 def test_a_straight_page_is_left_as_it_is() -> None:
     page = render(ENGLISH).convert("L")
     assert skew_of(page) == 0
-    assert straighten(page, 0, 1).image is page
+    assert deskew(page, 0, 1).image is page
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (300, 300)])
@@ -28,7 +28,7 @@ def test_an_image_without_ink_has_no_skew(size: tuple[int, int]) -> None:
 def test_a_box_of_the_frame_is_found_again_on_the_page(skew: float, scale: float) -> None:
     page = Image.new("L", (600, 400), 255)
     ImageDraw.Draw(page).rectangle((430, 290, 449, 309), fill=0)
-    frame = straighten(page, skew, scale)
+    frame = deskew(page, skew, scale)
     ys, xs = np.nonzero(np.asarray(frame.image) < 128)
     box = frame.box_on_page((int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1))
     # A turned box of a turned box is larger than the square that both enclose.
@@ -36,5 +36,5 @@ def test_a_box_of_the_frame_is_found_again_on_the_page(skew: float, scale: float
 
 
 def test_a_box_is_clipped_to_the_page() -> None:
-    frame = straighten(Image.new("L", (600, 400), 255), 5, 1)
+    frame = deskew(Image.new("L", (600, 400), 255), 5, 1)
     assert frame.box_on_page((0, 0, *frame.image.size)) == (0, 0, 600, 400)

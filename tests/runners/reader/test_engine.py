@@ -13,7 +13,8 @@ from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Options, Piece, Request, Usage, question
-from runners.reader.engine import ReaderEngine, find_tessdata
+from runners.reader.engine import ReaderEngine
+from runners.reader.tessdata import find_tessdata
 from settings import Settings
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render, size_of
 
@@ -217,7 +218,7 @@ async def test_missing_trained_data_is_said_and_found_once_it_is_there(tmp_path:
     with pytest.raises(Refusal) as refusal:
         await engine.answer(*ask())
     assert refusal.value.code is ErrorCode.UNAVAILABLE
-    shutil.copytree(find_tessdata(Settings()), folder)
+    shutil.copytree(find_tessdata(Settings().tessdata), folder)
     assert (await engine.status()).state == "unloaded"
     assert (await engine.answer(*ask())).lines
     await engine.close()

@@ -5,20 +5,20 @@ import pytest
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
-from runners.reader.engine import find_tessdata
-from runners.reader.reading import Page, Reader
+from runners.reader.reading import Reader, ReadPage
+from runners.reader.tessdata import find_tessdata
 from settings import Settings
 from tests.support.pages import ENGLISH, RUSSIAN, render
 
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    reader = Reader(find_tessdata(Settings()))
+    reader = Reader(find_tessdata(Settings().tessdata))
     yield reader
     reader.close()
 
 
-def error_rate(page: Page, truth: tuple[str, ...]) -> float:
+def error_rate(page: ReadPage, truth: tuple[str, ...]) -> float:
     wanted, read = " ".join(truth), " ".join(page.text.split())
     return Levenshtein.distance(wanted, read) / len(wanted)
 
