@@ -15,7 +15,7 @@ from chatvlm_client import (
     ChatVLMError,
     PageError,
     Piece,
-    errors,
+    retries,
 )
 
 from tests.support.fake_service import (
@@ -121,7 +121,7 @@ def test_a_date_may_say_when(waits: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("status", "retry_after", "tried"),
-    [(503, 1, errors.TRIES), (503, 3600, 1), (503, None, 1), (503, "soon", 1), (400, 1, 1)],
+    [(503, 1, retries.MAX_TRIES), (503, 3600, 1), (503, None, 1), (503, "soon", 1), (400, 1, 1)],
 )
 def test_there_is_an_end_to_trying(
     status: int, retry_after: object, tried: int, waits: list[float]
@@ -139,9 +139,9 @@ def test_there_is_an_end_to_trying(
         (httpx.ConnectError, "cannot be reached"),
         (httpx.ConnectTimeout, "cannot be reached"),
         (httpx.ReadTimeout, "did not answer within 7 seconds"),
-        (httpx.RemoteProtocolError, "broke off"),
-        (httpx.ReadError, "broke off"),
-        (httpx.WriteError, "broke off"),
+        (httpx.RemoteProtocolError, "closed the connection before"),
+        (httpx.ReadError, "closed the connection before"),
+        (httpx.WriteError, "closed the connection before"),
     ],
 )
 def test_a_failing_connection_is_one_sentence(error: type[httpx.RequestError], says: str) -> None:
@@ -164,13 +164,15 @@ def test_a_failing_connection_is_one_sentence(error: type[httpx.RequestError], s
     ],
 )
 def test_another_service_is_told_from_this_one(response: httpx.Response) -> None:
-    with pytest.raises(ChatVLMError, match=rf"status {response.status_code}\): is it one\?$"):
+    with pytest.raises(
+        ChatVLMError, match=rf"status {response.status_code}\): check the address\.$"
+    ):
         client(answers(response)).ocr(b"page")
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://service", "http://", "http://a:b:c"])
 def test_what_is_no_address_is_told_at_once(url: str) -> None:
-    with pytest.raises(ChatVLMError, match="no address of a service"):
+    with pytest.raises(ChatVLMError, match="not the address of a service"):
         ChatVLMClient(url)
 
 
@@ -209,9 +211,9 @@ async def test_the_awaited_client_streams_too() -> None:
 @pytest.mark.parametrize(
     ("after", "says"),
     [
-        ("", "http://service broke off before its answer was complete."),
+        ("", "http://service closed the connection before its answer was complete."),
         (event("error", detail="Out of memory."), "Out of memory."),
-        ("event: answer\ndata: {\n\n", "is it one?"),
+        ("event: answer\ndata: {\n\n", "check the address."),
     ],
 )
 def test_a_stream_that_fails_in_the_middle_is_one_sentence(after: str, says: str) -> None:
