@@ -38,13 +38,13 @@ def says(text: str) -> Callable[[httpx.Request], httpx.Response]:
     return lambda request: httpx.Response(200, json={**OCR, "text": text})
 
 
-def test_a_folder_is_laid_out_alike_and_equal_stems_keep_apart(scans: Path, out: Path) -> None:
+def test_texts_keep_the_subfolders_and_suffixes_of_a_folder(scans: Path, out: Path) -> None:
     assert {str(job.output) for job in plan_jobs([scans], out)} == {
         f"{out}/{name}.txt" for name in ("a.pdf", "a.png", "2024/a.pdf")
     }
 
 
-def test_pages_chosen_are_another_text_than_all(scans: Path, out: Path) -> None:
+def test_selected_pages_have_a_text_file_of_their_own(scans: Path, out: Path) -> None:
     [job] = plan_jobs([scans / "a.pdf"], out, "1-3")
     assert job.output == out / "a.pdf.1-3.txt"
 
@@ -53,19 +53,19 @@ def test_a_file_given_twice_is_read_once(scans: Path, out: Path) -> None:
     assert len(plan_jobs([scans / "a.pdf", scans / "a.pdf"], out)) == 1
 
 
-def test_two_files_of_one_name_are_not_written_over_each_other(scans: Path, out: Path) -> None:
+def test_two_files_with_one_output_are_refused(scans: Path, out: Path) -> None:
     with pytest.raises(UsageError, match="would both be written"):
         plan_jobs([scans / "a.pdf", scans / "2024" / "a.pdf"], out)
 
 
 @pytest.mark.parametrize("name", ["b.pdf", "empty"])
-def test_what_is_not_there_is_told_before_anything_is_read(name: str, scans: Path) -> None:
+def test_a_missing_path_is_refused_before_anything_is_read(name: str, scans: Path) -> None:
     (scans / "empty").mkdir()
     with pytest.raises(UsageError, match=rf"There is no .*{name}'\.$"):
         plan_jobs([scans / "a.pdf", scans / name], None)
 
 
-async def test_a_second_run_asks_for_nothing_but_what_has_changed(scans: Path, out: Path) -> None:
+async def test_a_second_run_reads_only_files_that_have_changed(scans: Path, out: Path) -> None:
     jobs = plan_jobs([scans], out)
     await outcomes(jobs, says("first"))
     later = (scans / "a.png").stat().st_mtime + 10
@@ -77,9 +77,7 @@ async def test_a_second_run_asks_for_nothing_but_what_has_changed(scans: Path, o
     assert (await outcomes(jobs, says("third"), force=True))["a.pdf"].status == "read"
 
 
-async def test_one_file_fails_with_the_services_sentence_and_the_others_are_read(
-    scans: Path, out: Path
-) -> None:
+async def test_a_failed_file_does_not_affect_the_others(scans: Path, out: Path) -> None:
     def service(request: httpx.Request) -> httpx.Response:
         if fields(request)["file"] == "a.png":
             return refusal("The image is broken.", 400)
@@ -91,7 +89,7 @@ async def test_one_file_fails_with_the_services_sentence_and_the_others_are_read
     assert os.listdir(out) == ["a.pdf.txt"]
 
 
-async def test_pages_out_of_time_are_asked_for_again(scans: Path, out: Path) -> None:
+async def test_failed_pages_are_requested_again(scans: Path, out: Path) -> None:
     asked = []
 
     def service(request: httpx.Request) -> httpx.Response:
@@ -105,9 +103,7 @@ async def test_pages_out_of_time_are_asked_for_again(scans: Path, out: Path) -> 
     assert (out / "a.pdf.txt").read_text() == "one\ftwo\fthree\n"
 
 
-async def test_a_text_that_lacks_a_page_is_kept_but_not_taken_for_done(
-    scans: Path, out: Path
-) -> None:
+async def test_an_incomplete_text_goes_to_another_file(scans: Path, out: Path) -> None:
     def service(request: httpx.Request) -> httpx.Response:
         if "pages" in fields(request):
             return refusal("Page 2 is broken.", 400)
@@ -124,7 +120,7 @@ async def test_a_text_that_lacks_a_page_is_kept_but_not_taken_for_done(
     assert os.listdir(out) == ["a.pdf.txt"]
 
 
-async def test_a_folder_that_cannot_be_made_costs_no_request(scans: Path) -> None:
+async def test_an_output_folder_that_cannot_be_made_fails_before_the_request(scans: Path) -> None:
     out = scans / "a.png"  # a file
 
     def service(request: httpx.Request) -> httpx.Response:
@@ -134,7 +130,7 @@ async def test_a_folder_that_cannot_be_made_costs_no_request(scans: Path) -> Non
     assert ended["a.pdf"].error == f"File exists: '{out}'."
 
 
-async def test_a_text_is_written_whole_or_not_at_all(
+async def test_a_text_is_written_completely_or_not_at_all(
     scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:

@@ -98,7 +98,7 @@ def test_the_environment_of_the_service_has_the_command(reader: Server) -> None:
     assert models["default"] == "tesseract"
 
 
-def test_a_document_is_read_and_its_broken_page_told(reader: Server) -> None:
+def test_a_broken_page_of_a_document_is_an_error_of_that_page(reader: Server) -> None:
     answer = client(reader).read(pdf(ENGLISH, None))
     assert answer.text == f"{TEXT}\f"
     assert answer.pages is not None
@@ -110,20 +110,20 @@ def test_a_batch_is_answered_in_order(reader: Server) -> None:
     assert [item.status for item in batch.results] == ["success", "error"]
 
 
-def test_what_is_refused_while_it_arrives_is_told_by_the_service(reader: Server) -> None:
+def test_an_upload_refused_while_it_arrives_has_the_services_sentence(reader: Server) -> None:
     with pytest.raises(ChatVLMError, match=r"^The (file|request) .* 10 MB\.$") as raised:
         client(reader).ocr(bytes(30 * 2**20))
     assert raised.value.status == 413
 
 
-def test_a_model_is_loaded_and_unloaded_once(reader: Server) -> None:
+def test_a_model_is_loaded_and_unloaded(reader: Server) -> None:
     assert client(reader).load("tesseract").message == "Model tesseract loaded"
     assert client(reader).unload("tesseract").message == "Model tesseract unloaded"
     with pytest.raises(ChatVLMError, match=r"^Model 'tesseract' is not loaded\.$"):
         client(reader).unload("tesseract")
 
 
-async def test_the_awaited_client_reads_asks_and_streams(reader: Server) -> None:
+async def test_the_async_client_reads_asks_and_streams(reader: Server) -> None:
     async with AsyncChatVLMClient(f"http://127.0.0.1:{reader.port}") as awaited:
         assert (await awaited.health())["status"] == "healthy"
         assert await awaited.ocr(PAGE) == TEXT
@@ -139,7 +139,7 @@ def test_a_models_answer_streams_piece_by_piece(fleet: Server) -> None:
     assert answer.response == SAYS["qwen3_vl_2b"]
 
 
-def test_a_stream_that_is_let_go_frees_its_row(fleet: Server) -> None:
+def test_a_closed_stream_frees_its_row(fleet: Server) -> None:
     stream = client(fleet).stream(PAGE, "Go on", model=RAMBLING, temperature=0, max_tokens=4096)
     assert isinstance(next(stream), Piece)
     until(lambda: busy(fleet, RAMBLING) == 1)
@@ -147,7 +147,7 @@ def test_a_stream_that_is_let_go_frees_its_row(fleet: Server) -> None:
     until(lambda: busy(fleet, RAMBLING) == 0)
 
 
-def test_an_interrupted_run_keeps_what_is_done(reader: Server, tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_the_texts_that_are_done(reader: Server, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PAGE)
     (tmp_path / "b.png").write_bytes(LONG_PAGE)
     texts = tmp_path / "texts"
