@@ -6,46 +6,52 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: serve develop test lint format bento image image-test clean
+.PHONY: help serve develop test lint format bento image image-test verify-models clean
 
-serve: .venv/ready tessdata  ## serve the REST API on http://$(HOST):$(PORT)
+.DEFAULT_GOAL := serve
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 16
+
+serve: .venv/ready tessdata  ## install what is needed, then serve on HOST:PORT (127.0.0.1:8000)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
-develop: .venv/ready-dev tessdata  ## install what tests and benchmarks need
+develop: .venv/ready-dev tessdata  ## install what tests, benchmarks and notebooks need
 
-test: lint tessdata  ## the whole test suite; reaches no network
+test: lint tessdata  ## run the linters and TESTS (all); needs no network
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
 
-lint: .venv/ready-dev
+lint: .venv/ready-dev  ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/ready-dev
+format: .venv/ready-dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bento: .venv/ready  ## build a versioned Bento into BentoML's store
+bento: .venv/ready  ## build a versioned Bento in BentoML's store
 	$(BIN)/bentoml build
 
 export FOR TORCH_INDEX BASE_IMAGE IMAGE BENTO ENGINE
-image: .venv/ready  ## build a Bento and an image of it; scripts/image tells what may be set
+image: .venv/ready  ## build a Bento and an image FOR (reader, cpu, gpu); see scripts/image
 	@scripts/image
 
 OWN_BASE := localhost/chatvlmllm-base
-image-test: .venv/ready-dev  ## build the reader's image, run it, stop it under load
+image-test: .venv/ready-dev  ## build the reader image, run it, stop it under load
 	@if [ -z "$$BASE_IMAGE" ] && command -v debootstrap >/dev/null; then \
 		scripts/base_image $(OWN_BASE) && export BASE_IMAGE=$(OWN_BASE); \
 	fi; \
 	$(BIN)/python -m pytest -m image tests/deploy
 
-clean:
+clean:  ## remove .venv and .tessdata
 	rm -rf .venv .tessdata
 
-.venv/ready: requirements.txt requirements-reader.txt requirements-models.txt
+.venv/ready: requirements.txt requirements-reader.txt requirements-models.txt client/pyproject.toml
 	@echo "Installing into .venv, about 3 minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --editable ./client
 	touch $@
 
 .venv/ready-dev: requirements-dev.txt .venv/ready
@@ -56,6 +62,5 @@ clean:
 tessdata: .venv/ready  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
 
-.PHONY: verify-models
-verify-models: .venv/ready-dev  ## how well MODEL reads here, on SAMPLES too if given; needs its weights
+verify-models: .venv/ready-dev  ## measure MODEL on this machine, on SAMPLES too; needs its weights
 	$(BIN)/python -m benchmarks.verify_models $(MODEL) $(if $(SAMPLES),--samples "$(SAMPLES)")

@@ -1,4 +1,7 @@
-"""BentoML's own batching around the library's `generate`: what the runners are measured beside."""
+"""A BentoML service with BentoML's own batching around `generate`, for comparison.
+
+`python -m benchmarks.serving` starts it.
+"""
 
 import io
 

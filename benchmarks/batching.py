@@ -1,16 +1,18 @@
-"""Tokens a second and the mean time to an answer: in-flight batching beside what else there is.
+"""Tokens per second and mean time to an answer of in-flight batching and of other schemes.
 
-`python -m benchmarks.batching` runs the same requests through each scheme in turn:
+    python -m benchmarks.batching [--long]
 
-- one by one: the library's `generate`, a request at a time;
-- static N: `generate` on up to N requests that are there, which all wait for the longest;
+runs the same requests through each scheme in turn:
+
+- one by one: the library's `generate`, one request at a time;
+- static N: `generate` on up to N waiting requests, which all wait for the longest of them;
 - plain weights: this project's batcher on the model as the library loads it;
-- copying: this project's batcher on a cache that is concatenated anew at every step;
-- in flight: this project's batcher, as the service runs it.
+- copying: this project's batcher with a cache that is copied at every step;
+- in flight: this project's batcher as the service runs it.
 
-Requests are there all at once, or arrive at random over the time that in-flight batching needed for
-them all at once. Then: eight questions on one image, with and without reuse, and what a step costs
-beside the bare forward. `benchmarks.serving` goes on with what is asked over HTTP.
+All requests arrive at once, or at random over the time that in-flight batching needed for them.
+Then it measures eight questions about one image, with and without reuse, and the time of a step
+compared with the bare forward pass. `benchmarks.serving` measures the same requests over HTTP.
 """
 
 import argparse

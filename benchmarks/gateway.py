@@ -1,4 +1,4 @@
-"""The gateway's own cost: a 1 MB JPEG through a runner that answers at once.
+"""The gateway's own cost: a JPEG of 1 MiB and a runner that answers at once.
 
 python -m benchmarks.gateway
 """

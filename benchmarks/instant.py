@@ -1,4 +1,7 @@
-"""The service before a runner that answers at once, so that what is left is the gateway's cost."""
+"""The service with a runner that answers at once, so that only the gateway's cost is left.
+
+`python -m benchmarks.gateway` starts it.
+"""
 
 from common.catalog import CATALOG, EMBEDDED, Entry
 from common.deadline import Deadline

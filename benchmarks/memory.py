@@ -1,9 +1,11 @@
-"""What a runner holds before its model is loaded, while it serves, and once it is unloaded.
+"""Memory of a runner before its model is loaded, while it serves, and after it is unloaded.
 
-`python -m benchmarks.memory` loads a random Qwen3-VL of 123M parameters as its runner does, asks it
-eight questions at once and unloads it, again and again. On the CPU it is the process' resident
-memory that counts (torch imported, which an idle runner has not; the first load brings in kernels
-that stay), on a GPU what torch has reserved.
+    python -m benchmarks.memory
+
+loads a random Qwen3-VL of 123M parameters as its runner does, asks it eight questions at once and
+unloads it, three times. On the CPU it counts the resident memory of the process, in which PyTorch
+is imported (an idle runner has not imported it; the first load adds code and kernels that stay). On
+a GPU it counts what PyTorch has reserved.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How well and how fast the embedded reader reads, beside plain Tesseract on the same pages.
+"""Accuracy and speed of the embedded reader, and of plain Tesseract on the same pages.
 
     python -m benchmarks.ocr --samples DIR
 
-DIR holds pages and their truth, see `benchmarks.samples`; whole truths are read as English. Then
-pages a second over HTTP, with one process of the reader and two.
+`benchmarks/samples.py` describes the files of DIR; whole texts are read as English. Then it prints
+pages per second over HTTP, with one process of the reader and with two.
 """
 
 import argparse

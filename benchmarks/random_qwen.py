@@ -1,5 +1,7 @@
-"""A random Qwen3-VL of 123M parameters, and requests to it: figures of speed need no trained
-weights."""
+"""A random Qwen3-VL of 123M parameters, and requests to it.
+
+The other benchmarks use it, because speed does not depend on trained weights.
+"""
 
 import io
 import random

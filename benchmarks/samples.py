@@ -1,7 +1,7 @@
-"""Pages of known truth in a folder.
+"""Pages with known texts in a folder.
 
-`phrases.json` there says by file name which phrases a correct reading contains; whole truths stand
-as `<page>.txt` or `<page>.gold.txt` beside the page's image. White space is collapsed in all.
+The file `phrases.json` names for each page the phrases that a correct reading contains. The whole
+text of a page is in `<page>.txt` or `<page>.gold.txt` beside its image. White space is collapsed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Ways to run the same requests in this process: what batching in flight is measured beside."""
+"""The schemes that `benchmarks.batching` and `benchmarks.serving` run in this process."""
 
 import math
 import time

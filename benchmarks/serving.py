@@ -1,13 +1,17 @@
-"""The requests of `benchmarks.batching` over HTTP: `python -m benchmarks.serving`.
+"""Tokens per second and mean time to an answer over HTTP, of this service and of others.
+
+    python -m benchmarks.serving
+
+sends the requests of `benchmarks.batching` to:
 
 - transformers serve: the library's own server (optional: `pip install openai`), which runs vision
   models one request at a time;
 - batchable: BentoML's own batching around `generate`, at most 16 rows;
 - in process: this project's engine, from encoded images to answers, without HTTP;
-- service: the whole of it, gateway and runner.
+- service: the whole service, gateway and runner.
 
-16 requests, all there at the start; arriving at random over the time that the engine needed for
-them in process; then of a number of clients each of which asks again once it is answered.
+16 requests arrive at once, then at random over the time that the engine needed for them in process.
+Then a number of clients each send the next request when they have an answer.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How well and how fast a vision-language model reads here, for those who have its weights.
+"""Accuracy, speed and memory of a vision-language model with its real weights, on this machine.
 
     make verify-models MODEL=qwen3_vl_2b [SAMPLES=DIR]
 
-Loads the model as the service does, from CHATVLM_WEIGHTS or the hub, which it is downloaded from
-where need be; every CHATVLM_* setting holds, but nothing is kept for reuse. Then it reads pages
-rendered for the purpose, and those of DIR (see `benchmarks.samples`; its whole truths are read as
-English), one by one, and all of them at once.
+loads the model as the service does, from CHATVLM_WEIGHTS or the hub, and downloads the weights if
+they are missing. All CHATVLM_* settings apply, but nothing is kept for reuse. Then it reads
+rendered pages and those of DIR, one by one and all at once. `benchmarks/samples.py` describes the
+files of DIR; whole texts are read as English.
 """
 
 import argparse

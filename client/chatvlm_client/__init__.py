@@ -1,4 +1,4 @@
-"""Client of the ChatVLMLLM service. Needs neither torch nor bentoml."""
+"""Python client and command line of the ChatVLMLLM service. Needs neither torch nor BentoML."""
 
 from chatvlm_client.answers import (
     Batch,

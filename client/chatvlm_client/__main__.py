@@ -1,3 +1,5 @@
+"""`python -m chatvlm_client` runs the same command line as `chatvlm`."""
+
 import sys
 
 from chatvlm_client.cli import main

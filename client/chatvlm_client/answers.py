@@ -1,4 +1,4 @@
-"""What the service answers. A field that a newer service adds is kept, too."""
+"""Types of the service's answers. Fields that a newer service adds are kept."""
 
 from typing import Annotated, Literal
 
@@ -6,15 +6,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the upright page; x1 and y1 lie outside."""
+"""x0, y0, x1, y1 in pixels of the upright page; x1 and y1 are exclusive."""
 
 
 class Answer(BaseModel):
+    """Base of all answers."""
+
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Health(TypedDict):
-    """A dict, as in the guide."""
+    """Answer of `GET /health`; a dict, as in the users' guide."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
@@ -27,126 +29,156 @@ class Health(TypedDict):
     unreachable_models: list[str]
 
 
-class Standing(Answer):
+class RunnerStatus(Answer):
+    """State of one runner, or of all runners of a model together."""
+
     state: str
-    """unloaded, loading, loaded or unavailable."""
+    """`unloaded`, `loading`, `loaded` or `unavailable`."""
     reason: str | None = None
-    """Why it cannot run there."""
+    """Why the model cannot run, or why its last load failed."""
     device: str | None = None
     dtype: str | None = None
     memory_bytes: int | None = None
     rows: int = 0
-    """Requests being worked on."""
+    """Requests that the model is working on."""
     queued: int = 0
+    """Requests that wait."""
 
 
-class Replica(Standing):
+class Replica(RunnerStatus):
     """A runner on another host."""
 
     url: str
 
 
-class ModelInfo(Standing):
+class ModelInfo(RunnerStatus):
+    """One model of the service, and its state."""
+
     id: str
     name: str
     params: str
     options: list[str] = []
-    """What it takes of box, color, formatted and mode."""
+    """Which of box, color, formatted and mode the model takes."""
     replicas: list[Replica] | None = None
-    """Where it is served by other hosts."""
+    """Runners on other hosts; None if the model runs beside the gateway."""
 
 
 class Models(Answer):
+    """Answer of `GET /models`."""
+
     available: list[ModelInfo]
     loaded: list[str]
     default: str
 
 
 class Done(Answer):
+    """Answer to loading and unloading a model."""
+
     status: Literal["success"]
     message: str
 
 
 class Usage(Answer):
+    """Tokens of one request."""
+
     prompt_tokens: int
     visual_tokens: int
     completion_tokens: int
 
 
 class Line(Answer):
+    """One line of text on a page."""
+
     text: str
     box: Box
     confidence: float
     """0 to 1."""
     page: int | None = None
-    """Which of several images it is on, from 1."""
+    """Number of the image that has the line, from 1, if the question had several images."""
 
 
 class Block(Answer):
+    """One element of a page's layout."""
+
     category: str
     box: Box
     text: str
 
 
 class Extras(Answer):
-    """What more a model can say; None where it cannot."""
+    """Fields that not every model fills in; None if the model does not."""
 
     finish_reason: str | None = None
-    """stop, length, repetition or deadline."""
+    """`stop`, `length`, `repetition` or `deadline`."""
     usage: Usage | None = None
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
     prompt_used: bool | None = None
-    """False: the model reads, it cannot be asked."""
+    """False if the model only reads and ignored the prompt."""
     truncated: bool | None = None
+    """True if a structured answer was cut off; only its whole elements are given."""
     warning: str | None = None
 
 
 class Page(Extras):
+    """One page of a document that was read."""
+
     number: int
-    """In the document, from 1."""
+    """Its number in the document, from 1."""
     text: str
     processing_time: float
     """Seconds."""
     image_size: tuple[int, int]
-    """Width, height in pixels, as it was drawn."""
+    """Width and height of the drawn page, pixels."""
     status: Literal["success"]
 
 
 class PageError(Answer):
+    """One page of a document that could not be read."""
+
     number: int
     error: str
     status: Literal["error"]
 
 
 class Document(Extras):
+    """Text of an image or a document."""
+
     text: str
     """The pages of a document are joined by a form feed."""
     processing_time: float
     """Seconds."""
     image_size: tuple[int, int]
-    """Width, height in pixels, upright; of the first page."""
+    """Width and height of the upright image, or of the first page, pixels."""
     pages: list[Annotated[Page | PageError, Field(discriminator="status")]] | None = None
-    """Of a document only."""
+    """The pages of a document; None for an image."""
 
 
 class Ocr(Document):
+    """Answer of `POST /ocr`."""
+
     model: str
     language: str | None
 
 
 class BatchItem(Document):
+    """One file of a batch that was read."""
+
     filename: str
     status: Literal["success"]
 
 
 class BatchError(Answer):
+    """One file of a batch that could not be read."""
+
     filename: str
     error: str
     status: Literal["error"]
 
 
 class Batch(Answer):
+    """Answer of `POST /batch/ocr`."""
+
     results: list[Annotated[BatchItem | BatchError, Field(discriminator="status")]]
     """In the order of the files."""
     total: int
@@ -155,11 +187,15 @@ class Batch(Answer):
 
 
 class Piece(Answer):
+    """One part of a streamed answer."""
+
     text: str
-    """What the answer gained."""
+    """The text that this part adds."""
 
 
 class Chat(Extras):
+    """Answer of `POST /chat`."""
+
     response: str
     model: str
     processing_time: float

@@ -1,4 +1,4 @@
-"""Many files read side by side, each text written as soon as it is there."""
+"""Reads many files at once and writes the text of each as soon as it is read."""
 
 import asyncio
 import os
@@ -14,25 +14,27 @@ from chatvlm_client.clients import AsyncChatVLMClient
 from chatvlm_client.errors import ChatVLMError
 
 SUFFIXES = {".pdf", ".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-"""Of the files that are read where a folder is given."""
+"""Suffixes of the files that are read from a folder."""
 
 
 class UsageError(Exception):
-    """Its text is a sentence for who typed the command."""
+    """The command cannot run as given. The text is a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Job:
+    """One file to read, and the file that its text goes to."""
+
     source: Path
     output: Path | None = None
 
     @property
     def incomplete(self) -> Path | None:
-        """Where the text goes that lacks a page, so that it is not taken for done."""
+        """The file for a text that lacks pages, so that the next run reads the source again."""
         return self.output and self.output.with_suffix(".incomplete.txt")
 
     def is_done(self) -> bool:
-        """Whether its text is there, and no older than the file."""
+        """Whether the text exists and is not older than the source."""
         try:
             return (
                 self.output is not None
@@ -44,6 +46,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
+    """The result of one job."""
+
     job: Job
     status: Literal["read", "skipped", "failed"]
     seconds: float = 0.0
@@ -51,34 +55,35 @@ class Outcome:
     error: str | None = None
 
 
-def plan(paths: Sequence[Path], out: Path | None, pages: str | None = None) -> list[Job]:
-    """A job for each file, and for each that a folder holds.
+def plan_jobs(paths: Sequence[Path], out: Path | None, pages: str | None = None) -> list[Job]:
+    """A job for each file, and for each file of a folder.
 
-    `scans/a.pdf` becomes `out/a.pdf.txt`, and `scans/2024/a.pdf` of the folder `scans`
-    `out/2024/a.pdf.txt`. Raises `UsageError` for what is not there, or if two were to be one.
+    The text of `scans/a.pdf` goes to `out/a.pdf.txt`. If the folder `scans` is given, the text of
+    `scans/2024/a.pdf` goes to `out/2024/a.pdf.txt`. Raises `UsageError` if a path does not exist,
+    or if two texts would go to the same file.
     """
-    places: dict[Path, Path] = {}
+    targets: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
             found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
             if not found:
                 raise UsageError(f"There is no image or document in the folder '{path}'.")
-            places |= {file: file.relative_to(path) for file in found}
+            targets |= {file: file.relative_to(path) for file in found}
         elif path.exists():
-            places.setdefault(path, Path(path.name))
+            targets.setdefault(path, Path(path.name))
         else:
             raise UsageError(f"There is no file '{path}'.")
     if out is None:
-        return [Job(source) for source in places]
+        return [Job(source) for source in targets]
     suffix = f".{pages}.txt" if pages else ".txt"
     jobs: dict[Path, Job] = {}
-    for source, place in places.items():
-        job = Job(source, out / place.with_name(place.name + suffix))
-        other = jobs.setdefault(out / place, job)
+    for source, target in targets.items():
+        job = Job(source, out / target.with_name(target.name + suffix))
+        other = jobs.setdefault(out / target, job)
         if other is not job:
             raise UsageError(
                 f"'{other.source}' and '{source}' would both be written to '{job.output}': "
-                "read them one after the other, into two folders."
+                "read them in two runs, into two folders."
             )
     return list(jobs.values())
 
@@ -92,11 +97,14 @@ async def read_all(
     parallel: int,
     force: bool = False,
 ) -> None:
-    """At most `parallel` at once; `report` hears of each as it ends. force: even what is done."""
-    places = asyncio.Semaphore(parallel)
+    """Run the jobs, at most `parallel` at once; calls `report` with each outcome.
+
+    force: read a file again even if its text exists.
+    """
+    slots = asyncio.Semaphore(parallel)
 
     async def read(job: Job) -> None:
-        async with places:
+        async with slots:
             if not force and await asyncio.to_thread(job.is_done):
                 report(Outcome(job, "skipped"))
             else:
@@ -109,13 +117,13 @@ async def _read(client: AsyncChatVLMClient, job: Job, options: OcrOptions) -> Ou
     began = time.monotonic()
     answer = error = None
     try:
-        if job.output:  # before the work, lest it be for nothing
+        if job.output:  # first, so that no file is read for an output that cannot be written
             await asyncio.to_thread(job.output.parent.mkdir, parents=True, exist_ok=True)
-        answer = await whole(client, job.source, options)
-        if unread := _unread(answer):
-            numbers = ", ".join(str(page.number) for page in unread)
-            error = f"Without page {numbers}: {unread[0].error}"
-        await asyncio.to_thread(_keep, job, answer.text, complete=not unread)
+        answer = await read_all_pages(client, job.source, options)
+        if failed := _failed_pages(answer):
+            numbers = ", ".join(str(page.number) for page in failed)
+            error = f"Without page {numbers}: {failed[0].error}"
+        await asyncio.to_thread(_save, job, answer.text, complete=not failed)
     except ChatVLMError as failure:
         error = str(failure)
     except OSError as failure:
@@ -124,26 +132,28 @@ async def _read(client: AsyncChatVLMClient, job: Job, options: OcrOptions) -> Ou
     return Outcome(job, "failed" if error else "read", seconds, answer, error)
 
 
-async def whole(client: AsyncChatVLMClient, source: Path, options: OcrOptions) -> Ocr:
-    """As `client.read`, but pages that fail are asked for again as long as one of them is read: a
-    long document may take longer than the service gives a request."""
+async def read_all_pages(client: AsyncChatVLMClient, source: Path, options: OcrOptions) -> Ocr:
+    """Read a file, and ask again for pages that failed as long as that reads at least one more.
+
+    The pages of a long document can take longer than the time limit of one request.
+    """
     answer = await client.read(source, **options)
-    while unread := _unread(answer):
-        again: OcrOptions = {**options, "pages": ",".join(str(page.number) for page in unread)}
+    while failed := _failed_pages(answer):
+        again: OcrOptions = {**options, "pages": ",".join(str(page.number) for page in failed)}
         try:
-            answer = _joined(answer, await client.read(source, **again))
-        except ChatVLMError:  # of all of them
+            answer = _merge(answer, await client.read(source, **again))
+        except ChatVLMError:  # every one of these pages failed again
             break
-        if len(_unread(answer)) == len(unread):
+        if len(_failed_pages(answer)) == len(failed):
             break
     return answer
 
 
-def _unread(answer: Ocr) -> list[PageError]:
+def _failed_pages(answer: Ocr) -> list[PageError]:
     return [page for page in answer.pages or () if isinstance(page, PageError)]
 
 
-def _joined(answer: Ocr, more: Ocr) -> Ocr:
+def _merge(answer: Ocr, more: Ocr) -> Ocr:
     pages = {page.number: page for page in (*(answer.pages or ()), *(more.pages or ()))}
     texts = [page.text if isinstance(page, Page) else "" for page in pages.values()]
     return answer.model_copy(
@@ -155,8 +165,8 @@ def _joined(answer: Ocr, more: Ocr) -> Ocr:
     )
 
 
-def _keep(job: Job, text: str, *, complete: bool) -> None:
-    """Raises `OSError`."""
+def _save(job: Job, text: str, *, complete: bool) -> None:
+    """Write the text to the job's output, if it has one. Raises `OSError`."""
     if job.output and job.incomplete:
         _write(job.output if complete else job.incomplete, f"{text}\n")
         if complete:
@@ -164,7 +174,7 @@ def _keep(job: Job, text: str, *, complete: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole of it or nothing: a file that is there is done."""
+    """Write the whole text or nothing, because an existing file counts as done."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:

@@ -1,7 +1,7 @@
-"""What is asked, and how its answer is read: all that is known of HTTP without a connection."""
+"""The requests of the service's routes and the types of their answers. Opens no connection."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypedDict, TypeVar
@@ -10,23 +10,23 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from chatvlm_client.answers import Batch, Box, Chat, Done, Health, Models, Ocr, Piece
-from chatvlm_client.errors import ChatVLMError, Detail, broken_off, strange
+from chatvlm_client.answers import Batch, Box, Chat, Done, Health, Models, Ocr
+from chatvlm_client.errors import unexpected_answer
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | bytes
-"""A path, or what is in the file."""
+"""A path, or the bytes of the file."""
 
 
 class OcrOptions(TypedDict, total=False):
-    """None is as good as absent."""
+    """Options of a reading request; None leaves one out."""
 
     model: str | None
-    """Of `models()`; else the service's default."""
+    """Id of a model that `models()` lists; by default the service's default model."""
     language: str | None
-    """Hint: its name or code, "Russian" or "ru"."""
+    """Hint: a language's name or code, "Russian" or "ru"."""
     pages: str | None
-    """Of a document, "1-3,7"; else all."""
+    """Pages of a document, as "1-3,7"; by default all."""
     box: Box | None
     color: Literal["red", "green", "blue"] | None
     formatted: bool | None
@@ -34,17 +34,19 @@ class OcrOptions(TypedDict, total=False):
 
 
 class ChatOptions(TypedDict, total=False):
-    """None is as good as absent."""
+    """Options of a question; None leaves one out."""
 
     model: str | None
     pages: str | None
-    """Of a document; else the first."""
+    """Pages of a document, as "1-3,7"; by default the first."""
     temperature: float | None
     max_tokens: int | None
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
+    """One request, and the type of its answer."""
+
     method: str
     path: str
     answer: type[T]
@@ -52,7 +54,7 @@ class Call(Generic[T]):
     files: list[tuple[str, tuple[str, bytes]]] = field(default_factory=list)
 
     def request(self) -> dict[str, Any]:
-        """As httpx's `stream` takes it."""
+        """Arguments of httpx's `stream`."""
         return {
             "method": self.method,
             "url": self.path,
@@ -61,11 +63,11 @@ class Call(Generic[T]):
         }
 
     def read(self, response: httpx.Response) -> T:
-        """response: a success, its body read. Raises `ChatVLMError`."""
+        """Parse a successful response whose body has been read. Raises `ChatVLMError`."""
         try:
             return TypeAdapter(self.answer).validate_json(response.content)
         except ValidationError as error:
-            raise strange(response) from error
+            raise unexpected_answer(response) from error
 
 
 def health() -> Call[Health]:
@@ -100,53 +102,14 @@ def ask(file: File, prompt: str, options: ChatOptions, stream: bool = False) -> 
     return Call("POST", "/chat", Chat, data, _parts("file", [file]))
 
 
-class Events:
-    """The events of a streamed answer, out of chunks of any size."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._rest = b""
-        self._name = b""
-        self._complete = False
-
-    def feed(self, chunk: bytes) -> Iterator[Piece | Chat]:
-        """Raises `ChatVLMError` with the service's sentence, or for what is no event."""
-        # Not httpx's lines: it breaks them at U+2028 and its like, which the data may hold.
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            name, _, value = line.rstrip(b"\r").partition(b": ")
-            if name == b"event":
-                self._name = value
-            elif name == b"data":
-                yield from self._event(value)
-
-    def end(self) -> None:
-        """Raises `ChatVLMError` where the answer has not come."""
-        if not self._complete:
-            raise broken_off(self._response.request)
-
-    def _event(self, data: bytes) -> Iterator[Piece | Chat]:
-        try:
-            match self._name:
-                case b"piece":
-                    yield Piece.model_validate_json(data)
-                case b"answer":
-                    self._complete = True
-                    yield Chat.model_validate_json(data)
-                case b"error":
-                    raise ChatVLMError(Detail.model_validate_json(data).detail)
-        except ValidationError as error:
-            raise strange(self._response) from error
-
-
 def _path(model: str) -> str:
     return f"/models/{quote(model, safe='')}"
 
 
 def _fields(options: Mapping[str, Any], known: type) -> dict[str, str]:
-    """As a form says them. Raises `TypeError` for an option that there is not."""
+    """Options as form fields. Raises `TypeError` for an unknown option."""
     if unknown := options.keys() - known.__annotations__.keys():
-        raise TypeError(f"There is no option {' or '.join(map(repr, sorted(unknown)))}.")
+        raise TypeError(f"Unknown option {' and '.join(map(repr, sorted(unknown)))}.")
     return {name: _text(value) for name, value in options.items() if value is not None}
 
 
@@ -160,7 +123,7 @@ def _text(value: object) -> str:
 
 
 def _parts(name: str, files: Iterable[File]) -> list[tuple[str, tuple[str, bytes]]]:
-    """Raises `OSError`."""
+    """Files as parts of a multipart form. Raises `OSError`."""
     return [(name, _part(file)) for file in files]
 
 

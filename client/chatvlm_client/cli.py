@@ -1,4 +1,4 @@
-"""`python -m client`: ocr, chat, models, load, unload."""
+"""The command line `chatvlm`: ocr, chat, models, load, unload."""
 
 import argparse
 import asyncio
@@ -12,9 +12,9 @@ from rich.console import Console
 
 from chatvlm_client import report
 from chatvlm_client.answers import Piece
-from chatvlm_client.bulk import Outcome, UsageError, plan, read_all
+from chatvlm_client.bulk import Outcome, UsageError, plan_jobs, read_all
 from chatvlm_client.calls import ChatOptions, OcrOptions
-from chatvlm_client.clients import BASE_URL, AsyncChatVLMClient, ChatVLMClient, address
+from chatvlm_client.clients import BASE_URL, AsyncChatVLMClient, ChatVLMClient, parse_address
 from chatvlm_client.errors import ChatVLMError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -22,11 +22,11 @@ PARALLEL = 4
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0 all done, 1 some failed, 2 usage, 130 interrupted."""
+    """Run one command. Returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     parser = _parser()
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # whatever the console's own code page
+        if isinstance(stream, TextIOWrapper):  # not the console's own code page
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code: int = args.run(args)
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     except ChatVLMError as error:
         return _failed(args, str(error))
-    except BrokenPipeError:  # who read the output has gone
+    except BrokenPipeError:  # as in `chatvlm ... | head -n 1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
@@ -52,58 +52,74 @@ def _parser() -> argparse.ArgumentParser:
         "--url",
         type=_address,
         default=os.environ.get("CHATVLM_URL") or BASE_URL,
-        help=f"the service (CHATVLM_URL; else {BASE_URL})",
+        help=f"address of the service (default: CHATVLM_URL, or {BASE_URL})",
     )
-    common.add_argument("--json", action="store_true", help="answer in JSON, for machines")
+    common.add_argument("--json", action="store_true", help="print JSON")
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", help="id of a model; else the service's default")
-    model.add_argument("--pages", type=_page_ranges, help="of a document, as 1-3,7")
+    model.add_argument("--model", help="id of a model (default: the service's)")
+    model.add_argument("--pages", type=_page_ranges, help="pages of a document, as 1-3,7")
 
     parser = argparse.ArgumentParser(
-        prog="python -m client", description="Document OCR and visual chat by ChatVLMLLM."
+        prog="chatvlm", description="Read images and documents with a ChatVLMLLM service."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ocr = commands.add_parser(
         "ocr", parents=[common, model], help="read images and documents", epilog=_OCR_EPILOG
     )
-    ocr.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or a folder of them")
-    ocr.add_argument("--language", help="a language's name or code, as a hint")
-    ocr.add_argument("--mode", choices=["ocr", "layout"])
-    ocr.add_argument("--formatted", action="store_true", default=None)
-    ocr.add_argument("--out", type=Path, metavar="DIR", help="where the texts go; else printed")
-    ocr.add_argument("--force", action="store_true", help="read what is done already, too")
-    ocr.add_argument("--parallel", type=_positive, default=PARALLEL, help="requests at once")
+    ocr.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="image, document or folder"
+    )
+    ocr.add_argument("--language", help="name or code of the language, a hint")
+    ocr.add_argument("--mode", choices=["ocr", "layout"], help="layout adds the page's blocks")
+    ocr.add_argument(
+        "--formatted", action="store_true", default=None, help="keep the structure as Markdown"
+    )
+    ocr.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the texts (default: print them)"
+    )
+    ocr.add_argument(
+        "--force", action="store_true", help="read a file again even if DIR has its text"
+    )
+    ocr.add_argument(
+        "--parallel",
+        type=_positive,
+        default=PARALLEL,
+        help=f"requests at once (default: {PARALLEL})",
+    )
     ocr.set_defaults(run=_ocr)
 
-    chat = commands.add_parser("chat", parents=[common, model], help="ask about one of them")
+    chat = commands.add_parser(
+        "chat", parents=[common, model], help="ask about an image or a document"
+    )
     chat.add_argument("file", metavar="FILE")
     chat.add_argument("prompt", metavar="QUESTION")
     chat.add_argument("--temperature", type=float, help="0 to 1")
-    chat.add_argument("--max-tokens", type=int)
+    chat.add_argument("--max-tokens", type=int, help="length limit of the answer")
     chat.set_defaults(run=_chat)
 
     models = commands.add_parser("models", parents=[common], help="list the models")
     models.set_defaults(run=_models)
 
-    load = commands.add_parser("load", parents=[common], help="load a model before it is asked")
+    load = commands.add_parser("load", parents=[common], help="load a model")
     load.set_defaults(run=_manage, manage=lambda client, model: client.load(model))
     unload = commands.add_parser("unload", parents=[common], help="free a model's memory")
     unload.set_defaults(run=_manage, manage=lambda client, model: client.unload(model))
     for command in (load, unload):
-        command.add_argument("model")
+        command.add_argument("model", metavar="MODEL", help="id of a model")
     return parser
 
 
 _OCR_EPILOG = (
-    "A file's text goes to DIR/<its name>.txt, that of a file in a folder to the same place below "
-    "DIR. What has its text already is skipped, unless it has changed since: for another model or "
-    "language take another DIR, or --force. Exit code: 0 all done, 1 some failed, 2 usage."
+    "The text of a file goes to DIR/<name of the file>.txt. The files of a folder keep their "
+    "subfolders below DIR. A file is skipped if DIR has its text already and the file has not "
+    "changed since; for another model or language use another DIR or --force. Exit code: 0 all "
+    "files were read, 1 some failed, 2 wrong usage, 130 interrupted."
 )
 
 
 def _ocr(args: argparse.Namespace) -> int:
-    jobs = plan(args.files, args.out, args.pages)
+    jobs = plan_jobs(args.files, args.out, args.pages)
     options = OcrOptions(
         model=args.model,
         language=args.language,
@@ -114,14 +130,14 @@ def _ocr(args: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     console = Console(stderr=True)
     prints = args.json or not args.out
-    shown = console.is_terminal and not (prints and sys.stdout.isatty())
+    show_progress = console.is_terminal and not (prints and sys.stdout.isatty())
 
     async def read() -> None:
         async with AsyncChatVLMClient(args.url) as client:
             await read_all(client, jobs, options, ended, parallel=args.parallel, force=args.force)
 
     try:
-        with report.progress(console, shown=shown) as bar:
+        with report.progress_bar(console, shown=show_progress) as bar:
             task = bar.add_task("", total=len(jobs))
 
             def ended(outcome: Outcome) -> None:
@@ -138,7 +154,7 @@ def _ocr(args: argparse.Namespace) -> int:
             for outcome in outcomes:
                 if outcome.answer and not args.out:
                     print(outcome.answer.text)
-            console.print(report.summary(outcomes, len(jobs)))
+            console.print(report.summary_table(outcomes, len(jobs)))
     return FAILED if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
@@ -169,7 +185,7 @@ def _models(args: argparse.Namespace) -> int:
     if args.json:
         print(report.as_json(answer))
     else:
-        Console().print(report.models(answer))
+        Console().print(report.model_table(answer))
     return 0
 
 
@@ -190,20 +206,20 @@ def _failed(args: argparse.Namespace, sentence: str) -> int:
 
 def _address(text: str) -> str:
     try:
-        address(text)
+        parse_address(text)
     except ChatVLMError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 
 def _page_ranges(text: str) -> str:
-    """As a part of a file's name; the service knows the rest."""
+    """Check only what makes the text safe in a file name; the service checks the rest."""
     if not re.fullmatch(r"[\d,-]+", text):
-        raise argparse.ArgumentTypeError("give numbers and ranges, as 1-3,7")
+        raise argparse.ArgumentTypeError("use numbers and ranges, as 1-3,7")
     return text
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("give a number from 1")
+        raise argparse.ArgumentTypeError("use a number from 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""The two clients: one that waits and one that is awaited. All else is in `calls.py`."""
+"""The two clients, `ChatVLMClient` and `AsyncChatVLMClient`: connections and retries."""
 
 import asyncio
 import time
@@ -12,8 +12,10 @@ import httpx
 
 from chatvlm_client import calls
 from chatvlm_client.answers import Batch, Chat, Done, Health, Models, Ocr, Piece
-from chatvlm_client.calls import Call, ChatOptions, Events, File, OcrOptions
-from chatvlm_client.errors import ChatVLMError, transport_errors_as_sentences, wait_after
+from chatvlm_client.calls import Call, ChatOptions, File, OcrOptions
+from chatvlm_client.errors import ChatVLMError, translate_transport_errors
+from chatvlm_client.events import EventParser
+from chatvlm_client.retries import wait_after
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,10 +26,13 @@ CONNECTIONS = httpx.Limits(max_connections=None)
 
 
 class ChatVLMClient:
-    """Every method raises `ChatVLMError`, whose text is one sentence, and `OSError` for a file that
-    cannot be read. Where the service asks to be tried again later, it is, a few times.
+    """Client of one service; a context manager that closes its connections.
 
-    timeout: seconds that the service may be silent. A context manager that closes its connections.
+    Every method raises `ChatVLMError`, whose text is one sentence, and `OSError` if a file cannot
+    be read. If the service answers with `Retry-After`, the request is sent again, up to five times
+    in all.
+
+    timeout: longest silence of the service, seconds.
     """
 
     def __init__(
@@ -44,34 +49,37 @@ class ChatVLMClient:
         return self._answer(calls.health)
 
     def ocr(self, image_path: File, model: str | None = None, language: str | None = None) -> str:
-        """The text of an image or a document. model: else the service's default."""
+        """Read an image or a document; returns its text."""
         return self.read(image_path, model=model, language=language).text
 
     def chat(self, image_path: File, prompt: str, model: str | None = None) -> str:
-        """The answer to a question on an image or a document."""
+        """Ask about an image or a document; returns the text of the answer."""
         return self.ask(image_path, prompt, model=model).response
 
     def read(self, file: File, **options: Unpack[OcrOptions]) -> Ocr:
-        """As `ocr`, with all that is answered."""
+        """Read an image or a document; returns every field of the answer."""
         return self._answer(calls.read, file, options)
 
     def batch(self, files: Iterable[File], **options: Unpack[OcrOptions]) -> Batch:
-        """Several files in one request, answered in their order; each may fail alone."""
+        """Read several files in one request. The results are in the order of the files.
+
+        A file that fails does not affect the others.
+        """
         return self._answer(calls.batch, files, options)
 
     def ask(self, file: File, prompt: str, **options: Unpack[ChatOptions]) -> Chat:
-        """As `chat`, with all that is answered."""
+        """Ask about an image or a document; returns every field of the answer."""
         return self._answer(calls.ask, file, prompt, options)
 
     def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]
     ) -> Generator[Piece | Chat, None, None]:
-        """As `ask`, while the answer is made: pieces, and the whole of it at last.
+        """Ask, and yield the answer piece by piece, at the end the whole of it.
 
-        Closing it, or leaving the loop, stops the work.
+        Closing the generator stops the work in the service.
         """
         with self._open(calls.ask(file, prompt, options, stream=True)) as response:
-            events = Events(response)
+            events = EventParser(response)
             for chunk in response.iter_bytes():
                 yield from events.feed(chunk)
             events.end()
@@ -80,11 +88,11 @@ class ChatVLMClient:
         return self._answer(calls.models)
 
     def load(self, model: str) -> Done:
-        """Loads it before it is asked for."""
+        """Load a model before the first request needs it."""
         return self._answer(calls.load, model)
 
     def unload(self, model: str) -> Done:
-        """Frees the model's memory; the next request for it loads it again."""
+        """Free a model's memory; the next request for it loads it again."""
         return self._answer(calls.unload, model)
 
     def close(self) -> None:
@@ -109,8 +117,8 @@ class ChatVLMClient:
 
     @contextmanager
     def _open(self, call: Call[Any]) -> Iterator[httpx.Response]:
-        """A successful response, its body not read yet."""
-        with transport_errors_as_sentences():
+        """Send the request, again if asked to; yields the response with its body unread."""
+        with translate_transport_errors():
             for tries in count(1):
                 with self._http.stream(**call.request()) as response:
                     if response.is_success:
@@ -121,7 +129,7 @@ class ChatVLMClient:
 
 
 class AsyncChatVLMClient:
-    """`ChatVLMClient`, awaited."""
+    """`ChatVLMClient` with the same methods as coroutines."""
 
     def __init__(
         self,
@@ -158,7 +166,7 @@ class AsyncChatVLMClient:
     ) -> AsyncGenerator[Piece | Chat, None]:
         call = await asyncio.to_thread(calls.ask, file, prompt, options, stream=True)
         async with self._open(call) as response:
-            events = Events(response)
+            events = EventParser(response)
             async for chunk in response.aiter_bytes():
                 for event in events.feed(chunk):
                     yield event
@@ -188,14 +196,14 @@ class AsyncChatVLMClient:
         await self.close()
 
     async def _answer(self, build: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        call = await asyncio.to_thread(build, *args, **kwargs)  # it reads files
+        call = await asyncio.to_thread(build, *args, **kwargs)  # reads files
         async with self._open(call) as response:
             await response.aread()
             return call.read(response)
 
     @asynccontextmanager
     async def _open(self, call: Call[Any]) -> AsyncIterator[httpx.Response]:
-        with transport_errors_as_sentences():
+        with translate_transport_errors():
             for tries in count(1):
                 async with self._http.stream(**call.request()) as response:
                     if response.is_success:
@@ -205,23 +213,23 @@ class AsyncChatVLMClient:
                 await asyncio.sleep(wait_after(response, tries))
 
 
-def address(text: str) -> httpx.URL:
-    """Raises `ChatVLMError` for what cannot be a service's."""
+def parse_address(text: str) -> httpx.URL:
+    """The base URL of a service. Raises `ChatVLMError` if the text is none."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host:
         raise ChatVLMError(
-            f"'{text}' is no address of a service: give one such as http://localhost:8000."
+            f"'{text}' is not the address of a service: use one such as http://localhost:8000."
         )
     return url
 
 
 def _connection(base_url: str, timeout: float) -> dict[str, Any]:
-    """What both of httpx's clients take. Raises `ChatVLMError`."""
+    """Arguments of httpx's clients. Raises `ChatVLMError`."""
     return {
-        "base_url": address(base_url),
+        "base_url": parse_address(base_url),
         "timeout": httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
         "limits": CONNECTIONS,
     }

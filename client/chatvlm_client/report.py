@@ -1,4 +1,4 @@
-"""What a person is shown, and what a machine."""
+"""Output of the commands: tables for people, JSON for programs."""
 
 import json
 from collections import Counter
@@ -25,12 +25,14 @@ GIB = 2**30
 
 
 def as_json(value: BaseModel | dict[str, Any]) -> str:
+    """One line of JSON; fields that an answer does not have are left out."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_unset=True)
     return json.dumps(value, ensure_ascii=False)
 
 
 def as_fields(outcome: Outcome) -> dict[str, Any]:
+    """The fields of one line of `chatvlm ocr --json`."""
     fields = {
         "file": str(outcome.job.source),
         "status": outcome.status,
@@ -41,7 +43,7 @@ def as_fields(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def progress(console: Console, *, shown: bool) -> Progress:
+def progress_bar(console: Console, *, shown: bool) -> Progress:
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -50,22 +52,22 @@ def progress(console: Console, *, shown: bool) -> Progress:
         console=console,
         disable=not shown,
         transient=True,
-        redirect_stdout=False,  # the texts
+        redirect_stdout=False,  # the texts go there
         redirect_stderr=False,
     )
 
 
-def summary(outcomes: Sequence[Outcome], total: int) -> Table:
-    """total: files asked for; an interruption leaves some."""
+def summary_table(outcomes: Sequence[Outcome], total: int) -> Table:
+    """Table of outcomes. total: files asked for, more than the outcomes after an interruption."""
     table = Table("file", show_footer=True)
     counts = Counter(outcome.status for outcome in outcomes)
     left = total - len(outcomes)
-    said = [f"{number} {status}" for status, number in counts.items()]
+    parts = [f"{number} {status}" for status, number in counts.items()]
     pages = sum(map(_pages, outcomes))
     seconds = sum(outcome.seconds for outcome in outcomes)
     table.add_column("pages", str(pages), justify="right")
     table.add_column("seconds", f"{seconds:.1f}", justify="right")
-    table.add_column("result", ", ".join([*said, f"{left} left"] if left else said))
+    table.add_column("result", ", ".join([*parts, f"{left} left"] if left else parts))
     for outcome in outcomes:
         table.add_row(
             Text(str(outcome.job.source)),
@@ -76,15 +78,15 @@ def summary(outcomes: Sequence[Outcome], total: int) -> Table:
     return table
 
 
-def models(answer: Models) -> Table:
-    table = Table("id", "name", "params", "state", "remark")
+def model_table(answer: Models) -> Table:
+    table = Table("id", "name", "params", "state", "note")
     for model in answer.available:
-        remarks = ["default"] if model.id == answer.default else []
+        notes = ["default"] if model.id == answer.default else []
         if model.memory_bytes:
-            remarks.append(f"{model.memory_bytes / GIB:.1f} GiB on {model.device}")
+            notes.append(f"{model.memory_bytes / GIB:.1f} GiB on {model.device}")
         if model.reason:
-            remarks.append(model.reason)
-        cells = (model.id, model.name, model.params, model.state, "; ".join(remarks))
+            notes.append(model.reason)
+        cells = (model.id, model.name, model.params, model.state, "; ".join(notes))
         table.add_row(*map(Text, cells))
     return table
 

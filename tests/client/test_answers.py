@@ -11,20 +11,20 @@ NAMES = "ModelInfo Replica Models Done Page PageError Ocr Chat BatchItem BatchEr
 
 
 @pytest.mark.parametrize("name", NAMES.split())
-def test_every_field_of_an_answer_has_its_place(name: str) -> None:
+def test_answers_have_the_fields_of_the_service(name: str) -> None:
     assert set(getattr(answers, name).model_fields) == set(getattr(native, name).model_fields)
 
 
 @pytest.mark.parametrize("name", ["Line", "Block", "Usage"])
-def test_every_field_within_it_has_its_place(name: str) -> None:
+def test_parts_of_answers_have_the_fields_of_the_service(name: str) -> None:
     assert set(getattr(answers, name).model_fields) == set(getattr(messages, name).model_fields)
 
 
-def test_health_has_every_field() -> None:
+def test_health_has_the_fields_of_the_service() -> None:
     assert answers.Health.__annotations__.keys() == native.Health.model_fields.keys()
 
 
-def test_every_parameter_is_an_option() -> None:
+def test_options_are_the_parameters_of_the_service() -> None:
     assert calls.OcrOptions.__annotations__.keys() == parameters.OcrParameters.model_fields.keys()
     asked = parameters.ChatParameters.model_fields.keys() - {"prompt", "stream"}
     assert calls.ChatOptions.__annotations__.keys() == asked

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from chatvlm_client.bulk import Job, Outcome, UsageError, plan, read_all
+from chatvlm_client.bulk import Job, Outcome, UsageError, plan_jobs, read_all
 
 from tests.support.fake_service import OCR, async_client, document, fields, page, refusal
 
@@ -38,35 +38,35 @@ def says(text: str) -> Callable[[httpx.Request], httpx.Response]:
     return lambda request: httpx.Response(200, json={**OCR, "text": text})
 
 
-def test_a_folder_is_laid_out_alike_and_equal_stems_keep_apart(scans: Path, out: Path) -> None:
-    assert {str(job.output) for job in plan([scans], out)} == {
+def test_texts_keep_the_subfolders_and_suffixes_of_a_folder(scans: Path, out: Path) -> None:
+    assert {str(job.output) for job in plan_jobs([scans], out)} == {
         f"{out}/{name}.txt" for name in ("a.pdf", "a.png", "2024/a.pdf")
     }
 
 
-def test_pages_chosen_are_another_text_than_all(scans: Path, out: Path) -> None:
-    [job] = plan([scans / "a.pdf"], out, "1-3")
+def test_selected_pages_have_a_text_file_of_their_own(scans: Path, out: Path) -> None:
+    [job] = plan_jobs([scans / "a.pdf"], out, "1-3")
     assert job.output == out / "a.pdf.1-3.txt"
 
 
 def test_a_file_given_twice_is_read_once(scans: Path, out: Path) -> None:
-    assert len(plan([scans / "a.pdf", scans / "a.pdf"], out)) == 1
+    assert len(plan_jobs([scans / "a.pdf", scans / "a.pdf"], out)) == 1
 
 
-def test_two_files_of_one_name_are_not_written_over_each_other(scans: Path, out: Path) -> None:
+def test_two_files_with_one_output_are_refused(scans: Path, out: Path) -> None:
     with pytest.raises(UsageError, match="would both be written"):
-        plan([scans / "a.pdf", scans / "2024" / "a.pdf"], out)
+        plan_jobs([scans / "a.pdf", scans / "2024" / "a.pdf"], out)
 
 
 @pytest.mark.parametrize("name", ["b.pdf", "empty"])
-def test_what_is_not_there_is_told_before_anything_is_read(name: str, scans: Path) -> None:
+def test_a_missing_path_is_refused_before_anything_is_read(name: str, scans: Path) -> None:
     (scans / "empty").mkdir()
     with pytest.raises(UsageError, match=rf"There is no .*{name}'\.$"):
-        plan([scans / "a.pdf", scans / name], None)
+        plan_jobs([scans / "a.pdf", scans / name], None)
 
 
-async def test_a_second_run_asks_for_nothing_but_what_has_changed(scans: Path, out: Path) -> None:
-    jobs = plan([scans], out)
+async def test_a_second_run_reads_only_files_that_have_changed(scans: Path, out: Path) -> None:
+    jobs = plan_jobs([scans], out)
     await outcomes(jobs, says("first"))
     later = (scans / "a.png").stat().st_mtime + 10
     os.utime(scans / "a.png", (later, later))
@@ -77,21 +77,19 @@ async def test_a_second_run_asks_for_nothing_but_what_has_changed(scans: Path, o
     assert (await outcomes(jobs, says("third"), force=True))["a.pdf"].status == "read"
 
 
-async def test_one_file_fails_with_the_services_sentence_and_the_others_are_read(
-    scans: Path, out: Path
-) -> None:
+async def test_a_failed_file_does_not_affect_the_others(scans: Path, out: Path) -> None:
     def service(request: httpx.Request) -> httpx.Response:
         if fields(request)["file"] == "a.png":
             return refusal("The image is broken.", 400)
         return httpx.Response(200, json=OCR)
 
-    ended = await outcomes(plan([scans / "a.pdf", scans / "a.png"], out), service)
+    ended = await outcomes(plan_jobs([scans / "a.pdf", scans / "a.png"], out), service)
     assert (ended["a.png"].status, ended["a.png"].error) == ("failed", "The image is broken.")
     assert ended["a.pdf"].status == "read"
     assert os.listdir(out) == ["a.pdf.txt"]
 
 
-async def test_pages_out_of_time_are_asked_for_again(scans: Path, out: Path) -> None:
+async def test_failed_pages_are_requested_again(scans: Path, out: Path) -> None:
     asked = []
 
     def service(request: httpx.Request) -> httpx.Response:
@@ -100,20 +98,18 @@ async def test_pages_out_of_time_are_asked_for_again(scans: Path, out: Path) -> 
             return document(page(1, "one"), page(2, None), page(3, None))
         return document(page(2, "two"), page(3, "three"))
 
-    await outcomes(plan([scans / "a.pdf"], out), service)
+    await outcomes(plan_jobs([scans / "a.pdf"], out), service)
     assert asked == [None, "2,3"]
     assert (out / "a.pdf.txt").read_text() == "one\ftwo\fthree\n"
 
 
-async def test_a_text_that_lacks_a_page_is_kept_but_not_taken_for_done(
-    scans: Path, out: Path
-) -> None:
+async def test_an_incomplete_text_goes_to_another_file(scans: Path, out: Path) -> None:
     def service(request: httpx.Request) -> httpx.Response:
         if "pages" in fields(request):
             return refusal("Page 2 is broken.", 400)
         return document(page(1, "one"), page(2, None))
 
-    jobs = plan([scans / "a.pdf"], out)
+    jobs = plan_jobs([scans / "a.pdf"], out)
     ended = await outcomes(jobs, service)
     assert (ended["a.pdf"].status, ended["a.pdf"].error) == (
         "failed",
@@ -124,23 +120,23 @@ async def test_a_text_that_lacks_a_page_is_kept_but_not_taken_for_done(
     assert os.listdir(out) == ["a.pdf.txt"]
 
 
-async def test_a_folder_that_cannot_be_made_costs_no_request(scans: Path) -> None:
+async def test_an_output_folder_that_cannot_be_made_fails_before_the_request(scans: Path) -> None:
     out = scans / "a.png"  # a file
 
     def service(request: httpx.Request) -> httpx.Response:
         raise AssertionError("it was asked")
 
-    ended = await outcomes(plan([scans / "a.pdf"], out), service)
+    ended = await outcomes(plan_jobs([scans / "a.pdf"], out), service)
     assert ended["a.pdf"].error == f"File exists: '{out}'."
 
 
-async def test_a_text_is_written_whole_or_not_at_all(
+async def test_a_text_is_written_completely_or_not_at_all(
     scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("chatvlm_client.bulk.os.fsync", full)
-    ended = await outcomes(plan([scans / "a.pdf"], out), says("text"))
+    ended = await outcomes(plan_jobs([scans / "a.pdf"], out), says("text"))
     assert ended["a.pdf"].error == f"No space left on device: '{out / 'a.pdf.txt'}'."
     assert os.listdir(out) == []

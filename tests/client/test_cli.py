@@ -60,13 +60,13 @@ def nobody(request: httpx.Request) -> httpx.Response:
     raise AssertionError("it was asked")
 
 
-def test_texts_are_printed_in_order_and_the_table_beside_them(run, scans: list[Path]) -> None:
+def test_texts_are_printed_in_order_and_the_table_to_stderr(run, scans: list[Path]) -> None:
     done = run(reads, "ocr", scans[2], scans[0])
     assert (done.code, done.out) == (0, "Текст c.png\nТекст a.png\n")
     assert "2 read" in done.err
 
 
-def test_some_failed_is_1_with_the_sentence_in_the_table(run, scans: list[Path]) -> None:
+def test_the_exit_code_is_1_if_a_file_failed_and_the_table_says_why(run, scans: list[Path]) -> None:
     out = scans[0].parent / "texts"
     done = run(reads, "ocr", *scans, "--out", out)
     assert (done.code, done.out) == (1, "")
@@ -76,7 +76,7 @@ def test_some_failed_is_1_with_the_sentence_in_the_table(run, scans: list[Path])
     assert "2 skipped" in again.err
 
 
-def test_json_is_a_line_a_file_and_nothing_else(run, scans: list[Path]) -> None:
+def test_json_is_one_line_per_file_and_nothing_else(run, scans: list[Path]) -> None:
     done = run(reads, "ocr", *scans, "--json")
     lines = {line["file"]: line for line in map(json.loads, done.out.splitlines())}
     assert (done.code, done.err) == (1, "")
@@ -99,13 +99,13 @@ def test_json_is_a_line_a_file_and_nothing_else(run, scans: list[Path]) -> None:
         ["read"],
     ],
 )
-def test_what_cannot_be_meant_is_2(run, words: list[str]) -> None:
+def test_the_exit_code_is_2_for_wrong_usage(run, words: list[str]) -> None:
     done = run(nobody, *words)
     assert (done.code, done.out) == (2, "")
     assert "error: " in done.err
 
 
-def test_an_interruption_is_130_and_says_what_is_left(run, scans: list[Path]) -> None:
+def test_the_exit_code_is_130_after_an_interruption(run, scans: list[Path]) -> None:
     def interrupted(request: httpx.Request) -> httpx.Response:
         if fields(request)["file"] == "b.png":
             raise KeyboardInterrupt
@@ -121,7 +121,7 @@ def test_an_interruption_is_130_and_says_what_is_left(run, scans: list[Path]) ->
 @pytest.mark.parametrize(
     "words", [["models"], ["load", "qwen"], ["unload", "qwen"], ["chat", __file__, "Why?"]]
 )
-def test_a_refusal_is_1_and_its_sentence(run, words: list[str]) -> None:
+def test_an_error_of_the_service_is_printed_and_the_exit_code_is_1(run, words: list[str]) -> None:
     def refuses(request: httpx.Request) -> httpx.Response:
         return refusal("There is no such model.", 404)
 
@@ -131,12 +131,12 @@ def test_a_refusal_is_1_and_its_sentence(run, words: list[str]) -> None:
     assert (done.code, json.loads(done.out)) == (1, {"error": "There is no such model."})
 
 
-def test_a_file_that_is_not_there_cannot_be_asked_about(run) -> None:
+def test_a_question_about_a_missing_file_fails(run) -> None:
     done = run(nobody, "chat", "missing.png", "Why?")
     assert (done.code, done.err) == (1, "No such file or directory: 'missing.png'.\n")
 
 
-def test_the_models_are_a_table_in_which_nothing_is_taken_for_markup(run) -> None:
+def test_the_table_of_models_shows_markup_as_text(run) -> None:
     def lists(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=MODELS)
 

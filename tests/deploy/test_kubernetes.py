@@ -14,10 +14,11 @@ import yaml
 
 from common.catalog import CATALOG
 from settings import Settings
+from tests.support.markdown import read
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-README = (DEPLOY / "README.md").read_text("utf-8")
+DOCUMENT = read("docs/deployment.md")
 RUNNERS = {model: f"{model.replace('_', '-')}-runner" for model in CATALOG}
 OUTSIDE = {"kubernetes.io/metadata.name": "somewhere"}
 MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
@@ -189,8 +190,8 @@ def test_every_runner_is_scaled_by_its_queue(rendered: dict[tuple[str, str], Obj
         assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
 
 
-def test_the_overlay_of_the_readme_sets_images_and_turns_models_off(tmp_path: Path) -> None:
-    (overlay,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def test_the_overlay_of_the_document_sets_images_and_turns_models_off(tmp_path: Path) -> None:
+    (overlay,) = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
     base = os.path.relpath(KUBERNETES, tmp_path)
     (tmp_path / "kustomization.yaml").write_text(overlay.replace("../deploy/kubernetes", base))
     deployments = {o["metadata"]["name"]: o for o in render(tmp_path) if o["kind"] == "Deployment"}

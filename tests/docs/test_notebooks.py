@@ -1,5 +1,7 @@
 """The notebooks run as they stand, and show what they say."""
 
+import ast
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -11,6 +13,7 @@ from tests.support.pages import ENGLISH, RUSSIAN
 from tests.support.server import ROOT, Server
 
 FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +50,18 @@ def test_the_quickstart_shows_the_text_of_its_pages(monkeypatch: pytest.MonkeyPa
     assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.ipynb"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_exists(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = "\n".join(cell.removeprefix("%%capture\n") for cell in cells)
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), node.module
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_kept_outputs_are_of_a_whole_run(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,4 +1,4 @@
-"""`benchmarks.memory` prints what the README says of a runner's memory."""
+"""`benchmarks.memory` prints what docs/figures.md says of a runner's memory."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A service in the client's own process: httpx hands it requests, and takes what it answers."""
+"""A service in the client's own process: httpx calls it with each request."""
 
 import json
 from collections.abc import Callable
@@ -15,6 +15,14 @@ OCR = {
     "image_size": [800, 600],
     "language": None,
 }
+
+CHAT = {"response": "In March.", "model": "tesseract", "processing_time": 0.5, "prompt": "When?"}
+
+
+def responses(*given: httpx.Response) -> Handler:
+    """A service that sends these responses, one for each request."""
+    left = iter(given)
+    return lambda request: next(left)
 
 
 def client(handler: Handler, **more: Any) -> ChatVLMClient:

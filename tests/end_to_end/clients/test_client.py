@@ -1,4 +1,4 @@
-"""The client before a real server, and as it is where nothing else is installed."""
+"""The client with a real server, and in an environment where nothing else is installed."""
 
 import json
 import os
@@ -21,12 +21,13 @@ from tests.support.pages import ENGLISH, LONG_PAGE, encode, render
 from tests.support.server import RAMBLING, ROOT, SAYS, Server
 from tests.support.watching import busy, until
 
+COMMAND = Path(sys.executable).with_name("chatvlm")
 PAGE = encode(render(ENGLISH))
 TEXT = "\n".join(ENGLISH)
 
 
 def needed(requirements: list[str]) -> set[str]:
-    """The distributions that these requirements bring here, each with its own."""
+    """The installed distributions that these requirements need, with those that they need."""
     found: set[str] = set()
     for requirement in map(Requirement, requirements):
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -39,12 +40,12 @@ def needed(requirements: list[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the client, what it declares to need, and nothing else.
+def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment with the client, its declared dependencies and nothing else.
 
-    Its packages are those installed here, so that no network is needed.
+    The dependencies are those installed here, so that no network is needed.
     """
-    folder = tmp_path_factory.mktemp("elsewhere")
+    folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     [packages] = folder.glob("lib/python*/site-packages")
     project = tomllib.loads((ROOT / "client/pyproject.toml").read_text())["project"]
@@ -52,15 +53,19 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files = distribution(name).files or []
         for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
             (packages / top).symlink_to(distribution(name).locate_file(top))
-    alone = ["--no-index", "--no-build-isolation", "--no-deps", "--quiet"]
-    pip = [sys.executable, "-m", "pip", "install", *alone, "--target", packages, ROOT / "client"]
-    subprocess.run(pip, check=True, timeout=120)
-    return folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    alone = ["--no-index", "--no-deps"]
+    build = ["wheel", *alone, "--no-build-isolation", "--wheel-dir", folder, ROOT / "client"]
+    subprocess.run([*pip, *build], check=True, timeout=120)
+    [wheel] = folder.glob("*.whl")
+    into = ["--python", folder / "bin/python"]
+    subprocess.run([*pip, *into, "install", *alone, wheel], check=True, timeout=120)
+    return folder / "bin"
 
 
-def run(python: Path | str, *words: object, cwd: Path = ROOT, server: Server) -> str:
+def run(*words: object, cwd: Path = ROOT, server: Server) -> str:
     done = subprocess.run(
-        [python, "-m", "client", *map(str, words)],
+        [str(word) for word in words],
         cwd=cwd,
         env=os.environ | {"CHATVLM_URL": f"http://127.0.0.1:{server.port}"},
         capture_output=True,
@@ -75,22 +80,25 @@ def client(server: Server) -> ChatVLMClient:
     return ChatVLMClient(f"http://127.0.0.1:{server.port}")
 
 
+@pytest.mark.parametrize("command", [["chatvlm"], ["python", "-m", "chatvlm_client"]])
 def test_it_needs_neither_torch_nor_bentoml(
-    elsewhere: Path, reader: Server, tmp_path: Path
+    command: list[str], fresh_environment: Path, reader: Server, tmp_path: Path
 ) -> None:
     (tmp_path / "page.png").write_bytes(PAGE)
     for name in ("torch", "bentoml"):
-        absent = subprocess.run([elsewhere, "-c", f"import {name}"], stderr=subprocess.DEVNULL)
-        assert absent.returncode == 1
-    assert run(elsewhere, "ocr", "page.png", cwd=tmp_path, server=reader) == f"{TEXT}\n"
+        importing = [fresh_environment / "python", "-c", f"import {name}"]
+        assert subprocess.run(importing, stderr=subprocess.DEVNULL).returncode == 1
+    program, *words = command
+    read = run(fresh_environment / program, *words, "ocr", "page.png", cwd=tmp_path, server=reader)
+    assert read == f"{TEXT}\n"
 
 
-def test_the_root_of_the_project_needs_no_installing(reader: Server) -> None:
-    models = json.loads(run(sys.executable, "models", "--json", server=reader))
+def test_the_environment_of_the_service_has_the_command(reader: Server) -> None:
+    models = json.loads(run(COMMAND, "models", "--json", server=reader))
     assert models["default"] == "tesseract"
 
 
-def test_a_document_is_read_and_its_broken_page_told(reader: Server) -> None:
+def test_a_broken_page_of_a_document_is_an_error_of_that_page(reader: Server) -> None:
     answer = client(reader).read(pdf(ENGLISH, None))
     assert answer.text == f"{TEXT}\f"
     assert answer.pages is not None
@@ -102,20 +110,20 @@ def test_a_batch_is_answered_in_order(reader: Server) -> None:
     assert [item.status for item in batch.results] == ["success", "error"]
 
 
-def test_what_is_refused_while_it_arrives_is_told_by_the_service(reader: Server) -> None:
+def test_an_upload_refused_while_it_arrives_has_the_services_sentence(reader: Server) -> None:
     with pytest.raises(ChatVLMError, match=r"^The (file|request) .* 10 MB\.$") as raised:
         client(reader).ocr(bytes(30 * 2**20))
     assert raised.value.status == 413
 
 
-def test_a_model_is_loaded_and_unloaded_once(reader: Server) -> None:
+def test_a_model_is_loaded_and_unloaded(reader: Server) -> None:
     assert client(reader).load("tesseract").message == "Model tesseract loaded"
     assert client(reader).unload("tesseract").message == "Model tesseract unloaded"
     with pytest.raises(ChatVLMError, match=r"^Model 'tesseract' is not loaded\.$"):
         client(reader).unload("tesseract")
 
 
-async def test_the_awaited_client_reads_asks_and_streams(reader: Server) -> None:
+async def test_the_async_client_reads_asks_and_streams(reader: Server) -> None:
     async with AsyncChatVLMClient(f"http://127.0.0.1:{reader.port}") as awaited:
         assert (await awaited.health())["status"] == "healthy"
         assert await awaited.ocr(PAGE) == TEXT
@@ -131,7 +139,7 @@ def test_a_models_answer_streams_piece_by_piece(fleet: Server) -> None:
     assert answer.response == SAYS["qwen3_vl_2b"]
 
 
-def test_a_stream_that_is_let_go_frees_its_row(fleet: Server) -> None:
+def test_a_closed_stream_frees_its_row(fleet: Server) -> None:
     stream = client(fleet).stream(PAGE, "Go on", model=RAMBLING, temperature=0, max_tokens=4096)
     assert isinstance(next(stream), Piece)
     until(lambda: busy(fleet, RAMBLING) == 1)
@@ -139,12 +147,12 @@ def test_a_stream_that_is_let_go_frees_its_row(fleet: Server) -> None:
     until(lambda: busy(fleet, RAMBLING) == 0)
 
 
-def test_an_interrupted_run_keeps_what_is_done(reader: Server, tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_the_texts_that_are_done(reader: Server, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PAGE)
     (tmp_path / "b.png").write_bytes(LONG_PAGE)
     texts = tmp_path / "texts"
     with subprocess.Popen(
-        [sys.executable, "-m", "client", "ocr", tmp_path, "--out", texts],
+        [COMMAND, "ocr", tmp_path, "--out", texts],
         cwd=ROOT,
         env=os.environ | {"CHATVLM_URL": f"http://127.0.0.1:{reader.port}"},
         stderr=subprocess.PIPE,

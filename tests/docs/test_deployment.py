@@ -1,12 +1,11 @@
-"""The sizes that deploy/README.md computes, computed again."""
+"""The sizes that docs/deployment.md computes, computed again."""
 
 import re
-from pathlib import Path
 
 from common.catalog import CATALOG
 from settings import Settings
+from tests.support.markdown import read
 
-README = (Path(__file__).parents[2] / "deploy" / "README.md").read_text("utf-8")
 ROW = re.compile(
     r"^\| `(\w+)` \| ([\d.]+) \| (\d+) x (\d+) x (\d+) \| (\d+) \| (\d+) \| ([\d.]+) \|$", re.M
 )
@@ -24,7 +23,7 @@ def visual_tokens(model: str) -> int:
 
 
 def test_the_memory_of_every_model_follows_from_its_shape() -> None:
-    rows = ROW.findall(README)
+    rows = ROW.findall(read("docs/deployment.md"))
     assert [row[0] for row in rows] == [e.id for e in CATALOG.values() if e.repository]
     for model, weights, layers, heads, size, token_kib, row_mib, total in rows:
         assert float(weights) == CATALOG[model].weights_gib
