@@ -22,7 +22,8 @@ from runners import torch_errors
 from runners.metrics import Metrics
 from runners.vlm.interface import Encoded, Vlm
 from runners.vlm.kv_cache import RowCache
-from runners.vlm.sampling import GREEDY, Repetition, Sampling, make_draws, next_tokens
+from runners.vlm.repetition import Repetition
+from runners.vlm.sampling import GREEDY, Sampling, make_draws, next_tokens
 
 log = logging.getLogger(__name__)
 

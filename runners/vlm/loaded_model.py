@@ -20,7 +20,8 @@ from runners import malloc
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher, Finished, Row
 from runners.vlm.interface import Encoded, Vlm
-from runners.vlm.sampling import Detokeniser, Sampling, StopTexts, whole
+from runners.vlm.sampling import Sampling
+from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
 from settings import Settings
 
 GRACE = 0.5
@@ -155,7 +156,7 @@ class LoadedModel:
         return self._model.encode(request, pictures), blank
 
     def _answer(self, request: Request, encoded: Encoded, finished: Finished) -> Answer:
-        text = whole(self._model.text(finished.tokens))
+        text = strip_cut_character(self._model.text(finished.tokens))
         return self._made(request, encoded, text, finished.reason, len(finished.tokens))
 
     def _made(

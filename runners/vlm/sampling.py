@@ -1,22 +1,12 @@
-"""A row's next token, its end, and its text while it grows."""
+"""Choosing the next token of each row from its logits: greedily, or at random."""
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-
-LONGEST_PERIOD = 256
-"""Tokens of the longest loop that is recognised: a paragraph, or a table's widest row."""
-_PERIODS = np.arange(1, LONGEST_PERIOD + 1)
-_REPEATS = np.clip(np.ceil(512 / _PERIODS), 3, 128)
-"""How often each period must be seen. A page repeats itself too: dotted leaders, empty cells, the
-rows of a blank form; so a loop must be 512 tokens long before it is called one. A single token, or
-two, say so sooner (128 times), a paragraph later (3 times)."""
-_LOOP = (_REPEATS - 1) * _PERIODS
 
 _GREEDY_BELOW = 1e-5
 """A temperature; far smaller ones are nothing in float32."""
@@ -146,87 +136,3 @@ def keep_nucleus(weights: Tensor, likeliness: Tensor, top_p: Tensor) -> None:
     last = torch.searchsorted(tied.cumsum_(-1), wanted - likelier, out_int32=True)
     tokens = torch.arange(keys.shape[1], dtype=torch.int32, device=keys.device)
     weights.masked_fill_((keys > edge) | (keys == edge) & (tokens > last), 0)
-
-
-class Repetition:
-    """Watches one row for a tail that is the same tokens over and over.
-
-    For every period at once it counts how long the tail has equalled itself one period earlier:
-    one comparison of `LONGEST_PERIOD` integers a token.
-    """
-
-    def __init__(self, max_new_tokens: int) -> None:
-        self._tokens = np.full(LONGEST_PERIOD + max_new_tokens, -1)
-        self._end = LONGEST_PERIOD
-        self._equal = np.zeros(LONGEST_PERIOD, dtype=np.int64)
-
-    def add(self, token: int) -> int | None:
-        """How many tokens are left when the loop that `token` completes is cut to one period."""
-        before = self._tokens[self._end - LONGEST_PERIOD : self._end][::-1]
-        self._equal = np.where(before == token, self._equal + 1, 0)
-        self._tokens[self._end] = token
-        self._end += 1
-        looping = self._equal >= _LOOP
-        if not looping.any():
-            return None
-        return self._end - LONGEST_PERIOD - int(self._equal[looping.argmax()])
-
-
-class Detokeniser:
-    """Tokens of a byte-level vocabulary to whole characters, as they come.
-
-    A token may end within a character, which then shows as U+FFFD at the end; it is held back until
-    it is whole, so that only the tokens of the unfinished character are ever decoded again. Put
-    together, the pieces are `whole` of the text of all tokens.
-    """
-
-    def __init__(self, text: Callable[[Sequence[int]], str]) -> None:
-        self._text = text
-        self._held: list[int] = []
-
-    def add(self, token: int) -> str:
-        """The characters that `token` completes; maybe none."""
-        self._held.append(token)
-        text = self._text(self._held)
-        if text != whole(text):
-            return ""
-        self._held.clear()
-        return text
-
-
-class StopTexts:
-    """Ends a text before the first of some texts, wherever its pieces are cut.
-
-    What may be the beginning of a stop text is held back.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._held = ""
-        self.met = False
-
-    def add(self, piece: str) -> str:
-        """What may be shown now."""
-        text = self._held + piece
-        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if found:
-            self.met = True
-            self._held = ""
-            return text[: min(found)]
-        held = max((_begun(text, stop) for stop in self._stops), default=0)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
-
-    def rest(self) -> str:
-        """What was held back, where nothing more comes."""
-        return self._held
-
-
-def _begun(text: str, stop: str) -> int:
-    """Characters at the end of the text that are the beginning of `stop`."""
-    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
-
-
-def whole(text: str) -> str:
-    """Without the character that the end has cut."""
-    return text.rstrip("\ufffd")
