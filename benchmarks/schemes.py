@@ -16,8 +16,10 @@ from common.deadline import Deadline
 from common.messages import Request, question
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
+from runners.vlm.batcher import Batcher
 from runners.vlm.kv_cache import RowCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 
 ROUNDS = 2
 
@@ -156,7 +158,7 @@ def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:
     request = Request(task="chat", turns=question([b""], asked.prompt))
-    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, Deadline(math.inf))
+    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, Deadline(math.inf), GREEDY)
 
 
 class ConcatenatingCache(RowCache):

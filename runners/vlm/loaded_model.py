@@ -18,8 +18,9 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from runners import malloc
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Finished, Row
+from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, Vlm
+from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import Sampling
 from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
 from settings import Settings

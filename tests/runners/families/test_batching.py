@@ -9,8 +9,10 @@ from common.catalog import CATALOG
 from common.deadline import Deadline
 from runners.families import got_ocr, qwen_vl
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
+from runners.vlm.batcher import Batcher
 from runners.vlm.kv_cache import RowCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.vlm_helpers import chat, greedy, ocr, page, talk
@@ -60,7 +62,7 @@ rows = st.fixed_dictionaries(
 def test_every_row_gets_what_it_gets_alone(family, plan, column_chunk):
     vlm, asked = family
     batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, RowCache(2, column_chunk))
-    made = [Row(asked[row["asked"]][0], row["new"], Deadline(600)) for row in plan]
+    made = [Row(asked[row["asked"]][0], row["new"], Deadline(600), GREEDY) for row in plan]
     step, busy = 0, True
     while busy or step <= 12:
         for row, planned in zip(made, plan, strict=True):

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from common.deadline import Deadline
 from common.failures import ErrorCode
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Finished
+from runners.vlm.batcher import Batcher
 from runners.vlm.kv_cache import RowCache
+from runners.vlm.row import Finished
 from runners.vlm.sampling import Sampling, make_draws
 from tests.support.models.batching import GIB, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, prompt
@@ -193,7 +194,7 @@ def test_the_cache_never_holds_more_than_its_budget(vlm):
 
 def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch):
     batcher = make_batcher(vlm, step_target=0.0)
-    monkeypatch.setattr("runners.vlm.batcher.SLOWDOWN", 0)
+    monkeypatch.setattr("runners.vlm.scheduler.MAX_SLOWDOWN", 0)
     rows = [make_row(new=5) for _ in range(3)]
     for row in rows:
         batcher.submit(row)

@@ -3,9 +3,11 @@
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
+from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded
 from runners.vlm.kv_cache import RowCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 from tests.support.models.text_vlm import TextVlm, prompt
 
 GIB = 2**30
@@ -20,7 +22,7 @@ def make_row(
     text: bytes | Encoded = b"page", new: int = 20, seconds: float = 600, **changes
 ) -> Row:
     encoded = text if isinstance(text, Encoded) else prompt(text)
-    return Row(encoded, new, Deadline(seconds), **changes)
+    return Row(encoded, new, Deadline(seconds), **{"sampling": GREEDY, **changes})
 
 
 def run(batcher: Batcher) -> None:

@@ -12,8 +12,10 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
+from runners.vlm.batcher import Batcher
 from runners.vlm.kv_cache import RowCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.vlm_helpers import chat, greedy, ocr, page
@@ -80,7 +82,7 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
         encoded = vlm.encode(chat(prompt), [page(*size)])
-        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, Deadline(600))
+        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, Deadline(600), GREEDY)
         batcher.submit(row)
         expected[row] = reference(page(*size), prompt)[1]
         for _ in range(arrival % 3):
