@@ -13,10 +13,10 @@ from transformers.cache_utils import DynamicLayer
 
 from benchmarks.random_qwen import Asked
 from common.deadline import Deadline
-from common.messages import Request, question
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
+from runners.vlm.interface import Prompt, PromptTurn, Task
 from runners.vlm.kv_cache import RowCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
@@ -157,8 +157,9 @@ def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:
-    request = Request(task="chat", turns=question([b""], asked.prompt))
-    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, Deadline(math.inf), GREEDY)
+    turn = PromptTurn("user", (asked.image, asked.prompt))
+    encoded = vlm.encode(Prompt(Task("chat"), (turn,), asked.new_tokens))
+    return Row(encoded, asked.new_tokens, Deadline(math.inf), GREEDY)
 
 
 class ConcatenatingCache(RowCache):

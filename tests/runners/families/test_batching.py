@@ -29,15 +29,19 @@ def family(request, tmp_path_factory):
     module = got_ocr if request.param == "got_ocr" else qwen_vl
     vlm = module.load(entry, Settings(weights=folder.parent, dtype="float32"))
     asked = [
-        vlm.encode(question, [page(*size)])
-        for size in SIZES
-        for question in (chat("What is this?"), ocr(), chat("And the total, without tax?"))
+        vlm.encode(prompt)
+        for image in (page(*size) for size in SIZES)
+        for prompt in (
+            chat(image, "What is this?"),
+            ocr(image),
+            chat(image, "And the total, without tax?"),
+        )
     ]
     if entry.converses:
         first, second = page(64, 64), page(200, 120, seed=1)
         asked[-2:] = [
-            vlm.encode(*talk(("user", first, second, "What differs?"))),
-            vlm.encode(*talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps"))),
+            vlm.encode(talk(("user", first, second, "What differs?"))),
+            vlm.encode(talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps"))),
         ]
     return vlm, [(encoded, greedy(vlm, encoded, LONGEST)) for encoded in asked]
 

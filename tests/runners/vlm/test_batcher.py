@@ -13,7 +13,7 @@ from runners.vlm.kv_cache import RowCache
 from runners.vlm.row import Finished
 from runners.vlm.sampling import Sampling, make_draws
 from tests.support.models.batching import GIB, make_batcher, make_row, refusal, run
-from tests.support.models.text_vlm import TextVlm, prompt
+from tests.support.models.text_vlm import TextVlm, encode
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
         return row.future.result(timeout=0).tokens
 
     assert drawn(0) == drawn(3)
-    assert drawn(0) != vlm.generate(prompt(b"page"), 15)
+    assert drawn(0) != vlm.generate(encode(b"page"), 15)
 
 
 def test_rows_are_admitted_first_come_first_served_one_prefill_a_step(vlm):
@@ -176,7 +176,7 @@ def test_rows_are_kept_in_the_cache_that_was_given(vlm):
 
 def test_the_cache_never_holds_more_than_its_budget(vlm):
     cache = RowCache(1, 8)
-    cache.join(vlm.prefill(prompt(b"1")).layers)
+    cache.join(vlm.prefill(encode(b"1")).layers)
     per_token = cache.bytes_per_token
     cache.release()
     budget = 3 * 48 * per_token

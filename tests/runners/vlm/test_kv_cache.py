@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from runners.vlm.kv_cache import RowCache
-from tests.support.models.text_vlm import TextVlm, prompt
+from tests.support.models.text_vlm import TextVlm, encode
 
 LAYERS, HEADS, SIZE = 2, 2, 3
 Layers = list[tuple[Tensor, Tensor]]
@@ -139,7 +139,7 @@ def test_the_nan_of_a_row_that_left_reaches_no_other():
 @torch.inference_mode()
 def test_the_library_takes_the_mask_in_two_or_four_dimensions():
     vlm, cache = TextVlm(), RowCache()
-    prompts = [prompt(range(10, 15)), prompt(range(40, 60))]
+    prompts = [encode(range(10, 15)), encode(range(40, 60))]
     for encoded in prompts:
         cache.join(vlm.prefill(encoded).layers)
     tokens, positions = torch.tensor([3, 4]), torch.tensor(cache.lengths)

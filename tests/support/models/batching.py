@@ -8,7 +8,7 @@ from runners.vlm.interface import Encoded
 from runners.vlm.kv_cache import RowCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
-from tests.support.models.text_vlm import TextVlm, prompt
+from tests.support.models.text_vlm import TextVlm, encode
 
 GIB = 2**30
 
@@ -21,7 +21,7 @@ def make_batcher(vlm: TextVlm, kv_budget: int = GIB, **changes) -> Batcher:
 def make_row(
     text: bytes | Encoded = b"page", new: int = 20, seconds: float = 600, **changes
 ) -> Row:
-    encoded = text if isinstance(text, Encoded) else prompt(text)
+    encoded = text if isinstance(text, Encoded) else encode(text)
     return Row(encoded, new, Deadline(seconds), **{"sampling": GREEDY, **changes})
 
 

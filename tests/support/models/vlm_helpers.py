@@ -1,15 +1,17 @@
-"""Greedy decoding through a `Vlm` by hand, and pages to read."""
+"""Prompts for a `Vlm`, pages to read, and greedy decoding by hand."""
 
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from PIL import Image, ImageDraw
 from transformers import DynamicCache
 
-from common import messages
-from common.messages import Request, Turn, question
-from runners.vlm.interface import Encoded, Prefilled, Vlm
+from common.messages import Options
+from runners.vlm.interface import Encoded, Prefilled, Prompt, PromptTurn, Task, Vlm
+
+MAX_TOKENS = 2048
 
 
 def page(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -24,25 +26,25 @@ def page(width: int, height: int, seed: int = 0) -> Image.Image:
     return image
 
 
-def chat(prompt: str) -> Request:
-    return Request(task="chat", turns=question([b""], prompt))
+Role = Literal["system", "user", "assistant"]
+Part = str | Image.Image
+PLAIN = Options()
 
 
-def talk(*turns: tuple[str, *tuple[str | Image.Image, ...]]) -> tuple[Request, list[Image.Image]]:
-    """A conversation and its pictures; of each turn the role, then what is said and shown."""
-    pictures = [part for _, *parts in turns for part in parts if not isinstance(part, str)]
-    said = tuple(
-        Turn(
-            role=role,
-            parts=tuple(p if isinstance(p, str) else messages.Image(data=b"") for p in parts),
-        )
-        for role, *parts in turns
-    )
-    return Request(task="chat", turns=said), pictures
+def ocr(image: Image.Image, language: str | None = None, options: Options = PLAIN) -> Prompt:
+    """A page to read."""
+    return Prompt(Task("ocr", language, options), (PromptTurn("user", (image,)),), MAX_TOKENS)
 
 
-def ocr(**fields: object) -> Request:
-    return Request(task="ocr", turns=question([b""]), **fields)
+def chat(image: Image.Image, text: str, options: Options = PLAIN) -> Prompt:
+    """A question about an image."""
+    return talk(("user", image, text), options=options)
+
+
+def talk(*turns: tuple[Role, *tuple[Part, ...]], options: Options = PLAIN) -> Prompt:
+    """A conversation: of each turn the role, then its texts and images."""
+    made = tuple(PromptTurn(role, tuple(parts)) for role, *parts in turns)
+    return Prompt(Task("chat", options=options), made, MAX_TOKENS)
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:
