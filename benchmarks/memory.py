@@ -18,8 +18,9 @@ from benchmarks.random_qwen import MODEL, make_requests, make_weights
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.messages import Request, question
+from common.units import MIB
 from runners.vlm.engine import VlmEngine
-from settings import MIB, Settings
+from settings import Settings
 
 ROUNDS = 3
 QUESTIONS = 8

@@ -25,8 +25,9 @@ from common.catalog import CATALOG, Entry
 from common.deadline import Deadline
 from common.failures import Refusal
 from common.messages import Answer, Request, question
+from common.units import MIB
 from runners.vlm.engine import VlmEngine
-from settings import MIB, Settings
+from settings import Settings
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 
 MODELS = [entry.id for entry in CATALOG.values() if entry.repository is not None]

@@ -17,7 +17,7 @@ from common.failures import ErrorCode, Refusal
 from runners import torch_errors
 from runners.metrics import Metrics
 from runners.vlm.interface import Vlm
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import make_draws, next_tokens
 from runners.vlm.scheduler import Scheduler
@@ -41,14 +41,14 @@ class Batcher:
         metrics: Metrics,
         kv_budget: Callable[[int], int],
         step_target: float,
-        cache: RowCache | None = None,
+        cache: KvCache | None = None,
     ) -> None:
         """kv_budget: given the bytes that the KV cache holds, how many it may hold now.
         step_target: seconds that a step should take at most, see `Scheduler`."""
         self._model = model
         self._metrics = metrics
         self._kv_budget = kv_budget
-        self._cache = RowCache() if cache is None else cache  # an empty one is false
+        self._cache = KvCache() if cache is None else cache  # an empty one is false
         self._scheduler = Scheduler(step_target, self._fits)
         self._inbox: deque[Row] = deque()
         """Rows that other threads submitted since the last step."""
@@ -164,7 +164,7 @@ class Batcher:
         # Out of memory. Only outside the except block are the tensors of its frames free.
         self._model.forget()
         if not self._scheduler.postpone(row):
-            self._fail(row, torch_errors.out_of_memory())
+            self._fail(row, torch_errors.out_of_memory_refusal())
 
     def _decode(self) -> None:
         while self._scheduler.running:
@@ -189,7 +189,7 @@ class Batcher:
             # Out of memory. Only outside the except block are the tensors of its frames free.
             slot, row = self._scheduler.evict()
             self._cache.leave(slot)
-            self._fail(row, torch_errors.out_of_memory())
+            self._fail(row, torch_errors.out_of_memory_refusal())
             self._metrics.evicted.inc()
             self._model.forget()
 

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 _GREEDY_BELOW = 1e-5
-"""A temperature; far smaller ones are nothing in float32."""
+"""Temperatures below this count as greedy: much smaller ones underflow in float32."""
 _SCALE = 2**40
-"""Weight of a row's likeliest token. What is rounded off is less than float32 rounds anyway, and a
-vocabulary of eight million weights still adds up within int64."""
+"""Integer weight of a row's likeliest token. Rounding to integers loses less than float32 does, and
+the weights of a vocabulary of up to eight million tokens add up within int64."""
 _DIGIT = 15  # bits; two such digits hold any float32 of [0, 1]
 
 
 @dataclass(frozen=True)
 class Sampling:
     temperature: float = 0.0
-    """Below 1e-5 is greedy."""
+    """Below 1e-5 is greedy: the likeliest token is taken."""
     seed: int | None = None
-    """Equal seeds draw equally."""
+    """Rows with equal seeds draw equal tokens; None draws at random."""
     top_p: float = 1.0
     """Nucleus sampling (Holtzman et al., 2020): draw from the likeliest tokens of this mass."""
 
@@ -30,11 +30,11 @@ class Sampling:
         return self.temperature < _GREEDY_BELOW
 
     def uniform(self, step: int) -> float:
-        """The number of [0, 1) that decides token number `step`: 24 bits, which float32 holds.
+        """The uniform number of [0, 1), of 24 bits, with which token number `step` is drawn.
 
-        With a seed it is a function of seed and step (counter-based: Salmon et al., "Parallel
-        Random Numbers: As Easy as 1, 2, 3", SC 2011), so that a step that has to be repeated draws
-        again what it drew.
+        With a seed it depends on seed and step alone, so that a repeated step draws the same token
+        (a counter-based generator: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
+        SC 2011).
         """
         if self.seed is None:
             bits = random.getrandbits(24)
@@ -49,19 +49,20 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class Draws:
-    """What a step's sampled rows draw with, on the device."""
+    """What the sampled rows of a step draw with, on the device."""
 
     parameters: Tensor
     """[4, sampled rows] float64, one upload: index, temperature, uniform number, top_p."""
     nuclei: int
-    """How many of them have a top_p below 1; they come first."""
+    """How many of the sampled rows have a top_p below 1; they come first."""
 
 
 def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Draws | None:
-    """Of each row its sampling and the number of its next token; None where all rows are greedy.
+    """Upload what the rows of a step draw with; None if all rows are greedy.
 
-    To be made before the forward is enqueued: memory that is not pinned is copied once the stream
-    is empty, as it is then, so that a step waits for nothing but its tokens.
+    rows: of each row its sampling, and the number of its next token. Call this before the forward
+    is enqueued: memory that is not pinned is copied when the stream is empty, as it is then, so
+    that a step waits only for its tokens.
     """
     drawn = [
         (row, sampling.temperature, sampling.uniform(step), sampling.top_p)
@@ -77,19 +78,18 @@ def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Dr
 
 
 def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
-    """One token a row, [rows] int64, from logits [rows, vocabulary]; the device is not awaited.
+    """One token a row, [rows] int64, from logits [rows, vocabulary]. Does not wait for the device.
 
     A greedy row takes the exact argmax. A sampled row draws from softmax(logits / temperature) by
     the inverse of its cumulative distribution: the first token at which the sum of the
     probabilities passes the row's uniform number.
 
-    The probabilities are float32, their sums integers of `_SCALE`: those are exact in whatever
-    order a device adds them, never fall, and rise only where a token has a weight, so that neither
-    a token of no probability is drawn nor one past the end. NaN counts as the likeliest, as argmax
-    has it.
+    The probabilities are float32, but integers (see `_SCALE`) are added up: their sums are exact
+    in whatever order a device adds them, and rise only where a token has a weight. So no token
+    without probability is drawn, and none past the end. NaN counts as the likeliest, as in argmax.
     """
     if draws is None or draws.parameters.shape[1] < len(logits):
-        chosen = logits.max(-1).indices  # argmax takes thrice as long in bfloat16 on a CPU
+        chosen = logits.max(-1).indices  # argmax takes three times as long in bfloat16 on a CPU
     else:
         chosen = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     if draws is None:
@@ -115,17 +115,17 @@ def keep_nucleus(weights: Tensor, likeliness: Tensor, top_p: Tensor) -> None:
     top_p: [rows] float64; the likeliest token is kept even at 0. Of equally likely tokens the first
     are kept.
 
-    No sort, which takes several times as long, and no look at how far the first thousand tokens
-    reach, which a GPU would have to be awaited for: a radix select. The bits of positive floats are
-    in the order of the floats. Adding up the weights by the upper half of the bits, then by the
-    lower half within the bucket where the sum reaches `top_p`, finds the least likely token that is
-    kept, at the same cost for every distribution.
+    This is a radix select: the bits of positive floats are in the order of the floats. Adding up
+    the weights by the upper half of the bits, then by the lower half within the bucket where the
+    sum reaches `top_p`, finds the least likely token that is kept, at the same cost for every
+    distribution. A sort takes several times as long; looking at the thousand likeliest tokens first
+    would have to wait for a GPU.
     """
     keys = ~likeliness.view(torch.int32)  # all negative, the likeliest first
     wanted = (weights.sum(-1, keepdim=True) * top_p[:, None]).ceil().long().clamp_(min=1)
     edge = torch.full_like(keys[:, :1], -1)
     for shift in (_DIGIT, 0):
-        # What is before the bucket of the edge counts in place 0, what is behind it in the last.
+        # Tokens before the bucket of the edge count in place 0, tokens after it in the last place.
         places = ((keys >> shift) - (edge << _DIGIT)).clamp_(-1, 1 << _DIGIT).add_(1)
         sums = weights.new_zeros(len(weights), (1 << _DIGIT) + 2)
         sums.scatter_add_(1, places.long(), weights).cumsum_(-1)

@@ -10,7 +10,7 @@ from common.deadline import Deadline
 from runners.families import got_ocr, qwen_vl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings
@@ -65,7 +65,7 @@ rows = st.fixed_dictionaries(
 @given(plan=st.lists(rows, min_size=3, max_size=8), column_chunk=st.sampled_from([16, 256]))
 def test_every_row_gets_what_it_gets_alone(family, plan, column_chunk):
     vlm, asked = family
-    batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, RowCache(2, column_chunk))
+    batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, KvCache(2, column_chunk))
     made = [Row(asked[row["asked"]][0], row["new"], Deadline(600), GREEDY) for row in plan]
     step, busy = 0, True
     while busy or step <= 12:

@@ -13,7 +13,7 @@ from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings
@@ -79,7 +79,7 @@ def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, referen
 
 
 def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, reference):
-    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, RowCache(2, 64))
+    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, KvCache(2, 64))
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
         encoded = vlm.encode(chat(page(*size), prompt))
