@@ -116,6 +116,13 @@ def test_what_batches_rows_knows_no_image_no_http_and_no_family(module):
     assert not parts & {"families", "images", "PIL", "starlette", "aiohttp"}
 
 
+@pytest.mark.parametrize("path", of("runners"))
+def test_only_families_import_families(path):
+    """What serves a model finds its family by the name in the catalog."""
+    if "families" not in path.parts:
+        assert not {name for name in imports(path) if name.startswith("runners.families")}
+
+
 def test_the_scheduler_imports_neither_torch_nor_metrics():
     program = f"""
 import sys

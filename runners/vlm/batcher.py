@@ -156,10 +156,11 @@ class Batcher:
                     raise
                 return
         else:
+            slot = self._scheduler.join(row)
             now = time.monotonic()
             self._metrics.prefill_seconds.observe(now - row.started)
             self._metrics.first_token_seconds.observe(now - row.submitted)
-            self._take(self._scheduler.join(row), token)
+            self._take(slot, token)
             return
         # Out of memory. Only outside the except block are the tensors of its frames free.
         self._model.forget()
