@@ -40,7 +40,7 @@ from benchmarks.schemes import (
 from runners.families.qwen_vl import QwenVl
 from runners.vlm.kv_cache import KvCache
 from runners.vlm.sampling import GREEDY, Sampling
-from tests.support.models.vlm_helpers import page
+from tests.support.models.prompts import page
 
 MAX_PIXELS = 1_003_520
 

@@ -16,7 +16,7 @@ from runners.checkpoints import loading
 from runners.families import qwen_vl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import ocr, page
+from tests.support.models.prompts import ocr, page
 
 ENTRY = CATALOG["qwen_vl_2b"]
 

@@ -15,7 +15,8 @@ from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, ocr, page, talk
+from tests.support.models.greedy import greedy
+from tests.support.models.prompts import chat, ocr, page, talk
 
 SIZES = ((64, 64), (200, 120), (150, 330))
 LONGEST = 24

@@ -11,7 +11,8 @@ from runners.families import got_ocr
 from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, greedy_together, ocr, page
+from tests.support.models.greedy import greedy, greedy_together
+from tests.support.models.prompts import chat, ocr, page
 
 NEW_TOKENS = 10
 SMALL, LARGE = (200, 300), (600, 700)  # a tile of the tiny checkpoint has 256 x 256 pixels

@@ -10,7 +10,8 @@ from runners.families import qwen_vl
 from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, greedy_together, ocr, page, talk
+from tests.support.models.greedy import greedy, greedy_together
+from tests.support.models.prompts import chat, ocr, page, talk
 
 MAX_PIXELS = 100_000
 SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))

@@ -4,7 +4,7 @@ from transformers import AutoProcessor
 from runners.families.base.chat_template import ChatTemplate
 from runners.vlm.interface import PromptTurn
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import page
+from tests.support.models.prompts import page
 
 VISUAL_TOKENS = 5
 

@@ -4,7 +4,7 @@ from transformers import Qwen2VLImageProcessor
 
 from common.failures import ErrorCode, Refusal
 from runners.families.base.qwen_images import QwenImages, padded
-from tests.support.models.vlm_helpers import page
+from tests.support.models.prompts import page
 
 SIDE = 28
 

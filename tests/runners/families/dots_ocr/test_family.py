@@ -18,7 +18,8 @@ from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, ocr, page
+from tests.support.models.greedy import greedy
+from tests.support.models.prompts import chat, ocr, page
 
 MAX_PIXELS = 100_000
 SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))

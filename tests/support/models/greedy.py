@@ -1,50 +1,11 @@
-"""Prompts for a `Vlm`, pages to read, and greedy decoding by hand."""
+"""Greedy decoding through a `Vlm` by hand, without the batcher."""
 
-import random
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from PIL import Image, ImageDraw
 from transformers import DynamicCache
 
-from common.messages import Options
-from runners.vlm.interface import Encoded, Prefilled, Prompt, PromptTurn, Task, Vlm
-
-MAX_TOKENS = 2048
-
-
-def page(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Coloured rectangles: what a tiny random model tells apart."""
-    dice = random.Random(seed)
-    image = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(image)
-    for _ in range(20):
-        colour = tuple(dice.randrange(256) for _ in range(3))
-        corner = (dice.randrange(width), dice.randrange(height))
-        draw.rectangle([corner, (width, height)], fill=colour)
-    return image
-
-
-Role = Literal["system", "user", "assistant"]
-Part = str | Image.Image
-PLAIN = Options()
-
-
-def ocr(image: Image.Image, language: str | None = None, options: Options = PLAIN) -> Prompt:
-    """A page to read."""
-    return Prompt(Task("ocr", language, options), (PromptTurn("user", (image,)),), MAX_TOKENS)
-
-
-def chat(image: Image.Image, text: str, options: Options = PLAIN) -> Prompt:
-    """A question about an image."""
-    return talk(("user", image, text), options=options)
-
-
-def talk(*turns: tuple[Role, *tuple[Part, ...]], options: Options = PLAIN) -> Prompt:
-    """A conversation: of each turn the role, then its texts and images."""
-    made = tuple(PromptTurn(role, tuple(parts)) for role, *parts in turns)
-    return Prompt(Task("chat", options=options), made, MAX_TOKENS)
+from runners.vlm.interface import Encoded, Prefilled, Vlm
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:
