@@ -40,9 +40,9 @@ from benchmarks.schemes import (
     make_row,
 )
 from runners.families.qwen_vl import QwenVl
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.sampling import GREEDY, Sampling
-from tests.support.models.vlm_helpers import page
+from tests.support.models.prompts import page
 
 MAX_PIXELS = 1_003_520
 
@@ -123,7 +123,7 @@ def step_cost(vlm: QwenVl, count: int, sampling: Sampling, steps: int = 20) -> t
     The bare forward is the model on ready tensors: it writes the open column again and again. The
     two alternate, so that what else the machine does burdens both.
     """
-    cache = RowCache()
+    cache = KvCache()
     batcher = make_batcher(vlm, cache)
     for asked in make_requests(count, (500, 500), (300, 300)):
         row = make_row(vlm, asked)

@@ -24,7 +24,7 @@ from runners.families import qwen_vl
 from runners.families.qwen_vl import QwenVl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint, spread
-from tests.support.models.vlm_helpers import page
+from tests.support.models.prompts import page
 
 MODEL = "qwen3_vl_2b"
 """Whose architecture it has, and under whose id it is served."""

@@ -13,11 +13,13 @@ from transformers.cache_utils import DynamicLayer
 
 from benchmarks.random_qwen import Asked
 from common.deadline import Deadline
-from common.messages import Request, question
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.batcher import Batcher
+from runners.vlm.interface import Prompt, PromptTurn, Task
+from runners.vlm.kv_cache import KvCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 
 ROUNDS = 2
 
@@ -120,7 +122,7 @@ def generate(
     return [row[: asked.new_tokens] for row, asked in zip(made.tolist(), requests, strict=True)]
 
 
-def batching(vlm: QwenVl, cache: Callable[[], RowCache] = RowCache) -> Scheme:
+def batching(vlm: QwenVl, cache: Callable[[], KvCache] = KvCache) -> Scheme:
     """This project's batcher."""
 
     def run(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
@@ -149,17 +151,18 @@ def batching(vlm: QwenVl, cache: Callable[[], RowCache] = RowCache) -> Scheme:
     return run
 
 
-def make_batcher(vlm: QwenVl, cache: RowCache) -> Batcher:
+def make_batcher(vlm: QwenVl, cache: KvCache) -> Batcher:
     """With no bound that requests of a benchmark come near."""
     return Batcher(vlm, Metrics("benchmark"), lambda held: 2**33, step_target=60.0, cache=cache)
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:
-    request = Request(task="chat", turns=question([b""], asked.prompt))
-    return Row(vlm.encode(request, [asked.image]), asked.new_tokens, Deadline(math.inf))
+    turn = PromptTurn("user", (asked.image, asked.prompt))
+    encoded = vlm.encode(Prompt(Task("chat"), (turn,), asked.new_tokens))
+    return Row(encoded, asked.new_tokens, Deadline(math.inf), GREEDY)
 
 
-class ConcatenatingCache(RowCache):
+class ConcatenatingCache(KvCache):
     """Rows that end at the same column, left-padded, each step a concatenation: the baseline."""
 
     def join(self, prompt: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -1,4 +1,4 @@
-"""glibc's heap, so that memory which was freed goes back to the system."""
+"""Makes glibc return freed memory to the system. Does nothing on other systems than Linux."""
 
 import ctypes
 import sys
@@ -8,12 +8,12 @@ _M_ARENA_MAX = -8
 
 
 def share_one_arena() -> None:
-    """By default each thread has an arena of its own, and each keeps pieces of what it freed."""
+    """Use a single heap for all threads. By default each has its own, and keeps what it freed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def trim() -> None:
-    """glibc keeps freed memory for itself until it is told not to."""
+    """Return the memory that glibc keeps after it was freed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""What is measured of a runner, in Prometheus' types, on BentoML's /metrics.
+"""The Prometheus metrics of a runner, which BentoML serves on /metrics.
 
-Import it when the model is loaded, not before: a BentoML worker sets the folder that its processes
-share their metrics in after it has imported the service, and prometheus_client reads it once.
+Import this module when the model is loaded, not before. A BentoML worker sets the folder in which
+its processes share metrics after it has imported the service, and prometheus_client reads it once.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -61,16 +61,18 @@ class Metrics:
         self._reused: dict[tuple[str, str], int] = {}
 
     def unloaded(self) -> None:
+        """The model is no longer in memory."""
         for gauge in (self.requests, self.rows, self.waiting, self.model_bytes, self.kv_bytes):
             gauge.set(0)
         for kept, _ in self._reused:
             _REUSE_BYTES.labels(self._model, kept).set(0)
 
     def ended(self, reason: str) -> None:
+        """A row has ended. reason: a `FinishReason`, "failed" or "cancelled"."""
         _ENDED.labels(self._model, reason).inc()
 
     def reuse(self, stats: dict[str, dict[str, int]]) -> None:
-        """stats: `bytes`, and what else has been counted, by what is kept."""
+        """stats: `reuse_stats` of the model."""
         for kept, counts in stats.items():
             _REUSE_BYTES.labels(self._model, kept).set(counts["bytes"])
             for what, count in counts.items():

@@ -1,4 +1,4 @@
-"""What PyTorch's errors say of memory and of the device."""
+"""Tells from PyTorch's errors whether memory ran out or the device is broken."""
 
 import os
 
@@ -7,7 +7,7 @@ import torch
 from common.failures import ErrorCode, Refusal
 
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
-"""The CPU's allocator, the driver, cuBLAS and cuDNN, none of which has a type for it."""
+"""Words of the CPU's allocator, the driver, cuBLAS and cuDNN, which raise no type of their own."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -17,12 +17,14 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def is_broken_device(error: Exception) -> bool:
-    """Whether every further call of this process on the device will fail, as after an illegal
-    access: https://docs.nvidia.com/cuda/cuda-runtime-api, cudaErrorIllegalAddress."""
+    """Whether all further calls of this process on the device will fail, as after a bad access.
+
+    See cudaErrorIllegalAddress in https://docs.nvidia.com/cuda/cuda-runtime-api.
+    """
     return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
-def out_of_memory() -> Refusal:
+def out_of_memory_refusal() -> Refusal:
     return Refusal(
         ErrorCode.OUT_OF_MEMORY,
         "The device ran out of memory: try again later, or send a smaller image.",
@@ -31,5 +33,5 @@ def out_of_memory() -> Refusal:
 
 
 def end_process() -> None:
-    """At once: the gateway sees it and answers for the requests; BentoML starts another."""
+    """End this process at once. The gateway answers its requests, BentoML starts a new process."""
     os._exit(1)

@@ -110,9 +110,29 @@ def test_no_route_imports_another(path):
         assert not {name for name in imports(path) if name.startswith("api.routes")}
 
 
-def test_the_batcher_knows_no_image_no_http_and_no_family():
-    parts = {part for name in imports(MODULES["runners.vlm.batcher"]) for part in name.split(".")}
+@pytest.mark.parametrize("module", ["runners.vlm.batcher", "runners.vlm.scheduler"])
+def test_what_batches_rows_knows_no_image_no_http_and_no_family(module):
+    parts = {part for name in imports(MODULES[module]) for part in name.split(".")}
     assert not parts & {"families", "images", "PIL", "starlette", "aiohttp"}
+
+
+@pytest.mark.parametrize("path", of("runners"))
+def test_only_families_import_families(path):
+    """What serves a model finds its family by the name in the catalog."""
+    if "families" not in path.parts:
+        assert not {name for name in imports(path) if name.startswith("runners.families")}
+
+
+def test_the_scheduler_imports_neither_torch_nor_metrics():
+    program = f"""
+import sys
+import runners.vlm.scheduler
+print("imported:", *sorted({HEAVY | {"prometheus_client"}!r} & sys.modules.keys()))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout == "imported:\n", run.stderr
 
 
 @pytest.mark.parametrize(

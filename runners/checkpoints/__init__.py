@@ -1,1 +1,1 @@
-"""The files of a checkpoint to a model on its device."""
+"""From the files of a checkpoint to a model on its device."""

@@ -1,4 +1,4 @@
-"""A checkpoint's files to a model on its device."""
+"""Loads a model and its processor from the files of a checkpoint."""
 
 import json
 import logging
@@ -20,20 +20,20 @@ from settings import Settings
 log = logging.getLogger(__name__)
 
 Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
-"""The model and the processor of each `model_type` that a family runs."""
+"""The classes of the model and the processor, by the `model_type` of the checkpoint's config."""
 
 
 def load_checkpoint(
     entry: Entry, settings: Settings, classes: Classes, exact: bool = False
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Fetches the weights if need be, and loads them for inference. Blocks.
+    """Fetch the weights of an entry if they are not here, and load them for inference. Blocks.
 
-    exact: tensors that the model does not know are an error as those are that it lacks.
+    exact: refuse not only weights that lack tensors of the model, but also those with more.
 
-    Raises `Refusal`: UNAVAILABLE where the weights or the device are not there or do not fit the
-    model, OUT_OF_MEMORY where the device is too small.
+    Raises `Refusal`: UNAVAILABLE if the weights or the device are not there, or if the weights do
+    not fit the model; OUT_OF_MEMORY if the device is too small.
     """
-    _keep_to_thread_limit()
+    _obey_openmp_thread_limit()
     placement = _placement(entry, settings)
     folder = weights.fetch(entry, settings)
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
@@ -83,8 +83,13 @@ def load_checkpoint(
     return model, processor
 
 
-def _keep_to_thread_limit() -> None:
-    """oneDNN computes garbage in bfloat16 where OpenMP grants fewer threads than torch asks for."""
+def _obey_openmp_thread_limit() -> None:
+    """Let torch ask for no more threads than OMP_THREAD_LIMIT grants.
+
+    torch does not read that variable, and oneDNN computes wrong results in bfloat16 if OpenMP
+    grants fewer threads than torch asks for. An operator may set the variable for the whole
+    service. The embedded reader sets it too, but only in its own process.
+    """
     limit = os.environ.get("OMP_THREAD_LIMIT", "")
     if limit.isdecimal() and 0 < int(limit) < torch.get_num_threads():
         torch.set_num_threads(int(limit))
@@ -96,7 +101,10 @@ def _first(keys: Collection[str], count: int = 5) -> str:
 
 
 def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
-    """How `from_pretrained` is told where to load: CPU, one GPU, or spread over several."""
+    """Arguments of `from_pretrained` for the device: CPU, one GPU, or spread over several.
+
+    Raises `Refusal` (UNAVAILABLE) if a GPU is not there.
+    """
     gpus = settings.devices.get(entry.id)
     count = torch.cuda.device_count()
     if gpus is None:

@@ -1,19 +1,19 @@
-"""Linear layers of a model on the CPU, with their weights laid out once for its matrix products.
+"""Linear layers on the CPU whose weights are stored in oneDNN's own layout.
 
-PyTorch hands a plain weight to a library that reorders it at every product or does without, which
-costs a decode step most of its time: a few rows against a large matrix. oneDNN's own layout of the
-weights, made at load, is what `torch.compile` gives its frozen models too; these are the same ops.
+Otherwise oneDNN reorders a weight at every product, or does without, which costs a decode step (a
+few rows times a large matrix) most of its time. `torch.compile` stores the weights of frozen models
+in the same way, with the same operators.
 """
 
 import torch
 from torch import Tensor, nn
 
 ROWS = 16
-"""Of the products that the layout is chosen for; any other number is right too."""
+"""The layout is chosen for products of this many rows; other numbers are computed correctly too."""
 
 
 class PackedLinear(nn.Module):
-    """`nn.Linear` for inference. [..., in features] to [..., out features]."""
+    """`nn.Linear` for inference: [..., in features] to [..., out features]."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -31,10 +31,10 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(model: nn.Module) -> None:
-    """Replace the model's linear layers in place, where the CPU has products for their dtype.
+    """Replace a model's linear layers in place, if the CPU has products for their dtype.
 
-    A weight that is something else's too, as an output projection that is the embedding, is then
-    held twice.
+    A weight that another layer shares, as the embedding shares the output projection's, is in
+    memory twice afterwards.
     """
     for name, layer in list(model.named_modules()):
         if type(layer) is nn.Linear and _can_pack(layer.weight):

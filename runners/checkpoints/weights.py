@@ -1,4 +1,7 @@
-"""Where weights come from: a folder of `CHATVLM_WEIGHTS`, or the hub's cache. Imports no torch."""
+"""Finds the weights of a model, in `CHATVLM_WEIGHTS` or the hub's cache, and downloads them.
+
+Imports no torch.
+"""
 
 import json
 import logging
@@ -15,27 +18,28 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from common import devices
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
+from common.units import GIB
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 _PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 _INDEX = "model.safetensors.index.json"
-_LOG_EVERY = 10.0
-"""Seconds."""
-_NEEDED = (
+_LOG_INTERVAL = 10.0
+"""Seconds between two lines of a download's progress."""
+_REQUIRED_FILES = (
     ("config.json",),
     ("tokenizer.json", "vocab.json"),
     ("preprocessor_config.json", "processor_config.json"),
     ("model.safetensors", _INDEX),
 )
-"""Of each, one of the files has to be there."""
+"""Of each group, one file has to be there."""
 
 
 def availability(entry: Entry, settings: Settings) -> str | None:
-    """Why the weights cannot be loaded, in one sentence or two; None where nothing is known to.
+    """Why the weights cannot be loaded, in one or two sentences; None if nothing speaks against it.
 
-    Looks at this machine only: weights that the hub may be asked for count as available.
+    Looks at this machine only: weights that may be downloaded count as available.
     """
     if find_spec("torch") is None:
         return f"{entry.name} needs PyTorch, which this installation of the service leaves out."
@@ -46,23 +50,23 @@ def availability(entry: Entry, settings: Settings) -> str | None:
 
 
 def memory_bytes(entry: Entry, settings: Settings) -> int:
-    """What loading takes. Of weights that are not here, or not whole, the catalog tells."""
+    """Bytes that the loaded model needs. Of weights that are not here the catalog has the size."""
     on_cpu = devices.gpu_name() is None
     wide = settings.dtype == "float32" or (
         settings.dtype == "auto" and on_cpu and not devices.cpu_is_fast_in_bfloat16()
     )
     folder = _folder(entry, settings)
     if folder is None or _defect(folder):
-        parameters = int(entry.weights_gib * 2**30 / 2)
+        parameters = int(entry.weights_gib * GIB / 2)
     else:
         parameters = _parameters(folder, on_cpu)
     return parameters * (4 if wide else 2)
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
-    """The folder of complete weights, downloaded where there are none. Blocks.
+    """The folder of the complete weights, downloaded if they are not here. Blocks.
 
-    Raises `Refusal` (UNAVAILABLE) where they are broken, or neither here nor to be had.
+    Raises `Refusal` (UNAVAILABLE) if they are broken, or if they cannot be downloaded.
     """
     folder = _folder(entry, settings)
     if folder is not None:
@@ -88,11 +92,12 @@ def fetch(entry: Entry, settings: Settings) -> Path:
 
 
 def remedy(entry: Entry) -> str:
+    """The sentence that says where to put the weights."""
     return f"Put the files of {entry.repository} into CHATVLM_WEIGHTS/{entry.id}."
 
 
 class LoggedProgress(tqdm):
-    """The bytes of a download as lines of the log: a service has no terminal."""
+    """Logs the progress of a download, as a service has no terminal for a progress bar."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.pop("name", None)  # the hub's own class takes it
@@ -101,8 +106,8 @@ class LoggedProgress(tqdm):
 
     def display(self, *_: object, **__: object) -> None:
         if self.unit == "B" and self.n and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _LOG_EVERY
-            log.info("Downloaded %.2f of %.2f GiB", self.n / 2**30, (self.total or 0) / 2**30)
+            self._next_line = time.monotonic() + _LOG_INTERVAL
+            log.info("Downloaded %.2f of %.2f GiB", self.n / GIB, (self.total or 0) / GIB)
 
 
 def _folder(entry: Entry, settings: Settings) -> Path | None:
@@ -118,13 +123,13 @@ def _repository(entry: Entry) -> str:
 
 
 def _is_own(folder: Path, settings: Settings) -> bool:
-    """Not of the hub's cache, which the hub itself can repair."""
+    """Whether it is in `CHATVLM_WEIGHTS`, not in the hub's cache, which the hub can repair."""
     return folder.parent == settings.weights
 
 
 def _defect(folder: Path) -> str | None:
-    """What is wrong with a folder of weights, as far as names and headers tell."""
-    for names in _NEEDED:
+    """What is wrong with a folder of weights, judged by file names and headers; None if nothing."""
+    for names in _REQUIRED_FILES:
         if not any((folder / name).is_file() for name in names):
             return f"{' or '.join(names)} is missing"
     try:
@@ -147,8 +152,11 @@ def _defect(folder: Path) -> str | None:
 
 
 def _parameters(folder: Path, on_cpu: bool) -> int:
-    """How many the model holds: on the CPU, where the output projection is packed, one that is the
-    embedding counts twice."""
+    """How many parameters the loaded model has in memory.
+
+    On the CPU, where the output projection is packed, one that it shares with the embedding counts
+    twice.
+    """
     counts = {}
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="np") as tensors:

@@ -1,9 +1,7 @@
-"""GOT-OCR 2.0 (Wei et al., 2024): reads a page, a region of it, or what a colour frames.
+"""GOT-OCR 2.0 (Wei et al., 2024) reads a page, a box of it, or what a coloured frame encloses.
 
-It follows a few fixed prompts, which the library's processor writes; no question can be put.
+It follows a few fixed prompts, which the library's processor writes, and answers no questions.
 """
-
-from collections.abc import Sequence
 
 import langcodes
 import torch
@@ -18,19 +16,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, FinishReason, Options, Request
+from common.messages import Answer, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
-from runners.vlm.interface import Encoded, TransformersVlm, digest
+from runners.families.base.transformers_vlm import TransformersVlm
+from runners.vlm.interface import Encoded, Prompt, Task, digest
 from settings import Settings
 
-LANGUAGES = {"en", "zh"}
-LARGE = 4
-"""Times a tile's area, from which on a page is read in tiles: squeezed into one tile it would
-keep less than half of its resolution each way."""
+_LANGUAGES = {"en", "zh"}
+"""Languages that the model was trained on."""
+_LARGE_PAGE = 4
+"""A page of more than this many times a tile's area is read in tiles: squeezed into a single tile,
+it would keep less than half of its resolution in each direction."""
 
 
 def load(entry: Entry, settings: Settings) -> "GotOcr":
-    """Blocks until the model is on its device. Raises `Refusal` where that fails."""
+    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     model, processor = load_checkpoint(
         entry, settings, {"got_ocr2": (GotOcr2ForConditionalGeneration, GotOcr2Processor)}
     )
@@ -38,23 +38,23 @@ def load(entry: Entry, settings: Settings) -> "GotOcr":
 
 
 class GotOcr(TransformersVlm):
-    """An image is 256 visual tokens, or in tiles at most 13 x 256, whatever its size."""
+    """An image of any size becomes 256 visual tokens; read in tiles, up to 13 x 256."""
 
     def __init__(
         self, model: PreTrainedModel, processor: GotOcr2Processor, reuse_bytes: int
     ) -> None:
         super().__init__(model, processor.tokenizer, reuse_bytes)
         self._processor = processor
-        # A turn ends with it, but the generation config names the end of the text only.
+        # A turn ends with it, but the generation config only names the end of the text.
         end_of_turn = self.tokenizer.convert_tokens_to_ids(processor.message_end_token)
         self.stop_tokens |= {end_of_turn}
 
-    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
-        (image,) = images
-        options = request.options if request.task == "ocr" else Options()
+    def encode(self, prompt: Prompt) -> Encoded:
+        (image,) = prompt.images
+        options = prompt.task.options if prompt.task.kind == "ocr" else Options()
         inputs = self._processor(
             image,
-            box=_checked(options, image),
+            box=_checked_box(options, image),
             color=options.color,
             format=options.formatted,
             crop_to_patches=self._in_tiles(options, image),
@@ -75,7 +75,7 @@ class GotOcr(TransformersVlm):
         )
 
     def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        # One tile at a time: each takes 4096 x 4096 attention scores per head.
+        # One tile at a time, as each needs 4096 x 4096 attention scores per head.
         tiles = [
             self.model.get_image_features(pixel_values=tile, return_dict=True).pooler_output
             for tile in inputs["pixel_values"].split(1)
@@ -83,26 +83,29 @@ class GotOcr(TransformersVlm):
         return BaseModelOutputWithPooling(pooler_output=torch.cat(tiles))
 
     def answer(
-        self, request: Request, encoded: Encoded, text: str, finish_reason: FinishReason
+        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
     ) -> Answer:
-        answer = super().answer(request, encoded, text, finish_reason)
+        answer = super().answer(task, encoded, text, finish_reason)
         return answer.model_copy(
             update={
-                "prompt_used": False if request.task == "chat" else None,
-                "warning": _warning(request.language),
+                "prompt_used": False if task.kind == "chat" else None,
+                "warning": _warning(task.language),
             }
         )
 
     def _in_tiles(self, options: Options, image: Image.Image) -> bool:
-        """The model was taught to read in tiles whole pages only."""
+        """Whether a page is large. The model was trained on tiles of whole pages only."""
         if options.box or options.color:
             return False
         tile = self._processor.image_processor.size
-        return image.width * image.height > LARGE * tile["height"] * tile["width"]
+        return image.width * image.height > _LARGE_PAGE * tile["height"] * tile["width"]
 
 
-def _checked(options: Options, image: Image.Image) -> list[int] | None:
-    """The box, as a list of its own: the processor writes into it."""
+def _checked_box(options: Options, image: Image.Image) -> list[int] | None:
+    """The box as a new list, because the processor writes into it.
+
+    Raises `Refusal` (BAD_PARAMETER) if it is not inside the image.
+    """
     if options.box is None:
         return None
     left, top, right, bottom = options.box
@@ -116,7 +119,7 @@ def _checked(options: Options, image: Image.Image) -> list[int] | None:
 
 
 def _warning(language: str | None) -> str | None:
-    if language is None or language in LANGUAGES:
+    if language is None or language in _LANGUAGES:
         return None
     return (
         "GOT-OCR 2.0 was taught English and Chinese: "

@@ -11,19 +11,19 @@ from transformers import (
 )
 
 from common.catalog import Entry
-from common.messages import Request
 from runners.checkpoints.loading import load_checkpoint
-from runners.vlm.interface import ChatVlm
+from runners.families.base.chat_vlm import ChatVlm
+from runners.vlm.interface import Task
 from settings import Settings
 
-READ = (
+_INSTRUCTION = (
     "Read all the text in this image. Keep its structure: lines, paragraphs, lists and tables. "
     "Answer with the text alone, in its own language, without comments."
 )
 
 
 def load(entry: Entry, settings: Settings) -> "QwenVl":
-    """Blocks until the model is on its device. Raises `Refusal` where that fails."""
+    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     model, processor = load_checkpoint(
         entry,
         settings,
@@ -36,12 +36,12 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
 
 
 class QwenVl(ChatVlm):
-    def instruction(self, request: Request) -> str:
-        if request.language is None:
-            return READ
-        return f"{READ} The text is in {langcodes.get(request.language).display_name()}."
+    def instruction(self, task: Task) -> str:
+        if task.language is None:
+            return _INSTRUCTION
+        return f"{_INSTRUCTION} The text is in {langcodes.get(task.language).display_name()}."
 
-    def positions(self, tokens: Tensor, grid: Tensor | None) -> Tensor:
-        """[3, 1, length]: in time, height and width, as M-RoPE counts them."""
+    def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
+        """[3, 1, length]: positions in time, height and width, as M-RoPE counts them."""
         image = (tokens == self.model.config.image_token_id).to(torch.int)
-        return self.model.model.get_rope_index(tokens, image, image_grid_thw=grid)[0]
+        return self.model.model.get_rope_index(tokens, image, image_grid_thw=grids)[0]

@@ -1,1 +1,1 @@
-"""A vision-language model that is served: engine, batcher, cache, sampling."""
+"""Serves a vision-language model: engine, scheduler, batcher, KV cache, sampling, text stream."""

@@ -1,4 +1,4 @@
-"""One model's life: loaded on first use, serving, unloaded.
+"""Loads a model on first use, serves requests to it, and unloads it.
 
 torch is imported when the model is loaded, not before.
 """
@@ -17,6 +17,7 @@ from common.catalog import Entry
 from common.deadline import Deadline
 from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Answer, Request, Status, Stream
+from common.units import GIB
 from runners import malloc
 from runners.checkpoints import weights
 from settings import Settings
@@ -28,15 +29,14 @@ log = logging.getLogger(__name__)
 
 ENCODERS = 2
 """Threads that decode and encode images beside the decode loop."""
-GIB = 2**30
-_REFUSED = 5.0
-"""Seconds that refused requests get to let go of the model."""
-_NEWEST = 0.2
-"""Weight of the newest request in the moving average."""
+_RELEASE_TIMEOUT = 5.0
+"""Seconds that refused requests get to let go of the model before its memory is freed."""
+_NEWEST_WEIGHT = 0.2
+"""Weight of the newest request in the moving average of request times."""
 
 
 class VlmEngine:
-    """Requests to one vision-language model; all calls come from one event loop."""
+    """Serves requests to one vision-language model. All calls come from one event loop."""
 
     def __init__(self, entry: Entry, settings: Settings) -> None:
         self._entry = entry
@@ -49,16 +49,16 @@ class VlmEngine:
         self._failure: Failure | None = None
         """Why the last load failed."""
         self._requests = 0
-        """Taken and not yet answered."""
-        self._serving = 0
-        """Those of them that have the model."""
+        """Requests taken and not yet answered."""
+        self._users = 0
+        """Requests that hold the loaded model."""
         self._unused = asyncio.Event()
-        """Nobody has the model."""
+        """Set while no request holds the model."""
         self._unused.set()
         self._last_used = time.monotonic()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._seconds = 1.0
-        """Moving average of a request's time."""
+        """Moving average of the time of a request."""
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
         """Raises `Refusal`. Cancelling it frees the request's row at the next step."""
@@ -66,9 +66,9 @@ class VlmEngine:
             return await model.answer(request, deadline)
 
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
-        """Pieces, whole characters only, the answer last. Raises `Refusal`.
+        """Pieces of whole characters, then the answer. Raises `Refusal`.
 
-        Closing it frees the row at the next step.
+        Closing the stream frees the row at the next step.
         """
         async with (
             self._serve(deadline) as model,
@@ -78,17 +78,18 @@ class VlmEngine:
                 yield piece
 
     async def load(self) -> None:
-        """Calls at once share one load, which goes on when its callers are cancelled.
+        """Load the model if need be. Raises `Refusal` if the weights or the device are not there.
 
-        Raises `Refusal` where the weights or the device are not there; the next call tries again.
+        Concurrent calls share one load, which goes on if its callers are cancelled. After a load
+        that failed, the next call tries again.
         """
-        await self._loaded()
+        await self._loaded_model()
 
     async def unload(self) -> bool:
-        """Waits for the requests that have the model, at most `unload_timeout`; refuses the rest.
+        """Unload the model; False if none is loaded.
 
-        A request that arrives meanwhile waits, and loads the model again. False where nothing was
-        loaded.
+        Waits up to `unload_timeout` for the requests that hold the model, then refuses them. A
+        request that arrives meanwhile waits, and loads the model again.
         """
         if self._loading is not None:
             with suppress(Exception):
@@ -113,7 +114,7 @@ class VlmEngine:
             memory_bytes=model.memory_bytes,
             rows=model.in_flight,
             queued=max(self._requests - model.in_flight, 0),
-            idle_seconds=0 if self._serving else time.monotonic() - self._last_used,
+            idle_seconds=0 if self._users else time.monotonic() - self._last_used,
             places=self._places,
         )
 
@@ -123,7 +124,7 @@ class VlmEngine:
         failure = self._failure
         if obstacle := self._obstacle(needed, memory.total):
             failure = Failure(code=ErrorCode.UNAVAILABLE, detail=obstacle)
-        # Only what failed for another reason than its weights may be helped by more room.
+        # Only if weights and device are there may evicting another model help.
         return Status(
             state="unavailable"
             if failure and failure.code is ErrorCode.UNAVAILABLE
@@ -138,7 +139,7 @@ class VlmEngine:
         return devices.placement(self._settings.devices.get(self._entry.id))
 
     def _obstacle(self, needed: int, total: int) -> str | None:
-        """Why the model cannot be loaded, whoever makes room; None where nothing is known to."""
+        """Why the model could not be loaded even on an otherwise empty device; None if it could."""
         absent = weights.availability(self._entry, self._settings)
         if absent is None and needed > total:
             return (
@@ -148,7 +149,7 @@ class VlmEngine:
         return absent
 
     async def close(self) -> None:
-        """Refuses what is left."""
+        """Refuse the requests that are left, and stop."""
         self._stop_idle_timer()
         if self._loading is not None:
             self._loading.cancel()
@@ -159,7 +160,7 @@ class VlmEngine:
 
     @asynccontextmanager
     async def _serve(self, deadline: Deadline) -> AsyncIterator["LoadedModel"]:
-        """The model, for one request. Raises `Refusal`."""
+        """The loaded model, for one request. Raises `Refusal`."""
         waiting = self._requests - (self._model.in_flight if self._model else 0)
         if waiting >= self._settings.queue_size:
             raise Refusal(
@@ -171,24 +172,24 @@ class VlmEngine:
         self._requests += 1
         try:
             async with deadline.bound(f"{self._entry.name} was still loading; try again later."):
-                model = await self._loaded()
+                model = await self._loaded_model()
             model.metrics.requests.set(self._requests)
             self._stop_idle_timer()
-            self._serving += 1
+            self._users += 1
             self._unused.clear()
             try:
                 yield model
             finally:
-                self._serving -= 1
-                if not self._serving:
-                    self._rest()
+                self._users -= 1
+                if not self._users:
+                    self._mark_unused()
         finally:
             self._requests -= 1
             if self._model is not None:
                 self._model.metrics.requests.set(self._requests)
-            self._seconds += _NEWEST * (time.monotonic() - started - self._seconds)
+            self._seconds += _NEWEST_WEIGHT * (time.monotonic() - started - self._seconds)
 
-    async def _loaded(self) -> "LoadedModel":
+    async def _loaded_model(self) -> "LoadedModel":
         while True:
             if self._unloading is not None:
                 await asyncio.shield(self._unloading)
@@ -215,7 +216,7 @@ class VlmEngine:
             raise
         else:
             self._failure = None
-            self._rest()
+            self._mark_unused()
         finally:
             self._loading = None
 
@@ -235,7 +236,7 @@ class VlmEngine:
             await self._wait_until_unused(self._settings.unload_timeout)
             self._model = None
             await asyncio.to_thread(model.close)
-            await self._wait_until_unused(_REFUSED)
+            await self._wait_until_unused(_RELEASE_TIMEOUT)
             await asyncio.to_thread(model.release)
         finally:
             self._unloading = None
@@ -245,7 +246,7 @@ class VlmEngine:
             async with asyncio.timeout(seconds):
                 await self._unused.wait()
 
-    def _rest(self) -> None:
+    def _mark_unused(self) -> None:
         self._last_used = time.monotonic()
         self._unused.set()
         if self._settings.keep_alive is not None:
@@ -255,7 +256,7 @@ class VlmEngine:
 
     def _unload_idle(self) -> None:
         if self._model is not None and self._unloading is None:
-            log.info("Unloading %s: nobody has asked it for a while", self._entry.id)
+            log.info("Unloading %s: it has not been used for a while", self._entry.id)
             self._unloading = asyncio.create_task(self._unload(self._model))
 
     def _stop_idle_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""The KV cache of the rows in flight: preallocated, written in place, grown in chunks."""
+"""The KV cache of the running rows: preallocated, written in place, grown in chunks."""
 
 import functools
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
 
-class RowCache(Cache):
-    """Rows of different lengths, each from column 0 on, that join and leave between two steps.
+class KvCache(Cache):
+    """Keys and values of rows of different lengths, which join and leave between two steps.
 
-    A layer is one tensor of keys and one of values, `[slots, heads, columns, head size]`. Rows 0 to
-    n-1 are live. What is copied, and when:
+    A layer is a tensor of keys and a tensor of values, `[slots, heads, columns, head size]`. Row i
+    is in slot i, from column 0 on; slots 0 to n-1 are live. What is copied, and when:
 
-    - a step: the new token's keys and values alone, one column a row, written at the row's own
-      length; attention reads views of the live rows, as wide as the longest;
-    - a row joins: its prompt, once; the rest of its slot is zeroed, for a masked column weighs
-      nothing, but nothing times NaN is NaN;
-    - a row leaves: the last row moves into its slot;
-    - the rows no longer fit: each layer in turn moves into tensors of as many whole chunks as the
-      live rows need, so once in `column_chunk` steps at most while nobody joins.
+    - in a step, only the new token's keys and values: one column a row, at the row's own length;
+      attention reads views of the live rows, as wide as the longest;
+    - when a row joins, its prompt, once. The rest of its slot is zeroed: a masked column has the
+      weight zero, but zero times NaN is NaN;
+    - when a row leaves, the last row, which moves into its slot;
+    - when the rows no longer fit, each layer in turn moves into tensors of as many whole chunks as
+      the live rows need. While no row joins, that happens at most once in `column_chunk` steps.
 
-    `advance` ends a step; until then the same columns are written again, so that a step that failed
-    can be repeated. The layers may lie on different devices.
+    `advance` ends a step. Until then the same columns are written again, so that a failed step can
+    be repeated. The layers may be on different devices.
 
     A model gets the mask of `open` as `[rows, 1, 1, columns]`. As `[rows, columns]` it is exact
     too: the library's causal mask starts from `get_seq_length`, the longest row's length.
@@ -33,9 +33,9 @@ class RowCache(Cache):
 
     def __init__(self, row_chunk: int = 4, column_chunk: int = 256) -> None:
         super().__init__(layers=[])
-        self.layers: list[RowLayer] = []
+        self.layers: list[KvLayer] = []
         self.lengths: list[int] = []
-        """Columns that each live row has filled."""
+        """How many columns each live row has filled."""
         self._row_chunk = row_chunk
         self._column_chunk = column_chunk
 
@@ -46,7 +46,7 @@ class RowCache(Cache):
 
     @property
     def bytes_per_token(self) -> int:
-        """Of one column of one row in all layers; 0 until the first row has joined."""
+        """Bytes of one column of one row in all layers; 0 until the first row has joined."""
         return sum(
             tensor.shape[1] * tensor.shape[3] * tensor.element_size()
             for layer in self.layers
@@ -58,17 +58,17 @@ class RowCache(Cache):
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
     def bytes_for(self, rows: int, columns: int) -> int:
-        """What is held for `rows` rows when the longest has `columns` columns."""
+        """Bytes held for so many rows, the longest of which has so many columns."""
         slots, capacity = self._whole_chunks(rows, columns)
         return slots * capacity * self.bytes_per_token
 
     def join(self, prompt: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Copy a prefilled row in, as the last one.
+        """Copy a prefilled row into the slot after the last.
 
         prompt: keys and values of each layer, [1, heads, length, head size].
         """
         if not self.layers:
-            self.layers = [RowLayer(keys, values) for keys, values in prompt]
+            self.layers = [KvLayer(keys, values) for keys, values in prompt]
         row, length = len(self.lengths), prompt[0][0].shape[2]
         self._fit(row + 1, max(self.width, length))
         for layer, (keys, values) in zip(self.layers, prompt, strict=True):
@@ -76,7 +76,7 @@ class RowCache(Cache):
         self.lengths.append(length)
 
     def leave(self, row: int) -> None:
-        """Free the slot of `row`; the last row takes its place and its number."""
+        """Free the slot of a row; the last row moves into it."""
         last = len(self.lengths) - 1
         if row != last:
             for layer in self.layers:
@@ -85,10 +85,10 @@ class RowCache(Cache):
         self.lengths.pop()
 
     def open(self) -> Tensor:
-        """Prepare a step: `update` writes the column after each row's last.
+        """Prepare a step, in which `update` writes the column after each row's last.
 
-        Returns where each row may look, the new column included: [rows, columns] bool, on the first
-        layer's device.
+        Returns where each row may attend, the new column included: [rows, columns] bool, on the
+        first layer's device.
         """
         rows, width = len(self.lengths), self.width + 1
         self._fit(rows, width)
@@ -96,7 +96,7 @@ class RowCache(Cache):
 
         @functools.cache
         def places(device: torch.device, heads: int, columns: int) -> Tensor:
-            """[rows * heads], of the new columns in `[slots * heads * columns, head size]`."""
+            """[rows * heads], of the new columns, in `[slots * heads * columns, head size]`."""
             heads_of_rows = torch.arange(rows * heads).view(rows, heads)
             open_columns = heads_of_rows * columns + lengths[:, None]
             return open_columns.flatten().to(device, non_blocking=True)
@@ -112,11 +112,11 @@ class RowCache(Cache):
         return torch.arange(width, device=device) <= ends[:, None]
 
     def advance(self) -> None:
-        """The step is done: what was written in the open columns stays."""
+        """End a step: what was written in the new columns stays."""
         self.lengths = [length + 1 for length in self.lengths]
 
     def release(self) -> None:
-        """Drop all rows and give their memory back."""
+        """Drop all rows and free their memory."""
         self.lengths = []
         for layer in self.layers:
             layer.release()
@@ -133,14 +133,14 @@ class RowCache(Cache):
         )
 
 
-class RowLayer(CacheLayerMixin):
-    """The keys and values of one layer of a `RowCache`."""
+class KvLayer(CacheLayerMixin):
+    """The keys and values of one layer of a `KvCache`."""
 
     keys: Tensor
     values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """No slot yet; heads, head size, dtype and device of `keys` and `values`."""
+        """Without slots. keys, values: tensors of the same heads, head size, dtype and device."""
         super().__init__()
         self.keys, self.values = (_slots(like, 0, 0) for like in (keys, values))
         self.is_initialized = True
@@ -157,12 +157,16 @@ class RowLayer(CacheLayerMixin):
             slots[target] = slots[source]
 
     def fit(self, needed: tuple[int, int], chunks: tuple[int, int], live: tuple[int, int]) -> None:
-        """Slots and columns: those needed, those made where they lack, those kept."""
+        """Grow the tensors if they are too small.
+
+        All are (slots, columns): `needed` is the least, `chunks` the size of new tensors, `live`
+        what is copied into them.
+        """
         self.keys = _fitted(self.keys, needed, chunks, live)
         self.values = _fitted(self.values, needed, chunks, live)
 
     def open(self, key_places: Tensor, value_places: Tensor, width: int) -> None:
-        """Where `update` is to write, as rows of `[slots * heads * columns, head size]`.
+        """Prepare a step. Places: where `update` writes, in `[slots * heads * columns, head size]`.
 
         width: columns of the longest row, the new one included.
         """
@@ -176,9 +180,9 @@ class RowLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write one column a row ([rows, heads, 1, head size]); views of all live columns."""
-        # Of the ways to write a few scattered numbers only this one neither wakes all threads of a
-        # CPU (index_put_) nor copies the whole cache where it is bfloat16 (scatter_).
+        """Write a column a row, [rows, heads, 1, head size]. Returns views of the live columns."""
+        # Other ways to write a few scattered numbers wake all threads of a CPU (index_put_) or copy
+        # the whole cache if it is bfloat16 (scatter_).
         _flat(self.keys).index_copy_(0, self._key_places, _flat(key_states))
         _flat(self.values).index_copy_(0, self._value_places, _flat(value_states))
         rows = len(key_states)
@@ -194,7 +198,7 @@ class RowLayer(CacheLayerMixin):
         return -1
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing is lazy here, but the library asks for the method."""
+        """Does nothing; the library's base class requires it."""
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A model in memory: requests to rows, and rows to answers. Imports torch."""
+"""A model in memory: turns requests into rows, and rows into answers. Imports torch."""
 
 import asyncio
 import gc
@@ -6,37 +6,41 @@ import importlib
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 
-from common import images
+from common import images, messages
 from common.catalog import Entry
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
+from common.units import GIB
 from runners import malloc
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Finished, Row
-from runners.vlm.interface import Encoded, Vlm
-from runners.vlm.sampling import Detokeniser, Sampling, StopTexts, whole
+from runners.vlm.batcher import Batcher
+from runners.vlm.interface import Encoded, Prompt, PromptTurn, Task, Vlm
+from runners.vlm.row import Finished, Row
+from runners.vlm.sampling import Sampling
+from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
 from settings import Settings
 
 GRACE = 0.5
-"""Seconds past its deadline that a row in flight may take to end by itself, with what it has; then
-it is answered for, before the gateway gives it up."""
+"""Seconds after its deadline within which a running row should end by itself, at its next step. If
+it has not by then, it is answered with the tokens it has, before the gateway gives up."""
 KV_SHARE = 0.6
-"""Of the memory that is free; the rest is for activations, encoding, and the other models."""
-GIB = 2**30
-_LATE = "The request could not be answered within its time limit."
+"""Share of the free memory that the KV cache may take; the rest is for activations, encoding, and
+other models."""
+_TOO_LATE = "The request could not be answered within its time limit."
 
 
 class LoadedModel:
     def __init__(self, entry: Entry, settings: Settings, encoders: Executor) -> None:
-        """Loads the model; blocks. Raises `Refusal` where the weights or the device are not there.
+        """Load the model; blocks. Raises `Refusal` if the weights or the device are not there.
 
-        encoders: where images are decoded and encoded, beside the decode loop.
+        encoders: runs the decoding and encoding of images, beside the decode loop.
         """
         family = importlib.import_module(f"runners.families.{entry.family}")
         self._model: Vlm = family.load(entry, settings)
@@ -71,7 +75,7 @@ class LoadedModel:
 
     @property
     def memory_bytes(self) -> int:
-        """On GPUs, all that is allocated; on the CPU, weights, KV cache and what is kept."""
+        """On GPUs, all that is allocated; on the CPU, weights, KV cache and reuse memory."""
         if self._model.device.type == "cuda":
             return sum(map(torch.cuda.memory_allocated, range(torch.cuda.device_count())))
         kept = sum(counts["bytes"] for counts in self._model.reuse_stats.values())
@@ -79,43 +83,43 @@ class LoadedModel:
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
         """Raises `Refusal`."""
-        if request.stop:  # its text has to be watched while it grows
+        if request.stop:  # stop texts are looked for while the text grows
             async with aclosing(self.stream(request, deadline)) as items:
                 return cast(Answer, [item async for item in items][-1])
-        encoded, row = await self._submit(request, deadline)
-        return self._answer(request, encoded, await _finished(row))
+        submitted = await self._submit(request, deadline)
+        return self._answer_of(submitted, await _result(submitted.row))
 
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
-        """Pieces as they are made, the answer last; closing it frees the row. Raises `Refusal`.
+        """Pieces as they are made, then the answer; closing it frees the row. Raises `Refusal`.
 
-        The pieces together are the text that the family makes its answer of. Where a loop was cut
-        off, they have run ahead of it: the answer is what holds.
+        Joined, the pieces are the text from which the family builds the answer. If a loop was cut
+        off, the pieces contain more of it than the answer does.
         """
         loop = asyncio.get_running_loop()
         tokens: asyncio.Queue[int | None] = asyncio.Queue()
-        encoded, row = await self._submit(
+        submitted = await self._submit(
             request, deadline, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token)
         )
-        finished = asyncio.create_task(_finished(row))
-        finished.add_done_callback(lambda _: tokens.put_nowait(None))
+        result = asyncio.create_task(_result(submitted.row))
+        result.add_done_callback(lambda _: tokens.put_nowait(None))
         detokeniser = Detokeniser(self._model.text)
         stop = StopTexts(request.stop)
-        said: list[str] = []
+        shown: list[str] = []
         count = 0
         try:
             while (token := await tokens.get()) is not None:
                 count += 1
                 if piece := stop.add(detokeniser.add(token)):
-                    said.append(piece)
+                    shown.append(piece)
                     yield Piece(text=piece)
                 if stop.met:
-                    yield self._made(request, encoded, "".join(said), "stop", count)
+                    yield self._build_answer(submitted, "".join(shown), "stop", count)
                     return
             if piece := stop.rest():
                 yield Piece(text=piece)
-            yield self._answer(request, encoded, finished.result())
+            yield self._answer_of(submitted, result.result())
         finally:
-            row.future.cancel()
+            submitted.row.future.cancel()
 
     def close(self) -> None:
         """Refuse the rows that are left; blocks."""
@@ -123,9 +127,9 @@ class LoadedModel:
         self._model.forget()
 
     def release(self) -> None:
-        """Let go of the model, and give what it held back to the system; blocks.
+        """Let go of the model and return its memory to the system; blocks.
 
-        The frames of requests that were refused may hold this object for a while yet.
+        The frames of refused requests may still hold this object for a while, but not the model.
         """
         del self._batcher, self._model
         self.metrics.unloaded()
@@ -136,42 +140,44 @@ class LoadedModel:
 
     async def _submit(
         self, request: Request, deadline: Deadline, on_token: Callable[[int], object] | None = None
-    ) -> tuple[Encoded, Row]:
+    ) -> "_Submitted":
+        """Encode a request and queue its row. Raises `Refusal`."""
         loop = asyncio.get_running_loop()
-        async with deadline.bound(_LATE):
-            encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
+        async with deadline.bound(_TOO_LATE):
+            task, encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
         sampling = Sampling(request.temperature, request.seed, request.top_p)
         row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
-        if blank:  # these models invent text for a page that has none
+        if blank:  # these models invent text for a page without any
             row.future.set_result(Finished([], "stop"))
         else:
             self._batcher.submit(row)
-        return encoded, row
+        return _Submitted(task, row)
 
-    def _encode(self, request: Request) -> tuple[Encoded, bool]:
-        """Also whether there is nothing to read."""
-        pictures = [images.decode(image) for image in request.images]
-        blank = request.task == "ocr" and images.is_blank(pictures[0])
-        return self._model.encode(request, pictures), blank
+    def _encode(self, request: Request) -> tuple[Task, Encoded, bool]:
+        """Also returns whether there is nothing to read. The decoded images are freed here."""
+        prompt = _decoded(request)
+        blank = request.task == "ocr" and images.is_blank(prompt.images[0])
+        return prompt.task, self._model.encode(prompt), blank
 
-    def _answer(self, request: Request, encoded: Encoded, finished: Finished) -> Answer:
-        text = whole(self._model.text(finished.tokens))
-        return self._made(request, encoded, text, finished.reason, len(finished.tokens))
+    def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
+        text = strip_cut_character(self._model.text(finished.tokens))
+        return self._build_answer(submitted, text, finished.reason, len(finished.tokens))
 
-    def _made(
-        self, request: Request, encoded: Encoded, text: str, reason: FinishReason, count: int
+    def _build_answer(
+        self, submitted: "_Submitted", text: str, reason: FinishReason, completion_tokens: int
     ) -> Answer:
-        """The family's answer. count: tokens made."""
-        answer = self._model.answer(request, encoded, text, reason)
+        """The family's answer, with its usage."""
+        encoded = submitted.row.encoded
+        answer = self._model.answer(submitted.task, encoded, text, reason)
         usage = Usage(
             prompt_tokens=encoded.length,
             visual_tokens=encoded.visual_tokens,
-            completion_tokens=count,
+            completion_tokens=completion_tokens,
         )
         return answer.model_copy(update={"usage": usage})
 
     def _kv_budget(self, held: int) -> int:
-        """Bytes that the KV cache may come to now, of the bytes that it holds."""
+        """How many bytes the KV cache may hold now. held: how many it holds."""
         if self._settings.kv_budget_gib is not None:
             return int(self._settings.kv_budget_gib * GIB)
         if self._model.device.type == "cuda":
@@ -181,13 +187,37 @@ class LoadedModel:
         return held + int(free * KV_SHARE)
 
 
-async def _finished(row: Row) -> Finished:
-    """What the row came to; where it is held up past its deadline, the tokens that it has.
+@dataclass(frozen=True)
+class _Submitted:
+    """A request on its way, without its images."""
 
-    Raises `Refusal`, DEADLINE where it has none by then. Cancelling it frees the row.
+    task: Task
+    row: Row
+
+
+def _decoded(request: Request) -> Prompt:
+    """Raises `Refusal` (BAD_IMAGE)."""
+    turns = tuple(
+        PromptTurn(
+            turn.role,
+            tuple(
+                images.decode(part.data) if isinstance(part, messages.Image) else part
+                for part in turn.parts
+            ),
+        )
+        for turn in request.turns
+    )
+    task = Task(request.task, request.language, request.options)
+    return Prompt(task, turns, request.max_tokens)
+
+
+async def _result(row: Row) -> Finished:
+    """The result of a row; if the row is held up past its deadline, the tokens that it has.
+
+    Raises `Refusal`, DEADLINE if it has none by then. Cancelling this frees the row.
     """
     try:
-        async with row.deadline.bound(_LATE, GRACE):
+        async with row.deadline.bound(_TOO_LATE, GRACE):
             return await asyncio.wrap_future(row.future)
     except Refusal as late:
         if late.code is not ErrorCode.DEADLINE or not row.tokens:
@@ -196,6 +226,6 @@ async def _finished(row: Row) -> Finished:
 
 
 def _free_on_gpu(number: int) -> int:
-    """Bytes that the driver, or the allocator of this process, has to give."""
+    """Bytes that are free on the GPU, or cached by the allocator of this process."""
     cached = torch.cuda.memory_reserved(number) - torch.cuda.memory_allocated(number)
     return torch.cuda.mem_get_info(number)[0] + cached

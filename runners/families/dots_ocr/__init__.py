@@ -1,4 +1,4 @@
-"""dots.ocr, which the transformers library has no class for."""
+"""The dots.ocr family; a folder, because the transformers library has no class for its model."""
 
 from runners.families.dots_ocr.family import load
 

@@ -1,4 +1,4 @@
-"""dots.ocr: a page as text, or as its layout, by which of two fixed prompts it is given."""
+"""dots.ocr reads a page as text or as its layout, depending on which fixed prompt it gets."""
 
 from typing import Any
 
@@ -7,15 +7,16 @@ from torch import Tensor
 from transformers import Qwen2VLProcessor
 
 from common.catalog import Entry
-from common.messages import Answer, FinishReason, Request
+from common.messages import Answer, FinishReason
 from runners.checkpoints.loading import load_checkpoint
+from runners.families.base.chat_vlm import ChatVlm
 from runners.families.dots_ocr.layout import read_layout
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
-from runners.vlm.interface import ChatVlm, Encoded
+from runners.vlm.interface import Encoded, Task
 from settings import Settings
 
 MAX_PIXELS = 11_289_600
-"""Of an image that the model was made for."""
+"""Most pixels of an image that the model was trained on."""
 READ = "Extract the text content from this image."
 LAYOUT = """\
 Please output the layout information from the PDF image, including each layout element's bbox, \
@@ -38,8 +39,8 @@ its category, and the corresponding text content within the bbox.
 
 5. Final Output: The entire output must be a single JSON object.
 """
-"""The model knows its task by these very words, the line break at the end included, as they stand
-in `dots_ocr/utils/prompts.py` of its authors' repository; so a language cannot be named."""
+"""The model recognises its task by these exact words, the last line break included, as they are in
+`dots_ocr/utils/prompts.py` of its authors' repository. So no language can be named."""
 
 _IMAGE_TOKEN = "<|imgpad|>"
 _TEMPLATE = (
@@ -50,7 +51,7 @@ _TEMPLATE = (
 
 
 def load(entry: Entry, settings: Settings) -> "DotsOcr":
-    """Blocks until the model is on its device. Raises `Refusal` where that fails."""
+    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     register()
     model, processor = load_checkpoint(
         entry, settings, {"dots_ocr": (DotsOCRForCausalLM, DotsOcrProcessor)}, exact=True
@@ -60,7 +61,7 @@ def load(entry: Entry, settings: Settings) -> "DotsOcr":
 
 
 class DotsOcrProcessor(Qwen2VLProcessor):
-    """The library's, with the model's own image token and what its files may lack."""
+    """The library's processor, with the model's image token and what its files may lack."""
 
     def __init__(
         self,
@@ -70,27 +71,27 @@ class DotsOcrProcessor(Qwen2VLProcessor):
         chat_template: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if _IMAGE_TOKEN not in (chat_template or ""):  # its tokenizer's own knows no images
+        if _IMAGE_TOKEN not in (chat_template or ""):  # the tokenizer's own template has no images
             chat_template = _TEMPLATE
         super().__init__(image_processor, tokenizer, video_processor, chat_template, **kwargs)
         self.image_token = _IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(_IMAGE_TOKEN)
-        image_processor.temporal_patch_size = 1  # else two, for the frames of a video
+        image_processor.temporal_patch_size = 1  # the default is two, for videos
 
 
 class DotsOcr(ChatVlm):
-    def instruction(self, request: Request) -> str:
-        return LAYOUT if request.options.mode == "layout" else READ
+    def instruction(self, task: Task) -> str:
+        return LAYOUT if task.options.mode == "layout" else READ
 
-    def positions(self, tokens: Tensor, grid: Tensor | None) -> Tensor:
-        """[1, length]: plain, an image token counting as any other."""
+    def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
+        """[1, length]: an image token counts as any other token."""
         return torch.arange(tokens.shape[1])[None]
 
     def answer(
-        self, request: Request, encoded: Encoded, text: str, finish_reason: FinishReason
+        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
     ) -> Answer:
-        answer = super().answer(request, encoded, text, finish_reason)
-        if request.task == "chat" or request.options.mode != "layout":
+        answer = super().answer(task, encoded, text, finish_reason)
+        if task.kind == "chat" or task.options.mode != "layout":
             return answer
         layout = read_layout(answer.text, self._scale(encoded), encoded.image_size)
         return answer.model_copy(
@@ -102,8 +103,8 @@ class DotsOcr(ChatVlm):
         )
 
     def _scale(self, encoded: Encoded) -> tuple[float, float]:
-        """Pixels of the upright original to one of the resized image, across and down."""
-        patch, shortest = self._images.patch_size, self._images.patch_size * self._images.merge_size
+        """Pixels of the upright original per pixel of the resized image, across and down."""
+        patch, shortest = self.images.patch_size, self.images.token_size
         _, rows, columns = encoded.inputs["image_grid_thw"][0].tolist()
         width, height = (max(side, shortest) for side in encoded.image_size)  # once padded
         return width / (columns * patch), height / (rows * patch)

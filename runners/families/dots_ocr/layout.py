@@ -1,4 +1,4 @@
-"""dots.ocr's layout answer, JSON by a model that may break off, to blocks and Markdown."""
+"""Turns dots.ocr's layout answer, JSON that may break off, into blocks and Markdown."""
 
 import json
 from collections.abc import Iterable
@@ -15,15 +15,15 @@ Size = tuple[int, int]
 @dataclass(frozen=True)
 class Layout:
     text: str
-    """The blocks' Markdown; the answer itself where it is not JSON at all."""
+    """The blocks as Markdown; the answer itself if it is not JSON at all."""
     blocks: list[Block]
     """In reading order, as the model gave them."""
     truncated: bool
-    """True where something of the answer could not be read."""
+    """True if a part of the answer could not be parsed."""
 
 
 class Element(BaseModel):
-    """A block as the model writes it; its box is in pixels of the image that the model saw."""
+    """A block as the model writes it. Its box is in pixels of the image that the model saw."""
 
     bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     category: str
@@ -31,10 +31,10 @@ class Element(BaseModel):
 
 
 def read_layout(answer: str, scale: tuple[float, float], page: Size) -> Layout:
-    """Every whole element of the answer.
+    """Parse every complete element of the answer.
 
-    scale: how many pixels of the upright page, across and down, one of the image is that the
-    model saw. page: where the blocks' boxes are clipped.
+    scale: pixels of the upright page per pixel of the image that the model saw, across and down.
+    page: size of the upright page, to which boxes are clipped.
     """
     elements = _whole_elements(answer)
     truncated = bool(answer.strip()) and _count(answer) != len(elements)
@@ -52,7 +52,7 @@ def read_layout(answer: str, scale: tuple[float, float], page: Size) -> Layout:
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
-    """Tables stay HTML and pictures are left out, as there is no place to link them to."""
+    """Join the texts of blocks. Tables stay HTML; pictures are left out, as there is no file."""
     return "\n\n".join(text for block in blocks if (text := _block_markdown(block)))
 
 
@@ -84,7 +84,7 @@ def _whole_elements(answer: str) -> list[Element]:
 
 
 def _count(answer: str) -> int | None:
-    """How many elements the answer has; None where it is not one whole JSON value."""
+    """How many elements the answer has; None if it is not a single complete JSON value."""
     try:
         value = json.loads(answer, strict=False)
     except (ValueError, RecursionError):

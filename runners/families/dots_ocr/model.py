@@ -1,4 +1,4 @@
-"""dots.ocr as a model of the library: its configuration, vision tower and language model.
+"""The dots.ocr model for the transformers library: configuration, vision tower, language model.
 
 The library has no class for it, and the code in the checkpoint's own repository is written for
 another version of the library. Attribute names are the keys of the published checkpoint
@@ -29,7 +29,7 @@ ROTARY_BASE = 10_000.0
 
 
 class DotsVisionConfig(PreTrainedConfig):
-    """The tower; defaults are the published checkpoint's.
+    """Configuration of the vision tower. The defaults are those of the published checkpoint.
 
     It is without bias in its blocks and with a norm after them: a checkpoint of another kind
     (`use_bias` true, `post_norm` false) has other keys, and loading it fails on those.
@@ -40,7 +40,7 @@ class DotsVisionConfig(PreTrainedConfig):
 
     embed_dim: int = 1536
     hidden_size: int = 1536
-    """Of the language model, which the merger projects to."""
+    """Hidden size of the language model, to which the merger projects."""
     intermediate_size: int = 4224
     num_hidden_layers: int = 42
     num_attention_heads: int = 12
@@ -53,13 +53,13 @@ class DotsVisionConfig(PreTrainedConfig):
 
 
 class DotsOCRConfig(Qwen2Config):
-    """The fields of the language model, a Qwen2, and the tower's within."""
+    """Configuration of the language model, a Qwen2, with that of the vision tower in it."""
 
     model_type = "dots_ocr"
     sub_configs_defaults = {"vision_config": DotsVisionConfig}  # noqa: RUF012
 
     vision_config: Any = None
-    """A `DotsVisionConfig`, or the dict to make it of."""
+    """A `DotsVisionConfig`, or a dict of its fields."""
     image_token_id: int = 151665
 
 
@@ -89,7 +89,7 @@ class DotsVisionAttention(nn.Module):
         self.proj = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
-        """Full attention inside each image, none across.
+        """Full attention within each image, none between images.
 
         hidden: [patches, embed_dim]. cos, sin: [patches, head size]. lengths: patches per image.
         """
@@ -139,7 +139,7 @@ class DotsVisionTransformer(nn.Module):
         self.merger = PatchMerger(config.hidden_size, config.embed_dim, config.spatial_merge_size)
 
     def rotary(self, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, [patches, head size], float32: 2-D rotary positions.
+        """Two-dimensional rotary positions: cosines and sines, [patches, head size], float32.
 
         A quarter of the head size in frequencies turns by the row index, the next quarter by the
         column index, and both repeat (Su et al., "RoFormer", 2021, for one dimension).
@@ -152,7 +152,7 @@ class DotsVisionTransformer(nn.Module):
         return angles.cos(), angles.sin()
 
     def forward(self, pixel_values: Tensor, grids: Tensor) -> tuple[Tensor, Tensor, list[int]]:
-        """The patches' last states, the visual tokens, and the patches of each image.
+        """Returns the last states of the patches, the visual tokens, and the patches of each image.
 
         pixel_values: [patches, channels * size * size], of all images. grids: [images, 3], int64:
         frames (1), rows and columns of patches. Visual tokens: [patches / merge², hidden_size].
@@ -179,7 +179,7 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
     def get_image_features(
         self, pixel_values: Tensor, image_grid_thw: Tensor, **_: object
     ) -> BaseModelOutputWithPooling:
-        """`pooler_output`: the visual tokens of each image, [tokens, hidden size]."""
+        """Its `pooler_output` has the visual tokens of each image, [tokens, hidden size]."""
         hidden, tokens, lengths = self.vision_tower(pixel_values, image_grid_thw)
         merged = self.config.vision_config.spatial_merge_size**2
         return BaseModelOutputWithPooling(
@@ -196,7 +196,7 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
         inputs_embeds: Tensor | None = None,
         **kwargs: object,
     ) -> CausalLMOutputWithPast:
-        """As Qwen2, with pictures: as pixels, or as features kept from `get_image_features`.
+        """As Qwen2, with images: as pixel values, or as the result of `get_image_features`.
 
         The features replace the embeddings of `image_token_id`, in order; `ValueError` where
         their numbers differ.
@@ -206,7 +206,7 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
             assert image_grid_thw is not None, "pixel values come with their grids"
             features = self.get_image_features(pixel_values, image_grid_thw)
         if features is not None:
-            assert input_ids is not None, "the image tokens tell where pictures go"
+            assert input_ids is not None, "image tokens say where the images go"
             inputs_embeds = self._place(torch.cat(features.pooler_output), input_ids)
             input_ids = None
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
@@ -223,6 +223,6 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
 
 
 def register() -> None:
-    """Make `dots_ocr` known to the Auto classes of this process. May be called again."""
+    """Register `dots_ocr` with the Auto classes in this process. May be called again."""
     AutoConfig.register(DotsOCRConfig.model_type, DotsOCRConfig, exist_ok=True)
     AutoModelForCausalLM.register(DotsOCRConfig, DotsOCRForCausalLM, exist_ok=True)

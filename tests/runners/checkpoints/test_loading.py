@@ -16,7 +16,7 @@ from runners.checkpoints import loading
 from runners.families import qwen_vl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import ocr, page
+from tests.support.models.prompts import ocr, page
 
 ENTRY = CATALOG["qwen_vl_2b"]
 
@@ -57,7 +57,7 @@ def test_a_loaded_model_is_ready_for_inference(checkpoint, settings):
 def test_every_vision_language_model_loads_a_checkpoint_of_its_kind(entry, tmp_path, settings):
     make_checkpoint(entry.id, tmp_path / entry.id)
     vlm = import_module(f"runners.families.{entry.family}").load(entry, settings)
-    logits = vlm.prefill(vlm.encode(ocr(), [page(100, 100)])).logits
+    logits = vlm.prefill(vlm.encode(ocr(page(100, 100)))).logits
     assert logits.isfinite().all()
 
 

@@ -9,11 +9,14 @@ from common.catalog import CATALOG
 from common.deadline import Deadline
 from runners.families import got_ocr, qwen_vl
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.batcher import Batcher
+from runners.vlm.kv_cache import KvCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, ocr, page, talk
+from tests.support.models.greedy import greedy
+from tests.support.models.prompts import chat, ocr, page, talk
 
 SIZES = ((64, 64), (200, 120), (150, 330))
 LONGEST = 24
@@ -27,15 +30,19 @@ def family(request, tmp_path_factory):
     module = got_ocr if request.param == "got_ocr" else qwen_vl
     vlm = module.load(entry, Settings(weights=folder.parent, dtype="float32"))
     asked = [
-        vlm.encode(question, [page(*size)])
-        for size in SIZES
-        for question in (chat("What is this?"), ocr(), chat("And the total, without tax?"))
+        vlm.encode(prompt)
+        for image in (page(*size) for size in SIZES)
+        for prompt in (
+            chat(image, "What is this?"),
+            ocr(image),
+            chat(image, "And the total, without tax?"),
+        )
     ]
     if entry.converses:
         first, second = page(64, 64), page(200, 120, seed=1)
         asked[-2:] = [
-            vlm.encode(*talk(("user", first, second, "What differs?"))),
-            vlm.encode(*talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps"))),
+            vlm.encode(talk(("user", first, second, "What differs?"))),
+            vlm.encode(talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps"))),
         ]
     return vlm, [(encoded, greedy(vlm, encoded, LONGEST)) for encoded in asked]
 
@@ -59,8 +66,8 @@ rows = st.fixed_dictionaries(
 @given(plan=st.lists(rows, min_size=3, max_size=8), column_chunk=st.sampled_from([16, 256]))
 def test_every_row_gets_what_it_gets_alone(family, plan, column_chunk):
     vlm, asked = family
-    batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, RowCache(2, column_chunk))
-    made = [Row(asked[row["asked"]][0], row["new"], Deadline(600)) for row in plan]
+    batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, KvCache(2, column_chunk))
+    made = [Row(asked[row["asked"]][0], row["new"], Deadline(600), GREEDY) for row in plan]
     step, busy = 0, True
     while busy or step <= 12:
         for row, planned in zip(made, plan, strict=True):

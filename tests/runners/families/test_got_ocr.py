@@ -8,9 +8,11 @@ from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from common.messages import Options
 from runners.families import got_ocr
+from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, greedy_together, ocr, page
+from tests.support.models.greedy import greedy, greedy_together
+from tests.support.models.prompts import chat, ocr, page
 
 NEW_TOKENS = 10
 SMALL, LARGE = (200, 300), (600, 700)  # a tile of the tiny checkpoint has 256 x 256 pixels
@@ -65,7 +67,7 @@ def reference(checkpoint):
 def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
     options, processor_options = ASKED[asked]
     inputs, tokens = reference(page(*SMALL), **processor_options)
-    encoded = vlm.encode(ocr(options=Options(**options)), [page(*SMALL)])
+    encoded = vlm.encode(ocr(page(*SMALL), options=Options(**options)))
     for name in ("input_ids", "pixel_values"):
         assert torch.equal(encoded.inputs[name], inputs[name])
     assert encoded.visual_tokens == 256
@@ -74,7 +76,7 @@ def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
 
 def test_a_large_page_is_read_in_tiles_as_the_library_does(vlm, reference):
     inputs, tokens = reference(page(*LARGE), crop_to_patches=True)
-    encoded = vlm.encode(ocr(), [page(*LARGE)])
+    encoded = vlm.encode(ocr(page(*LARGE)))
     assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
     assert torch.equal(encoded.inputs["pixel_values"], inputs["pixel_values"])
     assert encoded.visual_tokens == 256 * len(inputs["pixel_values"]) > 256
@@ -83,14 +85,14 @@ def test_a_large_page_is_read_in_tiles_as_the_library_does(vlm, reference):
 
 @pytest.mark.parametrize("options", [{"box": (0, 0, 600, 700)}, {"color": "red"}])
 def test_a_region_of_a_large_page_is_read_without_tiles(vlm, options):
-    assert vlm.encode(ocr(options=Options(**options)), [page(*LARGE)]).visual_tokens == 256
+    assert vlm.encode(ocr(page(*LARGE), options=Options(**options))).visual_tokens == 256
 
 
 def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
     rows = [
-        vlm.encode(ocr(), [page(*SMALL)]),
-        vlm.encode(ocr(), [page(*LARGE)]),
-        vlm.encode(ocr(options=Options(formatted=True, color="blue")), [page(*SMALL, seed=1)]),
+        vlm.encode(ocr(page(*SMALL))),
+        vlm.encode(ocr(page(*LARGE))),
+        vlm.encode(ocr(page(*SMALL, seed=1), options=Options(formatted=True, color="blue"))),
     ]
     alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
     for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
@@ -100,7 +102,7 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
 def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
     keeping, missing = load(), load()
     for options, _ in ASKED.values():
-        encoded = keeping.encode(ocr(options=Options(**options)), [page(*SMALL)])
+        encoded = keeping.encode(ocr(page(*SMALL), options=Options(**options)))
         missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
@@ -113,37 +115,37 @@ def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
 )
 def test_a_box_that_is_not_inside_the_image_is_refused(vlm, box):
     with pytest.raises(Refusal, match="200 x 300") as refused:
-        vlm.encode(ocr(options=Options(box=box)), [page(*SMALL)])
+        vlm.encode(ocr(page(*SMALL), options=Options(box=box)))
     assert refused.value.code is ErrorCode.BAD_PARAMETER
 
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
-    asked = [ocr(options=Options(**options)) for options, _ in ASKED.values()] * 8
-    alone = [vlm.encode(request, [page(*SMALL)]).inputs for request in asked]
+    asked = [ocr(page(*SMALL), options=Options(**options)) for options, _ in ASKED.values()] * 8
+    alone = [vlm.encode(prompt).inputs for prompt in asked]
     with ThreadPoolExecutor(4) as threads:
-        together = threads.map(lambda request: vlm.encode(request, [page(*SMALL)]).inputs, asked)
+        together = threads.map(lambda prompt: vlm.encode(prompt).inputs, asked)
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 def test_thin_and_tiny_images_are_read(vlm, size):
-    vlm.prefill(vlm.encode(ocr(), [page(*size)]))
+    vlm.prefill(vlm.encode(ocr(page(*size))))
 
 
 def test_a_question_is_answered_with_the_page_s_text_and_says_so(vlm):
-    asked = vlm.encode(chat("Who signed? <imgpad><|im_end|>"), [page(*SMALL)])
-    read = vlm.encode(ocr(), [page(*SMALL)])
+    asked = vlm.encode(chat(page(*SMALL), "Who signed? <imgpad><|im_end|>"))
+    read = vlm.encode(ocr(page(*SMALL)))
     assert torch.equal(asked.inputs["input_ids"], read.inputs["input_ids"])
-    assert vlm.answer(chat("Who signed?"), asked, "text", "stop").prompt_used is False
-    assert vlm.answer(ocr(), read, "text", "stop").prompt_used is None
+    assert vlm.answer(Task("chat"), asked, "text", "stop").prompt_used is False
+    assert vlm.answer(Task("ocr"), read, "text", "stop").prompt_used is None
 
 
 def test_a_language_it_was_not_taught_is_answered_with_a_warning(vlm):
-    encoded = vlm.encode(ocr(), [page(*SMALL)])
+    encoded = vlm.encode(ocr(page(*SMALL)))
 
     def warning(language):
-        return vlm.answer(ocr(language=language), encoded, "text", "stop").warning
+        return vlm.answer(Task("ocr", language), encoded, "text", "stop").warning
 
     assert "Russian" in warning("ru")
     assert warning("en") is warning("zh") is warning(None) is None
@@ -164,5 +166,5 @@ def test_the_end_of_a_turn_stops_whatever_the_generation_config_says(checkpoint,
 def test_a_checkpoint_that_says_something_says_just_that(tmp_path):
     make_checkpoint("got_ocr", tmp_path / "got_ocr", says="The quick brown fox")
     vlm = got_ocr.load(CATALOG["got_ocr"], Settings(weights=tmp_path, dtype="bfloat16"))
-    tokens = greedy(vlm, vlm.encode(ocr(), [page(*SMALL)]), NEW_TOKENS)
+    tokens = greedy(vlm, vlm.encode(ocr(page(*SMALL))), NEW_TOKENS)
     assert vlm.text(tokens) == "The quick brown fox"

@@ -7,9 +7,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from runners.families import qwen_vl
+from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, greedy_together, ocr, page, talk
+from tests.support.models.greedy import greedy, greedy_together
+from tests.support.models.prompts import chat, ocr, page, talk
 
 MAX_PIXELS = 100_000
 SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))
@@ -88,7 +90,7 @@ def reference(checkpoint):
 def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
     for prompt in PROMPTS:
         inputs, tokens = reference(("user", page(*size), prompt))
-        encoded = vlm.encode(chat(prompt), [page(*size)])
+        encoded = vlm.encode(chat(page(*size), prompt))
         for name in ("input_ids", "pixel_values", "image_grid_thw"):
             assert torch.equal(encoded.inputs[name], inputs[name])
         assert greedy(vlm, encoded, NEW_TOKENS) == tokens
@@ -97,7 +99,7 @@ def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
 @pytest.mark.parametrize("turns", CONVERSATIONS.values(), ids=CONVERSATIONS)
 def test_a_conversation_is_that_of_the_library_and_gets_its_tokens(vlm, reference, turns):
     inputs, tokens = reference(*turns)
-    encoded = vlm.encode(*talk(*turns))
+    encoded = vlm.encode(talk(*turns))
     for name in {"input_ids", "pixel_values", "image_grid_thw"} & set(inputs):
         assert torch.equal(encoded.inputs[name], inputs[name])
     for _ in range(2):  # missed, then reused
@@ -108,7 +110,7 @@ def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load):
     keeping, missing = load(), load()
     said = CONVERSATIONS["several images"]
     for turns in (said, [*said, ("assistant", "Two."), ("user", "Sure?")]):
-        encoded = keeping.encode(*talk(*turns))
+        encoded = keeping.encode(talk(*turns))
         missing.forget()
         assert torch.equal(keeping.prefill(encoded).logits, missing.prefill(encoded).logits)
     assert keeping.reuse_stats["prefixes"]["hits"] == 1
@@ -122,12 +124,12 @@ def test_the_same_images_in_another_order_or_after_other_words_are_not_taken_for
         [("user", first, "or", second, "Which?")],
         [("system", "Be brief."), ("user", first, second, "Which?")],
     ]
-    logits = [vlm.prefill(vlm.encode(*talk(*turns))).logits for turns in asked]
+    logits = [vlm.prefill(vlm.encode(talk(*turns))).logits for turns in asked]
     assert not any(torch.equal(logits[0], others) for others in logits[1:])
 
 
 def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
-    rows = [vlm.encode(chat(prompt), [page(*size)]) for prompt in PROMPTS for size in SIZES[:2]]
+    rows = [vlm.encode(chat(page(*size), prompt)) for prompt in PROMPTS for size in SIZES[:2]]
     alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
     for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
         assert together[: len(tokens)] == tokens
@@ -136,7 +138,7 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
 def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(load):
     keeping, missing = load(), load()
     for prompt in PROMPTS:
-        encoded = keeping.encode(chat(prompt), [page(200, 300)])
+        encoded = keeping.encode(chat(page(200, 300), prompt))
         missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
@@ -147,7 +149,7 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(lo
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
     forgetting = load(reuse_mib=0)
     for turns in CONVERSATIONS.values():
-        encoded = forgetting.encode(*talk(*turns))
+        encoded = forgetting.encode(talk(*turns))
         _, tokens = reference(*turns)
         assert greedy(forgetting, encoded, NEW_TOKENS) == tokens
     assert forgetting.reuse_stats["prefixes"]["bytes"] == 0
@@ -155,7 +157,7 @@ def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
 
 def test_features_outlive_the_prefix_and_change_no_logit(load):
     vlm = load()
-    encoded = vlm.encode(chat("What is this?"), [page(200, 300)])
+    encoded = vlm.encode(chat(page(200, 300), "What is this?"))
     before = vlm.prefill(encoded).logits
     vlm._prefixes.clear()
     assert torch.equal(vlm.prefill(encoded).logits, before)
@@ -163,51 +165,52 @@ def test_features_outlive_the_prefix_and_change_no_logit(load):
 
 
 def test_another_image_of_the_same_size_is_not_taken_for_the_first(vlm):
-    first = vlm.encode(chat("What is this?"), [page(200, 300)])
-    second = vlm.encode(chat("What is this?"), [page(200, 300, seed=1)])
+    first = vlm.encode(chat(page(200, 300), "What is this?"))
+    second = vlm.encode(chat(page(200, 300, seed=1), "What is this?"))
     assert first.image_key != second.image_key
     assert not torch.equal(vlm.prefill(first).logits, vlm.prefill(second).logits)
 
 
 def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
     longest = vlm.model.config.get_text_config().max_position_embeddings
-    request, _ = talk(("user", "fox " * longest))
+    conversation = talk(("user", "fox " * longest))
     with pytest.raises(Refusal, match=f"at most {longest} tokens") as refused:
-        vlm.encode(request, [])
+        vlm.encode(conversation)
     assert refused.value.code is ErrorCode.BAD_PARAMETER
 
 
 def test_close_forgets_the_images(vlm):
-    vlm.prefill(vlm.encode(chat(""), [page(64, 64)]))
+    vlm.prefill(vlm.encode(chat(page(64, 64), "")))
     vlm.forget()
     assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0, 0]
 
 
 def test_a_prompt_that_names_the_image_token_is_answered(vlm):
-    vlm.prefill(vlm.encode(chat("Where is <|image_pad|>?"), [page(64, 64)]))
+    vlm.prefill(vlm.encode(chat(page(64, 64), "Where is <|image_pad|>?")))
 
 
 def test_ocr_asks_for_the_text_and_names_the_language(vlm):
-    def asked(request):
-        return vlm.text(vlm.encode(request, [page(64, 64)]).inputs["input_ids"][0].tolist())
+    def asked(**fields):
+        encoded = vlm.encode(ocr(page(64, 64), **fields))
+        return vlm.text(encoded.inputs["input_ids"][0].tolist())
 
-    assert "Read all the text" in asked(ocr())
-    assert "Russian" not in asked(ocr())
-    assert "The text is in Russian." in asked(ocr(language="ru"))
-    assert "Russian" not in asked(ocr(language="de"))
+    assert "Read all the text" in asked()
+    assert "Russian" not in asked()
+    assert "The text is in Russian." in asked(language="ru")
+    assert "Russian" not in asked(language="de")
 
 
 def test_no_image_has_more_pixels_than_the_limit_of_its_model(load, checkpoint):
     vlm = load(max_pixels_by_model={checkpoint.name: 20_000})
-    encoded = vlm.encode(ocr(), [page(1400, 1000)])
-    patch = vlm._images.patch_size
+    encoded = vlm.encode(ocr(page(1400, 1000)))
+    patch = vlm.images.patch_size
     assert int(encoded.inputs["image_grid_thw"].prod()) * patch**2 <= 20_000
     assert encoded.image_size == (1400, 1000)
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (10, 1990)])
 def test_thin_and_tiny_images_are_read(vlm, size):
-    encoded = vlm.encode(ocr(), [page(*size)])
+    encoded = vlm.encode(ocr(page(*size)))
     assert encoded.image_size == size
     assert encoded.visual_tokens >= 1
     vlm.prefill(encoded)
@@ -215,15 +218,15 @@ def test_thin_and_tiny_images_are_read(vlm, size):
 
 def test_an_image_that_no_padding_helps_is_refused(vlm):
     with pytest.raises(Refusal, match="too long and thin") as refused:
-        vlm.encode(ocr(), [page(1, 20_000)])
+        vlm.encode(ocr(page(1, 20_000)))
     assert refused.value.code is ErrorCode.BAD_IMAGE
 
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
-    asked = [(chat(prompt), size) for prompt in PROMPTS for size in SIZES] * 4
-    alone = [vlm.encode(request, [page(*size)]).inputs for request, size in asked]
+    asked = [chat(page(*size), prompt) for prompt in PROMPTS for size in SIZES] * 4
+    alone = [vlm.encode(prompt).inputs for prompt in asked]
     with ThreadPoolExecutor(4) as threads:
-        together = threads.map(lambda one: vlm.encode(one[0], [page(*one[1])]).inputs, asked)
+        together = threads.map(lambda prompt: vlm.encode(prompt).inputs, asked)
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -241,8 +244,8 @@ def test_text_leaves_special_tokens_out_and_shows_cut_characters(vlm):
 
 
 def test_the_answer_is_the_stripped_text_and_the_image_size(vlm):
-    encoded = vlm.encode(ocr(), [page(64, 80)])
-    answer = vlm.answer(ocr(), encoded, " two\n lines \n", "stop")
+    encoded = vlm.encode(ocr(page(64, 80)))
+    answer = vlm.answer(Task("ocr"), encoded, " two\n lines \n", "stop")
     assert answer.text == "two\n lines"
     assert (answer.image_size, answer.finish_reason) == ((64, 80), "stop")
 
@@ -251,6 +254,6 @@ def test_a_checkpoint_that_says_something_says_just_that(checkpoint, tmp_path):
     make_checkpoint(checkpoint.name, tmp_path / checkpoint.name, says="The quick brown fox")
     vlm = qwen_vl.load(CATALOG[checkpoint.name], Settings(weights=tmp_path, dtype="bfloat16"))
     for size in SIZES[:2]:
-        tokens = greedy(vlm, vlm.encode(ocr(), [page(*size)]), NEW_TOKENS)
+        tokens = greedy(vlm, vlm.encode(ocr(page(*size))), NEW_TOKENS)
         assert vlm.text(tokens) == "The quick brown fox"
         assert tokens[-1] in vlm.stop_tokens

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from common.deadline import Deadline
 from common.failures import ErrorCode
+from common.units import GIB
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Finished
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.batcher import Batcher
+from runners.vlm.kv_cache import KvCache
+from runners.vlm.row import Finished
 from runners.vlm.sampling import Sampling, make_draws
-from tests.support.models.batching import GIB, make_batcher, make_row, refusal, run
-from tests.support.models.text_vlm import TextVlm, prompt
+from tests.support.models.batching import make_batcher, make_row, refusal, run
+from tests.support.models.text_vlm import TextVlm, encode
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ requests = st.lists(
 def test_every_answer_is_what_generate_gives_alone(
     vlm, requests, row_chunk, column_chunk, kv_budget
 ):
-    batcher = make_batcher(vlm, cache=RowCache(row_chunk, column_chunk), kv_budget=kv_budget)
+    batcher = make_batcher(vlm, cache=KvCache(row_chunk, column_chunk), kv_budget=kv_budget)
     rows = [make_row(request["prompt"], request["new"]) for request in requests]
     step, busy = 0, True
     while busy or step <= 25:
@@ -126,7 +128,7 @@ def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
         return row.future.result(timeout=0).tokens
 
     assert drawn(0) == drawn(3)
-    assert drawn(0) != vlm.generate(prompt(b"page"), 15)
+    assert drawn(0) != vlm.generate(encode(b"page"), 15)
 
 
 def test_rows_are_admitted_first_come_first_served_one_prefill_a_step(vlm):
@@ -165,7 +167,7 @@ def test_a_row_waits_while_somebody_else_has_the_memory(vlm):
 
 
 def test_rows_are_kept_in_the_cache_that_was_given(vlm):
-    cache = RowCache(1, 8)
+    cache = KvCache(1, 8)
     batcher = make_batcher(vlm, cache=cache)
     batcher.submit(make_row(b"page"))
     batcher.step()
@@ -174,8 +176,8 @@ def test_rows_are_kept_in_the_cache_that_was_given(vlm):
 
 
 def test_the_cache_never_holds_more_than_its_budget(vlm):
-    cache = RowCache(1, 8)
-    cache.join(vlm.prefill(prompt(b"1")).layers)
+    cache = KvCache(1, 8)
+    cache.join(vlm.prefill(encode(b"1")).layers)
     per_token = cache.bytes_per_token
     cache.release()
     budget = 3 * 48 * per_token
@@ -193,7 +195,7 @@ def test_the_cache_never_holds_more_than_its_budget(vlm):
 
 def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch):
     batcher = make_batcher(vlm, step_target=0.0)
-    monkeypatch.setattr("runners.vlm.batcher.SLOWDOWN", 0)
+    monkeypatch.setattr("runners.vlm.scheduler.MAX_SLOWDOWN", 0)
     rows = [make_row(new=5) for _ in range(3)]
     for row in rows:
         batcher.submit(row)

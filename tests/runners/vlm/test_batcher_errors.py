@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from common.failures import ErrorCode
-from runners.vlm.batcher import Batcher, Row
+from runners.vlm.batcher import Batcher
+from runners.vlm.row import Row
 from runners.vlm.sampling import Sampling
 from tests.support.models.batching import make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm

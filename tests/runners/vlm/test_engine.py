@@ -18,7 +18,7 @@ from runners.checkpoints import weights
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 from tests.support.models.text_family import ENTRY, Family
-from tests.support.models.text_vlm import TextVlm, prompt
+from tests.support.models.text_vlm import TextVlm, encode
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def ask(
 
 
 def alone(text: str, new: int = 20) -> str:
-    tokens = TextVlm().generate(prompt(text.encode()), new)
+    tokens = TextVlm().generate(encode(text.encode()), new)
     return bytes(tokens).decode(errors="replace").rstrip("\ufffd")
 
 
@@ -176,6 +176,14 @@ async def test_a_broken_image_is_refused_and_harms_nobody(engine):
         await engine.answer(*ask(image=b"no image"))
     assert refused.value.code is ErrorCode.BAD_IMAGE
     assert (await engine.answer(*ask())).text == alone("page")
+
+
+async def test_no_decoded_image_is_held_while_its_row_runs(engine, family):
+    family.endless = True
+    task = asyncio.create_task(engine.answer(*ask(new=100_000)))
+    await until_rows(engine, 1)
+    assert [image() for image in family.images] == [None]
+    task.cancel()
 
 
 async def test_a_cancelled_request_leaves_the_batch(engine, family):

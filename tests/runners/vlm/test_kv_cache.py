@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runners.vlm.kv_cache import RowCache
-from tests.support.models.text_vlm import TextVlm, prompt
+from runners.vlm.kv_cache import KvCache
+from tests.support.models.text_vlm import TextVlm, encode
 
 LAYERS, HEADS, SIZE = 2, 2, 3
 Layers = list[tuple[Tensor, Tensor]]
@@ -15,7 +15,7 @@ def states(rows: int, columns: int) -> Layers:
     return [(torch.randn(shape), torch.randn(shape)) for _ in range(LAYERS)]
 
 
-def step(cache: RowCache) -> tuple[Layers, Layers]:
+def step(cache: KvCache) -> tuple[Layers, Layers]:
     """What is written and what attention sees, of every layer."""
     new = states(len(cache.lengths), 1)
     return new, [cache.update(*pair, index) for index, pair in enumerate(new)]
@@ -49,7 +49,7 @@ class Naive:
     ),
 )
 def test_attention_sees_what_concatenation_would_give(row_chunk, column_chunk, moves):
-    cache, naive = RowCache(row_chunk, column_chunk), Naive()
+    cache, naive = KvCache(row_chunk, column_chunk), Naive()
     for move, number in moves:
         if move == "join":
             layers = states(1, number)
@@ -79,7 +79,7 @@ def test_attention_sees_what_concatenation_would_give(row_chunk, column_chunk, m
 
 
 def test_a_step_moves_nothing_while_the_rows_fit_their_chunk():
-    cache = RowCache(column_chunk=8)
+    cache = KvCache(column_chunk=8)
     cache.join(states(1, 3))
     places = {cache.layers[0].keys.data_ptr()}
     for _ in range(5):
@@ -92,7 +92,7 @@ def test_a_step_moves_nothing_while_the_rows_fit_their_chunk():
 
 
 def test_a_repeated_step_writes_the_same_columns_again():
-    cache = RowCache()
+    cache = KvCache()
     cache.join(states(1, 3))
     cache.open()
     step(cache)
@@ -103,7 +103,7 @@ def test_a_repeated_step_writes_the_same_columns_again():
 
 
 def test_it_holds_whole_chunks_of_what_the_live_rows_need():
-    cache = RowCache(row_chunk=2, column_chunk=4)
+    cache = KvCache(row_chunk=2, column_chunk=4)
     assert cache.held_bytes == 0
     for _ in range(5):
         cache.join(states(1, 3))
@@ -116,7 +116,7 @@ def test_it_holds_whole_chunks_of_what_the_live_rows_need():
 
 
 def test_released_it_holds_nothing_and_still_knows_what_a_token_takes():
-    cache = RowCache()
+    cache = KvCache()
     cache.join(states(1, 3))
     per_token = cache.bytes_per_token
     cache.release()
@@ -124,7 +124,7 @@ def test_released_it_holds_nothing_and_still_knows_what_a_token_takes():
 
 
 def test_the_nan_of_a_row_that_left_reaches_no_other():
-    cache = RowCache()
+    cache = KvCache()
     cache.join([(torch.full((1, HEADS, 9, SIZE), torch.nan),) * 2 for _ in range(LAYERS)])
     cache.join(states(1, 9))
     cache.leave(0)
@@ -138,8 +138,8 @@ def test_the_nan_of_a_row_that_left_reaches_no_other():
 
 @torch.inference_mode()
 def test_the_library_takes_the_mask_in_two_or_four_dimensions():
-    vlm, cache = TextVlm(), RowCache()
-    prompts = [prompt(range(10, 15)), prompt(range(40, 60))]
+    vlm, cache = TextVlm(), KvCache()
+    prompts = [encode(range(10, 15)), encode(range(40, 60))]
     for encoded in prompts:
         cache.join(vlm.prefill(encoded).layers)
     tokens, positions = torch.tensor([3, 4]), torch.tensor(cache.lengths)

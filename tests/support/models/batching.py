@@ -2,25 +2,26 @@
 
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
+from common.units import GIB
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
+from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded
-from runners.vlm.kv_cache import RowCache
-from tests.support.models.text_vlm import TextVlm, prompt
-
-GIB = 2**30
+from runners.vlm.kv_cache import KvCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
+from tests.support.models.text_vlm import TextVlm, encode
 
 
 def make_batcher(vlm: TextVlm, kv_budget: int = GIB, **changes) -> Batcher:
-    arguments = {"step_target": 60.0, "cache": RowCache(2, 16), **changes}
+    arguments = {"step_target": 60.0, "cache": KvCache(2, 16), **changes}
     return Batcher(vlm, Metrics("test"), lambda held: kv_budget, **arguments)
 
 
 def make_row(
     text: bytes | Encoded = b"page", new: int = 20, seconds: float = 600, **changes
 ) -> Row:
-    encoded = text if isinstance(text, Encoded) else prompt(text)
-    return Row(encoded, new, Deadline(seconds), **changes)
+    encoded = text if isinstance(text, Encoded) else encode(text)
+    return Row(encoded, new, Deadline(seconds), **{"sampling": GREEDY, **changes})
 
 
 def run(batcher: Batcher) -> None:

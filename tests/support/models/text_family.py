@@ -5,6 +5,7 @@ import time
 import weakref
 
 import torch
+from PIL import Image
 
 from common.catalog import Entry
 from settings import Settings
@@ -18,6 +19,8 @@ class Family:
 
     def __init__(self) -> None:
         self.models: list[weakref.ref[TextVlm]] = []
+        self.images: list[weakref.ref[Image.Image]] = []
+        """Every image that was encoded."""
         self.loads = 0
         self.error: Exception | None = None
         self.endless = False
@@ -43,9 +46,10 @@ class Text(TextVlm):
         super().__init__()
         self.family = family
 
-    def encode(self, request, images):
+    def encode(self, prompt):
         self.family.may_encode.wait(30)
-        return super().encode(request, images)
+        self.family.images += map(weakref.ref, prompt.images)
+        return super().encode(prompt)
 
     def prefill(self, encoded):
         time.sleep(self.family.slow)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
-from common.messages import Answer, FinishReason, Request
-from runners.vlm.interface import Encoded, Prefilled, Vlm
+from common.messages import Answer, FinishReason
+from runners.vlm.interface import Encoded, Prefilled, Prompt, Task, Vlm
 
 STOP = 232
 
@@ -37,8 +36,10 @@ class TextVlm(Vlm):
         self.model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
         self.weights_bytes = self.model.get_memory_footprint()
 
-    def encode(self, request: Request, images: Sequence[Image.Image]) -> Encoded:
-        return prompt(request.prompt.encode())
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Of the last turn's texts."""
+        texts = [part for part in prompt.turns[-1].parts if isinstance(part, str)]
+        return encode("".join(texts).encode())
 
     def prefill(self, encoded: Encoded) -> Prefilled:
         cache = DynamicCache()
@@ -58,7 +59,7 @@ class TextVlm(Vlm):
         return bytes(tokens).decode(errors="replace")
 
     def answer(
-        self, request: Request, encoded: Encoded, text: str, finish_reason: FinishReason
+        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
     ) -> Answer:
         return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
 
@@ -74,7 +75,8 @@ class TextVlm(Vlm):
         return [token for token in made[0, ids.shape[1] :].tolist() if token != STOP]
 
 
-def prompt(tokens: Sequence[int]) -> Encoded:
+def encode(tokens: Sequence[int]) -> Encoded:
+    """The prompt of these tokens."""
     return Encoded(
         inputs={"input_ids": torch.tensor([list(tokens)])},
         image_key=b"",

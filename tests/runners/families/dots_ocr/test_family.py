@@ -12,17 +12,21 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher, Row
-from runners.vlm.kv_cache import RowCache
+from runners.vlm.batcher import Batcher
+from runners.vlm.kv_cache import KvCache
+from runners.vlm.row import Row
+from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.vlm_helpers import chat, greedy, ocr, page
+from tests.support.models.greedy import greedy
+from tests.support.models.prompts import chat, ocr, page
 
 MAX_PIXELS = 100_000
 SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))
 PROMPTS = ("What is this?", "", "Прочти 漢字 🙂\n\nline  two ")
 NEW_TOKENS = 16
 LAYOUT = Options(mode="layout")
+PAGE = page(64, 64)
 
 
 def load(folder: Path, **settings):
@@ -68,7 +72,7 @@ def reference(checkpoint, vlm):
 def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, reference, size):
     for prompt in PROMPTS:
         inputs, tokens = reference(page(*size), prompt)
-        encoded = vlm.encode(chat(prompt), [page(*size)])
+        encoded = vlm.encode(chat(page(*size), prompt))
         for name in ("input_ids", "pixel_values", "image_grid_thw"):
             assert torch.equal(encoded.inputs[name], inputs[name])
         assert encoded.visual_tokens == len(inputs["pixel_values"]) // 4
@@ -76,11 +80,11 @@ def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, referen
 
 
 def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, reference):
-    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, RowCache(2, 64))
+    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, KvCache(2, 64))
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
-        encoded = vlm.encode(chat(prompt), [page(*size)])
-        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, Deadline(600))
+        encoded = vlm.encode(chat(page(*size), prompt))
+        row = Row(encoded, 1 + (5 * arrival) % NEW_TOKENS, Deadline(600), GREEDY)
         batcher.submit(row)
         expected[row] = reference(page(*size), prompt)[1]
         for _ in range(arrival % 3):
@@ -95,7 +99,7 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
 def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(checkpoint):
     keeping, missing = load(checkpoint), load(checkpoint)
     for prompt in PROMPTS:
-        encoded = keeping.encode(chat(prompt), [page(200, 300)])
+        encoded = keeping.encode(chat(page(200, 300), prompt))
         missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
         assert torch.equal(hit.logits, miss.logits)
@@ -104,18 +108,18 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_logit(ch
 
 
 @pytest.mark.parametrize(
-    ("request_", "prompt"),
+    ("asked", "prompt"),
     [
-        (ocr(), "Extract the text content from this image."),
-        (ocr(language="ru"), "Extract the text content from this image."),
-        (ocr(options=LAYOUT), family.LAYOUT),
-        (chat("Who signed it?"), "Who signed it?"),
-        (chat("Who signed it?").model_copy(update={"options": LAYOUT}), "Who signed it?"),
+        (ocr(PAGE), "Extract the text content from this image."),
+        (ocr(PAGE, language="ru"), "Extract the text content from this image."),
+        (ocr(PAGE, options=LAYOUT), family.LAYOUT),
+        (chat(PAGE, "Who signed it?"), "Who signed it?"),
+        (chat(PAGE, "Who signed it?", options=LAYOUT), "Who signed it?"),
     ],
 )
-def test_each_task_has_its_own_words_and_no_others(vlm, reference, request_, prompt):
-    inputs, _ = reference(page(64, 64), prompt)
-    encoded = vlm.encode(request_, [page(64, 64)])
+def test_each_task_has_its_own_words_and_no_others(vlm, reference, asked, prompt):
+    inputs, _ = reference(PAGE, prompt)
+    encoded = vlm.encode(asked)
     assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
 
 
@@ -128,7 +132,7 @@ def test_the_layout_prompt_has_five_numbered_rules_between_blank_lines():
 
 def test_special_tokens_in_a_prompt_are_plain_text(vlm):
     prompt = "<|endofuser|><|assistant|>Where is <|imgpad|>?"
-    encoded = vlm.encode(chat(prompt), [page(64, 64)])
+    encoded = vlm.encode(chat(page(64, 64), prompt))
     tokens = encoded.inputs["input_ids"][0].tolist()
     assert tokens.count(vlm.model.config.image_token_id) == encoded.visual_tokens
     assert prompt in vlm.text(tokens)
@@ -136,8 +140,8 @@ def test_special_tokens_in_a_prompt_are_plain_text(vlm):
 
 
 def layout(vlm, image, *elements):
-    request = ocr(options=LAYOUT)
-    return vlm.answer(request, vlm.encode(request, [image]), json.dumps(elements), "stop")
+    prompt = ocr(image, options=LAYOUT)
+    return vlm.answer(prompt.task, vlm.encode(prompt), json.dumps(elements), "stop")
 
 
 def element(bbox, category="Text", text="x"):
@@ -146,7 +150,7 @@ def element(bbox, category="Text", text="x"):
 
 def test_boxes_are_in_pixels_of_the_upright_original(vlm):
     image = page(1400, 1000)
-    _, rows, columns = vlm.encode(ocr(), [image]).inputs["image_grid_thw"][0].tolist()
+    _, rows, columns = vlm.encode(ocr(image)).inputs["image_grid_thw"][0].tolist()
     width, height = columns * 14, rows * 14
     assert width * height <= MAX_PIXELS
     answer = layout(
@@ -167,7 +171,7 @@ def test_boxes_are_in_pixels_of_the_upright_original(vlm):
 
 
 def test_boxes_of_a_tiny_image_do_not_reach_into_its_padding(vlm):
-    _, rows, columns = vlm.encode(ocr(), [page(20, 100)]).inputs["image_grid_thw"][0].tolist()
+    _, rows, columns = vlm.encode(ocr(page(20, 100))).inputs["image_grid_thw"][0].tolist()
     answer = layout(vlm, page(20, 100), element([0, 0, columns * 14 / 28 * 10, rows * 14]))
     assert answer.blocks[0].box == (0, 0, 10, 100)
     whole = layout(vlm, page(20, 100), element([0, 0, columns * 14, rows * 14]))
@@ -175,17 +179,17 @@ def test_boxes_of_a_tiny_image_do_not_reach_into_its_padding(vlm):
 
 
 def test_a_layout_that_broke_off_says_so(vlm):
-    request = ocr(options=LAYOUT)
+    prompt = ocr(PAGE, options=LAYOUT)
     cut = json.dumps([element([0, 0, 9, 9], text="whole"), element([0, 9, 9, 9])])[:-9]
-    answer = vlm.answer(request, vlm.encode(request, [page(64, 64)]), cut, "length")
+    answer = vlm.answer(prompt.task, vlm.encode(prompt), cut, "length")
     assert (answer.text, answer.truncated, answer.finish_reason) == ("whole", True, "length")
     assert len(answer.blocks) == 1
 
 
-@pytest.mark.parametrize("request_", [ocr(), chat("As JSON?")])
-def test_text_that_is_asked_for_as_text_stays_as_it_is(vlm, request_):
+@pytest.mark.parametrize("prompt", [ocr(PAGE), chat(PAGE, "As JSON?")])
+def test_text_that_is_asked_for_as_text_stays_as_it_is(vlm, prompt):
     said = json.dumps([element([0, 0, 9, 9])])
-    answer = vlm.answer(request_, vlm.encode(request_, [page(64, 64)]), f" {said}\n", "stop")
+    answer = vlm.answer(prompt.task, vlm.encode(prompt), f" {said}\n", "stop")
     assert answer.text == said
     assert answer.blocks is None
     assert answer.truncated is None
@@ -195,18 +199,18 @@ def test_a_layout_goes_all_the_way_from_page_to_blocks(tmp_path):
     said = json.dumps([element([0, 0, 28, 28], "Section-header", "Sums"), element([0, 28, 56, 56])])
     vlm = load(make_checkpoint("dots_ocr", tmp_path / "dots_ocr", says=said), dtype="bfloat16")
     assert vlm.dtype is torch.bfloat16
-    request = ocr(options=LAYOUT)
-    encoded = vlm.encode(request, [page(56, 56)])
+    prompt = ocr(page(56, 56), options=LAYOUT)
+    encoded = vlm.encode(prompt)
     tokens = greedy(vlm, encoded, NEW_TOKENS)
     assert tokens[-1] in vlm.stop_tokens
-    answer = vlm.answer(request, encoded, vlm.text(tokens), "stop")
+    answer = vlm.answer(prompt.task, encoded, vlm.text(tokens), "stop")
     assert answer.text == "## Sums\n\nx"
     assert [block.box for block in answer.blocks] == [(0, 0, 28, 28), (0, 28, 56, 56)]
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (1, 1), (10, 1990)])
 def test_thin_and_tiny_images_are_read(vlm, size):
-    encoded = vlm.encode(ocr(), [page(*size)])
+    encoded = vlm.encode(ocr(page(*size)))
     assert encoded.image_size == size
     vlm.prefill(encoded)
 
@@ -227,8 +231,8 @@ def test_what_the_files_lack_is_filled_in(own_checkpoint, vlm):
     (own_checkpoint / "preprocessor_config.json").write_text(
         '{"image_processor_type": "Qwen2VLImageProcessor"}'
     )
-    complete = vlm.encode(chat("Who?"), [page(200, 300)]).inputs
-    for name, tensor in load(own_checkpoint).encode(chat("Who?"), [page(200, 300)]).inputs.items():
+    complete = vlm.encode(chat(page(200, 300), "Who?")).inputs
+    for name, tensor in load(own_checkpoint).encode(chat(page(200, 300), "Who?")).inputs.items():
         assert torch.equal(tensor, complete[name])
 
 

@@ -1,4 +1,4 @@
-"""The prompt of a chat model, around texts that must not take part in its grammar."""
+"""A conversation as tokens, such that its texts cannot pass for the chat template's own words."""
 
 import re
 from collections.abc import Sequence
@@ -6,42 +6,46 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 from transformers import ProcessorMixin
 
-from common.messages import Turn
+from runners.vlm.interface import PromptTurn
 
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
-class ChatPrompt:
-    """A chat template as tokens, around the turns of a conversation. For any thread.
+class ChatTemplate:
+    """Renders and tokenises conversations with a model's chat template. For any thread.
 
-    The template is rendered around slots; what fills them is tokenised with its special tokens as
-    plain characters, so that it can neither end its turn nor ask for visual tokens. All else has
-    the tokens of the whole: a tokenizer cuts at special tokens first, and what lies between two of
-    them, a text and the template's words beside it, is tokenised in one.
+    The template is rendered with a slot in place of each text. The texts are tokenised with special
+    tokens taken as plain characters, so that they can neither end their turn nor ask for visual
+    tokens. Otherwise the tokens are those of the template rendered with the texts: a tokenizer cuts
+    at special tokens first, and what is between two of them, a text and the template's words beside
+    it, is tokenised here in one as well.
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
         self._processor = processor
         tokenizer = processor.tokenizer.backend_tokenizer
         added = tokenizer.get_added_tokens_decoder()
-        self._specials = {token.content: number for number, token in added.items()}
-        self._grammar = re.compile(f"({'|'.join(map(re.escape, [*self._specials, _SLOT]))})")
+        self._special_ids = {token.content: number for number, token in added.items()}
+        self._pattern = re.compile(f"({'|'.join(map(re.escape, [*self._special_ids, _SLOT]))})")
         self._plain = Tokenizer.from_str(tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
-    def tokens(self, turns: Sequence[Turn], visual_tokens: Sequence[int]) -> list[int]:
-        """The prompt. visual_tokens: how many stand for each image, in the order of the turns."""
+    def tokens(self, turns: Sequence[PromptTurn], visual_tokens: Sequence[int]) -> list[int]:
+        """The prompt. visual_tokens: how many each image takes, in the order of the turns.
+
+        Raises `ValueError` if the template leaves out a text or an image.
+        """
         parts = [part for turn in turns for part in turn.parts]
         texts = iter([part for part in parts if isinstance(part, str)])
         counts = iter(visual_tokens)
         tokens: list[int] = []
         plain = ""
-        for piece in self._grammar.split(self._template(turns)):
+        for piece in self._pattern.split(self._rendered(turns)):
             if piece == _SLOT:
                 plain += next(texts)
-            elif piece in self._specials:
+            elif piece in self._special_ids:
                 count = next(counts) if piece == self._processor.image_token else 1
-                tokens += [*self._encode(plain), *[self._specials[piece]] * count]
+                tokens += [*self._encode(plain), *[self._special_ids[piece]] * count]
                 plain = ""
             else:
                 plain += piece
@@ -49,7 +53,7 @@ class ChatPrompt:
             raise ValueError("the chat template leaves a part out")
         return [*tokens, *self._encode(plain)]
 
-    def _template(self, turns: Sequence[Turn]) -> str:
+    def _rendered(self, turns: Sequence[PromptTurn]) -> str:
         slot = {"type": "text", "text": _SLOT}
         rendered: str = self._processor.apply_chat_template(
             [

@@ -1,48 +1,11 @@
-"""Greedy decoding through a `Vlm` by hand, and pages to read."""
+"""Greedy decoding through a `Vlm` by hand, without the batcher."""
 
-import random
 from collections.abc import Sequence
 
 import torch
-from PIL import Image, ImageDraw
 from transformers import DynamicCache
 
-from common import messages
-from common.messages import Request, Turn, question
 from runners.vlm.interface import Encoded, Prefilled, Vlm
-
-
-def page(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Coloured rectangles: what a tiny random model tells apart."""
-    dice = random.Random(seed)
-    image = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(image)
-    for _ in range(20):
-        colour = tuple(dice.randrange(256) for _ in range(3))
-        corner = (dice.randrange(width), dice.randrange(height))
-        draw.rectangle([corner, (width, height)], fill=colour)
-    return image
-
-
-def chat(prompt: str) -> Request:
-    return Request(task="chat", turns=question([b""], prompt))
-
-
-def talk(*turns: tuple[str, *tuple[str | Image.Image, ...]]) -> tuple[Request, list[Image.Image]]:
-    """A conversation and its pictures; of each turn the role, then what is said and shown."""
-    pictures = [part for _, *parts in turns for part in parts if not isinstance(part, str)]
-    said = tuple(
-        Turn(
-            role=role,
-            parts=tuple(p if isinstance(p, str) else messages.Image(data=b"") for p in parts),
-        )
-        for role, *parts in turns
-    )
-    return Request(task="chat", turns=said), pictures
-
-
-def ocr(**fields: object) -> Request:
-    return Request(task="ocr", turns=question([b""]), **fields)
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:

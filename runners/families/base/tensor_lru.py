@@ -1,4 +1,4 @@
-"""What is kept between requests: the most recently used, up to a number of bytes."""
+"""A cache of tensors that are kept for reuse between requests."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,21 @@ from torch import Tensor
 Value = TypeVar("Value")
 
 
-class Kept(Generic[Value]):
-    """An LRU of tensors by key, bounded by what they hold. For one thread at a time.
+class TensorLru(Generic[Value]):
+    """The most recently used values, up to a number of bytes. For one thread at a time.
 
-    What is larger than the whole capacity is not kept.
+    A value is a tensor, or tensors in sequences and mappings. One larger than the whole capacity is
+    not kept.
     """
 
     def __init__(self, capacity: int) -> None:
-        """capacity: bytes; 0 keeps nothing."""
+        """capacity: bytes; with 0 nothing is kept."""
         self.capacity = capacity
         self._entries: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
         self._held = self._hits = self._misses = self._evictions = 0
 
     def get(self, key: bytes) -> Value | None:
+        """The value of a key, which becomes the most recently used; None if it is not kept."""
         if key not in self._entries:
             self._misses += 1
             return None
@@ -30,7 +32,7 @@ class Kept(Generic[Value]):
         return self._entries[key][0]
 
     def put(self, key: bytes, value: Value) -> None:
-        """`key` must be new: what `get` just missed."""
+        """Keep a value. `key` must be new, as after a miss of `get`."""
         size = held_bytes(value)
         if size > self.capacity:
             return
@@ -42,11 +44,13 @@ class Kept(Generic[Value]):
             self._evictions += 1
 
     def clear(self) -> None:
+        """Drop all values; the counts stay."""
         self._entries.clear()
         self._held = 0
 
     @property
     def stats(self) -> dict[str, int]:
+        """Counts since the start (hits, misses, evictions), and the bytes held now."""
         return {
             "hits": self._hits,
             "misses": self._misses,
@@ -56,7 +60,7 @@ class Kept(Generic[Value]):
 
 
 def held_bytes(value: object) -> int:
-    """Bytes of the tensors in nested sequences and mappings."""
+    """Bytes of all tensors in a value."""
     if isinstance(value, Tensor):
         return value.nbytes
     if isinstance(value, Mapping):

@@ -1,0 +1,1 @@
+"""What several families share: the transformers library, chat templates, Qwen's images."""

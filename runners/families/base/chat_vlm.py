@@ -1,0 +1,74 @@
+"""A chat model whose images are processed as Qwen2-VL's are."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+
+from common.failures import ErrorCode, Refusal
+from runners.families.base.chat_template import ChatTemplate
+from runners.families.base.qwen_images import QwenImages
+from runners.families.base.transformers_vlm import TransformersVlm
+from runners.vlm.interface import Encoded, Prompt, PromptTurn, Task, digest
+
+
+class ChatVlm(TransformersVlm):
+    """Encodes conversations with a chat template. OCR is a fixed instruction after the image."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        max_pixels: int,
+        reuse_bytes: int,
+    ) -> None:
+        """max_pixels: larger images are shrunk to this before the model reads them."""
+        super().__init__(model, processor.tokenizer, reuse_bytes)
+        self.images = QwenImages(processor.image_processor, max_pixels, self.dtype)
+        self._template = ChatTemplate(processor)
+        self._image_token = processor.image_token_id
+        self._context = model.config.get_text_config().max_position_embeddings
+
+    @abstractmethod
+    def instruction(self, task: Task) -> str:
+        """The text after an image that is to be read."""
+
+    @abstractmethod
+    def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
+        """Position indices of a prompt, [..., 1, length].
+
+        tokens: [1, length]. grids: [images, 3], the patches of each image in time, height and
+        width; None without an image.
+        """
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        turns, images = prompt.turns, prompt.images
+        if prompt.task.kind == "ocr":
+            turns = (PromptTurn("user", (*images, self.instruction(prompt.task))),)
+        pixels: dict[str, Tensor] = {}
+        grids, counts = None, []
+        if images:
+            patches, grids = self.images.patches(images)
+            counts = self.images.token_counts(grids)
+            pixels = {"pixel_values": patches, "image_grid_thw": grids}
+        tokens = self._template.tokens(turns, counts)
+        if len(tokens) + prompt.max_tokens > self._context:
+            raise Refusal(
+                ErrorCode.BAD_PARAMETER,
+                f"The model takes at most {self._context} tokens together with the answer's; the "
+                f"conversation has {len(tokens)}, and max_tokens is {prompt.max_tokens}.",
+            )
+        input_ids = torch.tensor([tokens])
+        visual = (input_ids[0] == self._image_token).nonzero()
+        return Encoded(
+            inputs={
+                "input_ids": input_ids,
+                "position_ids": self.positions(input_ids, grids),
+                **pixels,
+            },
+            image_key=digest(*pixels.values()),
+            prefix_length=int(visual[-1]) + 1 if images else 0,
+            visual_tokens=len(visual),
+            image_size=images[0].size if images else (0, 0),
+        )

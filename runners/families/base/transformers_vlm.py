@@ -1,0 +1,147 @@
+"""A model of the transformers library as a `Vlm`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from common.messages import Answer, FinishReason
+from runners.families.base.tensor_lru import TensorLru
+from runners.vlm.interface import Encoded, Layers, Prefilled, Task, Vlm
+
+_FEATURES_SHARE = 1 / 4
+"""Share of the reuse memory that is for image features; the rest is for prefixes. The features of
+an image take a fifth (Qwen3-VL 8B) to a fiftieth (GOT-OCR 2.0) of the memory of its keys and
+values, so they are kept for longer."""
+
+
+class TransformersVlm(Vlm):
+    """A vision encoder and a decoder, with the interface of the transformers library.
+
+    If prefixes are kept for reuse, the prompt runs in two parts: the prefix (up to the end of the
+    last image), whose keys and values are kept, then the rest. A hit and a miss run the rest
+    through the same operations, so that a hit changes no token.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reuse_bytes: int
+    ) -> None:
+        """reuse_bytes: how much may be kept for reuse between requests."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = model.device
+        self.dtype = model.dtype
+        self.weights_bytes = model.get_memory_footprint()
+        self.stop_tokens = _stop_tokens(model, tokenizer)
+        features = int(reuse_bytes * _FEATURES_SHARE)
+        self._features = TensorLru[BaseModelOutputWithPooling](features)
+        self._prefixes = TensorLru[Layers](reuse_bytes - features)
+
+    @torch.no_grad()
+    def prefill(self, encoded: Encoded) -> Prefilled:
+        positions = encoded.inputs["position_ids"]
+        next_position = int(positions.max()) + 1
+        tokens = self._to_device(encoded.inputs["input_ids"])
+        positions = self._to_device(positions)
+        end = encoded.prefix_length
+        key = encoded.prefix_key
+        prefix = self._prefixes.get(key) if end else None
+        cache = DynamicCache(prefix)
+        done, features = (0, self._features_of(encoded)) if prefix is None else (end, {})
+        if end and prefix is None and self._prefixes.capacity:
+            self._forward(
+                tokens[:, :end],
+                positions[..., :end],
+                cache,
+                logits_to_keep=positions.new_empty(0),
+                **features,
+            )
+            self._prefixes.put(key, _layers(cache))
+            done, features = end, {}
+        logits = self._forward(
+            tokens[:, done:], positions[..., done:], cache, logits_to_keep=1, **features
+        )
+        return Prefilled(logits[0, 0], _layers(cache), next_position)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+        # The library uses a mask of four dimensions as it is, and adds no causal mask. Every layer
+        # would convert a boolean one to these numbers.
+        hidden = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
+        hidden.masked_fill_(~mask, torch.finfo(self.dtype).min)
+        return self._forward(
+            tokens[:, None], positions[:, None], cache, attention_mask=hidden[:, None, None, :]
+        )[:, 0]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def answer(
+        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
+    ) -> Answer:
+        return Answer(text=text.strip(), image_size=encoded.image_size, finish_reason=finish_reason)
+
+    def forget(self) -> None:
+        self._features.clear()
+        self._prefixes.clear()
+
+    @property
+    def reuse_stats(self) -> dict[str, dict[str, int]]:
+        return {"features": self._features.stats, "prefixes": self._prefixes.stats}
+
+    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        """What the decoder gets of the images. inputs: on the model's device."""
+        return self.model.get_image_features(
+            pixel_values=inputs["pixel_values"],
+            image_grid_thw=inputs["image_grid_thw"],
+            return_dict=True,
+        )
+
+    def _features_of(self, encoded: Encoded) -> dict[str, Any]:
+        """The arguments that replace the pixel values; none without an image."""
+        if not encoded.prefix_length:
+            return {}
+        kept = self._features.get(encoded.image_key)
+        if kept is None:
+            features = self.image_features(
+                {name: self._to_device(value) for name, value in encoded.inputs.items()}
+            )
+            # Without the encoder's own hidden states, which are large and no longer needed.
+            kept = type(features)(
+                **{
+                    name: value
+                    for name, value in features.items()
+                    if name in ("pooler_output", "deepstack_features")
+                }
+            )
+            self._features.put(encoded.image_key, kept)
+        return {"mm_encoder_outputs": {"image": kept}}
+
+    def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
+        """Logits [rows, tokens, vocabulary], of all tokens unless `inputs` say otherwise."""
+        return self.model(
+            input_ids=tokens,
+            position_ids=positions,
+            cache=cache,
+            use_cache=True,
+            **inputs,
+        ).logits
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+
+def _layers(cache: Cache) -> Layers:
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Those of the generation config, and the tokenizer's own, which some of the configs lack."""
+    configured = model.generation_config.eos_token_id
+    tokens = configured if isinstance(configured, list) else [configured]
+    return frozenset({*tokens, tokenizer.eos_token_id} - {None})
