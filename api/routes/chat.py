@@ -9,7 +9,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
-from api.documents.pages import Shown, chosen
+from api.documents.pixel_budget import PixelBudget
+from api.documents.selection import select_pages
 from api.gateway import Admitted, Current
 from api.intake import parameters
 from api.intake.json_bodies import read_form
@@ -47,9 +48,9 @@ async def chat(request: Request, gateway: Current, deadline: Admitted) -> Chat |
     asked = parameters.parse(ChatParams, request.query_params, form.fields)
     question = Question(gateway.fleet.pick(asked.model), asked)
     async with gateway.documents.open(form.files[0].data) as pages:
-        numbers = chosen(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
+        numbers = select_pages(asked.pages or FIRST, pages.count, gateway.settings.max_pages)
         check_images(question.entry, len(numbers))
-        images = await Shown(gateway.settings).images(pages, numbers)
+        images = await PixelBudget(gateway.settings).images(pages, numbers)
         if asked.pages is None and pages.count > 1:
             question.warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
     message = messages.Request(

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request
 
-from api.documents.pages import Pages, chosen
+from api.documents.opening import Pages
+from api.documents.selection import select_pages
 from api.gateway import Admitted, Current, Gateway
 from api.intake import parameters
 from api.intake.json_bodies import read_form
@@ -94,7 +95,7 @@ class Reading:
             raise Refusal.of(upload.failure)
         began = time.perf_counter()
         async with self.gateway.documents.open(upload.data) as pages:
-            numbers = chosen(self.asked.pages, pages.count, self.gateway.settings.max_pages)
+            numbers = select_pages(self.asked.pages, pages.count, self.gateway.settings.max_pages)
             if not pages.is_document:
                 return await self._page(pages, 1)
             outcomes = await self._side_by_side(pages, numbers)

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 
-from api.documents.pages import Shown
+from api.documents.pixel_budget import PixelBudget
 from api.errors import STATUS, BadParameter, error_body, sentence
 from api.gateway import Admitted, Current, Gateway
 from api.intake.json_bodies import JSON, decoded, read_json
@@ -153,7 +153,7 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
     turns: list[Turn] = []
     most = gateway.settings.max_files
     files = images = 0
-    shown = Shown(gateway.settings)
+    budget = PixelBudget(gateway.settings)
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
         parts: list[str | messages.Image] = []
@@ -167,7 +167,7 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            more = await _images(url, param, entry, gateway, images, shown)
+            more = await _images(url, param, entry, gateway, images, budget)
             images += len(more)
             parts += more
         role = "system" if message.role == "developer" else message.role
@@ -180,7 +180,7 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
 
 
 async def _images(
-    url: str, param: str, entry: Entry, gateway: Gateway, before: int, shown: Shown
+    url: str, param: str, entry: Entry, gateway: Gateway, before: int, budget: PixelBudget
 ) -> list[messages.Image]:
     """An image, or all pages of a document, of a conversation that has some images before it."""
     if url[:5].lower() == "data:":
@@ -194,7 +194,7 @@ async def _images(
                 param, f"A document may have at most {most} page(s), not {pages.count}."
             )
         check_images(entry, before + pages.count)
-        images = await shown.images(pages, range(1, pages.count + 1))
+        images = await budget.images(pages, range(1, pages.count + 1))
         return [messages.Image(data=image) for image in images]
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Request
 
-from api.documents.pages import chosen
+from api.documents.selection import select_pages
 from api.gateway import Admitted, Current
 from api.intake import parameters
 from api.intake.json_bodies import read_form
@@ -32,7 +32,7 @@ async def preview(request: Request, gateway: Current, deadline: Admitted) -> Pre
     form = await read_form(request, gateway.settings, gateway.fetcher)
     asked = parameters.parse(PreviewParams, request.query_params, form.fields)
     async with gateway.documents.open(form.files[0].data) as pages:
-        [number] = chosen([(asked.page, asked.page)], pages.count, 1)
+        [number] = select_pages([(asked.page, asked.page)], pages.count, 1)
         image = await pages.image(number)
     size, jpeg = await asyncio.get_running_loop().run_in_executor(_one_at_a_time, _shrunk, image)
     return Preview(

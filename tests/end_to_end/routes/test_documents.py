@@ -123,7 +123,7 @@ def test_hanging_up_ends_the_document_and_its_process(reader: Server) -> None:
 
 def rasterises(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return any(word.endswith("rasterise.py") for word in process.cmdline())
+        return any(word.endswith("rasteriser_program.py") for word in process.cmdline())
     return False
 
 

@@ -1,0 +1,140 @@
+"""The subprocess that draws the pages of one PDF or TIFF, as the gateway drives it.
+
+The program that runs in it, and the protocol, are in `rasteriser_program.py`.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from api.documents.sniffing import DocumentKind
+from settings import Settings
+
+PAGE_SECONDS = 10.0
+"""Time limit for drawing one page, and for opening the document."""
+_PROGRAM = Path(__file__).with_name("rasteriser_program.py")
+
+
+class DrawingError(Exception):
+    """The document cannot be opened, or the page cannot be drawn.
+
+    cause: "broken", also where the process died or took too long; "locked" or "empty" of a
+    document; "300 x 200" of a TIFF's page with too many pixels.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Rasteriser:
+    """Draws one document's pages, one at a time, in a process of its own.
+
+    Where the process dies or hangs over a page, the next page gets a new process.
+    """
+
+    def __init__(self, data: bytes, kind: DocumentKind, settings: Settings) -> None:
+        self._data = data
+        self._order = {
+            "size": len(data),
+            "kind": kind,
+            "dpi": settings.pdf_dpi,
+            "max_pixels": settings.max_image_pixels,
+            "seconds": int(settings.request_timeout) + 1,
+        }
+        self._process: _Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def open(self) -> int:
+        """Open the document; its number of pages. Raises `DrawingError`."""
+        count: int = (await self._answer(self._start()))["pages"]
+        return count
+
+    async def draw(self, number: int, max_pixels: int) -> bytes:
+        """Page `number`, from 1, as an encoded image; of a PDF with at most `max_pixels`.
+
+        Raises `DrawingError`.
+        """
+        async with self._turn:
+            image: bytes = (await self._answer(self._draw(number, max_pixels)))["content"]
+            return image
+
+    async def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.close()
+
+    async def _answer(self, conversation: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """The process's answer; a process that gives none in time is ended.
+
+        Raises `DrawingError`.
+        """
+        try:
+            async with asyncio.timeout(PAGE_SECONDS):
+                answer = await conversation
+        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            await self.close()
+            raise DrawingError("broken") from error
+        except asyncio.CancelledError:
+            await self.close()  # the rest of this answer would be taken for the next one
+            raise
+        if "error" in answer:
+            raise DrawingError(answer["error"])
+        return answer
+
+    async def _start(self) -> dict[str, Any]:
+        self._process = await _Process.start()
+        return await self._process.ask(json.dumps(self._order).encode() + b"\n" + self._data)
+
+    async def _draw(self, number: int, max_pixels: int) -> dict[str, Any]:
+        if self._process is None:
+            await self._start()
+        assert self._process is not None
+        return await self._process.ask(b"%d %d\n" % (number - 1, max_pixels))
+
+
+class _Process:
+    """One run of the program, and its pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+
+    @classmethod
+    async def start(cls) -> "_Process":
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # the modules beside the program are not its own
+                str(_PROGRAM),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        )
+
+    async def ask(self, question: bytes) -> dict[str, Any]:
+        """The program's answer, with an image in `content`.
+
+        Raises `OSError` or `IncompleteReadError`.
+        """
+        self._stdin.write(question)
+        await self._stdin.drain()
+        answer: dict[str, Any] = json.loads(await self._stdout.readuntil())
+        if "size" in answer:
+            answer["content"] = await self._stdout.readexactly(answer["size"])
+        return answer
+
+    async def close(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.communicate()
+        with suppress(OSError):
+            await self._stdin.wait_closed()
