@@ -9,7 +9,8 @@ import sys
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from api.documents.sniffing import DocumentKind
 from settings import Settings
@@ -29,6 +30,20 @@ class DrawingError(Exception):
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
+
+
+class _ProcessDied(Exception):
+    """The process ended, or says what the program never says."""
+
+
+class _Answer(BaseModel):
+    """What the program says to one question."""
+
+    pages: int = 0
+    size: int = 0
+    """Bytes of `content`, which follows the line."""
+    error: str | None = None
+    content: bytes = b""
 
 
 class Rasteriser:
@@ -51,8 +66,7 @@ class Rasteriser:
 
     async def open(self) -> int:
         """Open the document; its number of pages. Raises `DrawingError`."""
-        count: int = (await self._answer(self._start()))["pages"]
-        return count
+        return (await self._answer(self._start())).pages
 
     async def draw(self, number: int, max_pixels: int) -> bytes:
         """Page `number`, from 1, as an encoded image; of a PDF with at most `max_pixels`.
@@ -60,15 +74,14 @@ class Rasteriser:
         Raises `DrawingError`.
         """
         async with self._turn:
-            image: bytes = (await self._answer(self._draw(number, max_pixels)))["content"]
-            return image
+            return (await self._answer(self._draw(number, max_pixels))).content
 
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             await process.close()
 
-    async def _answer(self, conversation: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    async def _answer(self, conversation: Awaitable[_Answer]) -> _Answer:
         """The process's answer; a process that gives none in time is ended.
 
         Raises `DrawingError`.
@@ -76,21 +89,29 @@ class Rasteriser:
         try:
             async with asyncio.timeout(PAGE_SECONDS):
                 answer = await conversation
-        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+        except (TimeoutError, _ProcessDied) as error:
             await self.close()
             raise DrawingError("broken") from error
         except asyncio.CancelledError:
             await self.close()  # the rest of this answer would be taken for the next one
             raise
-        if "error" in answer:
-            raise DrawingError(answer["error"])
+        if answer.error is not None:
+            raise DrawingError(answer.error)
         return answer
 
-    async def _start(self) -> dict[str, Any]:
+    async def _start(self) -> _Answer:
+        try:
+            return await self._open()
+        except _ProcessDied:
+            # The server's stop signal reaches a process that does not ignore it yet, too.
+            await self.close()
+            return await self._open()
+
+    async def _open(self) -> _Answer:
         self._process = await _Process.start()
         return await self._process.ask(json.dumps(self._order).encode() + b"\n" + self._data)
 
-    async def _draw(self, number: int, max_pixels: int) -> dict[str, Any]:
+    async def _draw(self, number: int, max_pixels: int) -> _Answer:
         if self._process is None:
             await self._start()
         assert self._process is not None
@@ -109,32 +130,37 @@ class _Process:
 
     @classmethod
     async def start(cls) -> "_Process":
-        return cls(
-            await asyncio.create_subprocess_exec(
+        """Raises `_ProcessDied`."""
+        try:
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # the modules beside the program are not its own
                 str(_PROGRAM),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # what is sent to the server's group does not reach it
             )
-        )
+        except OSError as error:
+            raise _ProcessDied from error
+        return cls(process)
 
-    async def ask(self, question: bytes) -> dict[str, Any]:
-        """The program's answer, with an image in `content`.
-
-        Raises `OSError` or `IncompleteReadError`.
-        """
-        self._stdin.write(question)
-        await self._stdin.drain()
-        answer: dict[str, Any] = json.loads(await self._stdout.readuntil())
-        if "size" in answer:
-            answer["content"] = await self._stdout.readexactly(answer["size"])
+    async def ask(self, question: bytes) -> _Answer:
+        """The program's answer, with an image in `content`. Raises `_ProcessDied`."""
+        try:
+            self._stdin.write(question)
+            await self._stdin.drain()
+            answer = _Answer.model_validate_json(await self._stdout.readline())
+            answer.content = await self._stdout.readexactly(answer.size)
+        except (OSError, EOFError, RuntimeError, ValueError) as error:
+            # EOFError: the image ends early. RuntimeError: uvloop's, for a pipe that is closed.
+            # ValueError: the line is not an answer.
+            raise _ProcessDied from error
         return answer
 
     async def close(self) -> None:
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.communicate()
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):
             await self._stdin.wait_closed()

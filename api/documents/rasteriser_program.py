@@ -14,11 +14,15 @@ Standard output:
 - one line of JSON with `pages`, their number, or `error`;
 - for each page wanted one line of JSON with `error`, or with `size` and then as many bytes of an
   encoded image.
+
+The process ignores the signals that stop the server, which still answers the requests in flight.
+It ends when its gateway closes the pipes or is gone.
 """
 
 import io
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable
 from typing import BinaryIO
@@ -47,6 +51,8 @@ class Unreadable(Exception):
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop_signal, signal.SIG_IGN)
     order = json.loads(stdin.readline())
     _limit_resources(order["seconds"], BASE_MEMORY + BYTES_PER_PIXEL * order["max_pixels"])
     data = stdin.read(order["size"])

@@ -1,9 +1,13 @@
 import io
+import json
+import subprocess
 import sys
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from api.documents import rasteriser
 from api.documents.opening import Documents
 from common.images import decode, is_blank
 from settings import Settings
@@ -83,3 +87,59 @@ async def test_the_process_is_bounded_in_memory_and_in_time():
         (process,) = psutil.Process().children()
         assert process.rlimit(psutil.RLIMIT_CPU)[0] == 6
         assert process.rlimit(psutil.RLIMIT_DATA)[0] == pytest.approx(2**30, rel=0.01)
+
+
+PROGRAM = Path(rasteriser.__file__).with_name("rasteriser_program.py")
+
+
+@pytest.mark.parametrize("asked", ["nothing", "half an order", "half a document", "its opening"])
+def test_the_program_ends_with_its_gateway(asked):
+    """Its gateway is gone once both pipes are closed."""
+    document = pdf(ENGLISH)
+    order = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
+    line = json.dumps(order).encode() + b"\n"
+    sent = {
+        "nothing": b"",
+        "half an order": line[:20],
+        "half a document": line + document[:50],
+        "its opening": line + document,
+    }[asked]
+    process = start(sent)
+    if asked == "its opening":
+        assert process.stdout.readline() == b'{"pages": 1}\n'
+    assert ends(process)
+
+
+def test_the_program_ends_with_its_gateway_while_it_draws():
+    document = pdf(ENGLISH, size=(9000, 9000))
+    order = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
+    process = start(json.dumps(order).encode() + b"\n" + document)
+    assert process.stdout.readline() == b'{"pages": 1}\n'
+    process.stdin.write(b"0 80000000\n" * 100)
+    process.stdin.flush()
+    assert ends(process)
+
+
+def start(sent: bytes) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    process.stdin.write(sent)
+    process.stdin.flush()
+    return process
+
+
+def ends(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the program ends by itself when its pipes are closed."""
+    process.stdin.close()
+    process.stdout.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True
