@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from api.wording import counted
 from common.failures import ErrorCode, Refusal
 
 PageRanges = Sequence[tuple[int, int]]
@@ -19,7 +20,8 @@ def select_pages(ranges: PageRanges | None, count: int, max_pages: int) -> list[
     last = max(last for _, last in ranges)
     if last > count:
         raise Refusal(
-            ErrorCode.BAD_PARAMETER, f"There is no page {last}: the document has {count} page(s)."
+            ErrorCode.BAD_PARAMETER,
+            f"There is no page {last}: the document has {counted(count, 'page')}.",
         )
     pages: set[int] = set()
     for first, last in ranges:
@@ -28,7 +30,7 @@ def select_pages(ranges: PageRanges | None, count: int, max_pages: int) -> list[
     if len(pages) > max_pages:
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
-            f"At most {max_pages} page(s) a request are taken, and the document has {count}: "
+            f"A request takes at most {counted(max_pages, 'page')}, and the document has {count}: "
             f"choose some with 'pages', as in pages=1-{max_pages}.",
         )
     return sorted(pages)

@@ -22,11 +22,11 @@ def test_pages_are_chosen_each_once_and_in_their_order(ranges, pages):
 @pytest.mark.parametrize(
     ("ranges", "sentence"),
     [
-        (((1, 6),), "There is no page 6: the document has 5 page(s)."),
-        (((10**30, 10**30),), f"There is no page {10**30}: the document has 5 page(s)."),
+        (((1, 6),), "There is no page 6: the document has 5 pages."),
+        (((10**30, 10**30),), f"There is no page {10**30}: the document has 5 pages."),
         (
             None,
-            "At most 3 page(s) a request are taken, and the document has 5: choose some with "
+            "A request takes at most 3 pages, and the document has 5: choose some with "
             "'pages', as in pages=1-3.",
         ),
     ],
@@ -38,6 +38,11 @@ def test_pages_that_are_not_there_or_too_many_are_refused(ranges, sentence):
         ErrorCode.BAD_PARAMETER,
         sentence,
     )
+
+
+def test_a_document_of_one_page_is_named_in_the_singular():
+    with pytest.raises(Refusal, match="There is no page 2: the document has one page."):
+        select_pages([(2, 2)], 1, 50)
 
 
 def test_a_choice_among_a_billion_pages_takes_no_time():

@@ -1,0 +1,6 @@
+"""Wording that messages of several files share."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: "one file", "10 files". noun: in the singular, its plural in -s."""
+    return f"one {noun}" if number == 1 else f"{number} {noun}s"
