@@ -12,7 +12,7 @@ from typing import Protocol
 from api.documents.rasteriser import DrawingError, Rasteriser
 from api.documents.sniffing import DocumentKind, document_kind
 from common.failures import ErrorCode, Refusal
-from common.images import inspect
+from common.images import check_size
 from settings import Settings
 
 MAX_OPEN_DOCUMENTS = 16
@@ -69,7 +69,7 @@ class Documents:
         """The kind of document; None for an image that may be decoded. Raises `Refusal`."""
         kind = document_kind(data)
         if kind is None:
-            inspect(data, self._settings.max_image_pixels)
+            check_size(data, self._settings.max_image_pixels)
         return kind
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from api.documents.opening import Pages
 from common.failures import ErrorCode, Refusal
-from common.images import size
+from common.images import read_size
 from settings import Settings
 
 
@@ -27,7 +27,7 @@ class PixelBudget:
         images = []
         for number in numbers:
             images.append(await pages.image(number, share))
-            width, height = await asyncio.to_thread(size, images[-1])
+            width, height = await asyncio.to_thread(read_size, images[-1])
             self._pixels += width * height
             if self._pixels > self._max_pixels:
                 raise Refusal(

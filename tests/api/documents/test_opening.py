@@ -87,7 +87,7 @@ async def test_a_page_of_a_tiff_with_too_many_pixels_fails_alone():
         (b"", "The file is empty."),
         (
             b"II*\0" + bytes(99),
-            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
         ),
     ],
 )

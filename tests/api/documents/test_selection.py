@@ -41,7 +41,7 @@ def test_pages_that_are_not_there_or_too_many_are_refused(ranges, sentence):
 
 
 def test_a_document_of_one_page_is_named_in_the_singular():
-    with pytest.raises(Refusal, match="There is no page 2: the document has one page."):
+    with pytest.raises(Refusal, match=r"There is no page 2: the document has one page\."):
         select_pages([(2, 2)], 1, 50)
 
 
