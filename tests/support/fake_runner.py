@@ -14,7 +14,8 @@ from aiohttp import web
 from bentoml.exceptions import InternalServerError
 from PIL import Image
 
-from api.dispatch.runner_client import Lost, Runner
+from api.dispatch.runner_calls import RunnerCalls
+from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import Failure, Refusal
 from common.images import decode
@@ -58,10 +59,10 @@ class FakeRunner:
         """Instead of the answer."""
         self.stream: list[Outcome] = []
         """Instead of the answer alone; the last one waits for leave."""
-        self.standing = Status(state="loaded")
-        self.may_say = asyncio.Event()
+        self.status = Status(state="loaded")
+        self.may_report_status = asyncio.Event()
         """How it stands."""
-        self.may_say.set()
+        self.may_report_status.set()
         self.may_load = asyncio.Event()
         self.may_load.set()
         self.asked: list[str] = []
@@ -104,17 +105,17 @@ class FakeRunner:
         call = request.match_info["call"]
         response = web.StreamResponse(headers={"Server": f"BentoML Service/{self.model}"})
         if call == "status":
-            await self.may_say.wait()
-            said: Any = self.standing.model_dump_json()
+            await self.may_report_status.wait()
+            said: Any = self.status.model_dump_json()
         else:
             self.asked.append(call)
         if call == "load":
             await self.may_load.wait()
-            self.standing = Status(state="loaded")
-            said = Reply(outcome=self.standing).model_dump_json()
+            self.status = Status(state="loaded")
+            said = Reply(outcome=self.status).model_dump_json()
         elif call == "unload":
-            said = "true" if self.standing.state == "loaded" else "false"
-            self.standing = Status(state="unloaded")
+            said = "true" if self.status.state == "loaded" else "false"
+            self.status = Status(state="unloaded")
         elif call in ("answer", "stream"):
             body = await request.json()
             asked = Request.model_validate(body["request"])
@@ -169,7 +170,7 @@ class Beside:
     def __init__(self, runner: FakeRunner) -> None:
         self.to_async = self
         self.url = runner.url
-        self._runner = Runner(runner.model, runner.url)
+        self._runner = RunnerCalls(runner.model, runner.url)
         self.error: Exception | None = None
         """Instead of an answer."""
 
@@ -178,7 +179,7 @@ class Beside:
             raise self.error
         try:
             return Reply(outcome=await self._runner.answer(request, Deadline(time_limit)))
-        except Lost:
+        except RunnerLost:
             raise aiohttp.ServerDisconnectedError from None
         except Refusal as refusal:
             if refusal.__cause__:
