@@ -1,4 +1,4 @@
-"""What goes wrong with a call of a runner, as refusals for the person who reads them."""
+"""Failures of a runner's call, turned into refusals with a plain sentence."""
 
 import logging
 from collections.abc import Iterator

@@ -22,7 +22,7 @@ from common.images import decode
 from common.messages import Answer, Piece, Reply, Request, Status
 
 GONE = "No runner of model 'got_ocr' answers at the moment; try again."
-"""Of the runner of GOT-OCR."""
+"""What is said of a runner of GOT-OCR that is not reachable."""
 
 
 class Dies:
@@ -43,7 +43,7 @@ def picture(width: int = 4, height: int = 3, format: str = "PNG") -> bytes:
 
 
 class FakeRunner:
-    """Speaks as a runner does. Its text is the image's size."""
+    """Answers the calls of a runner. Its text is the images' sizes."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -52,25 +52,24 @@ class FakeRunner:
         self.time_limits: list[float] = []
         self.waiting = asyncio.Event()
         self.stopped = asyncio.Event()
-        """A request was cancelled while it was worked on."""
+        """Set once a request was cancelled while it was worked on."""
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.outcome: Outcome | None = None
-        """Instead of the answer."""
+        """What is replied instead of the answer."""
         self.stream: list[Outcome] = []
-        """Instead of the answer alone; the last one waits for leave."""
+        """What is streamed instead of the answer alone; the last one waits for `may_answer`."""
         self.status = Status(state="loaded")
         self.may_report_status = asyncio.Event()
-        """How it stands."""
         self.may_report_status.set()
         self.may_load = asyncio.Event()
         self.may_load.set()
         self.asked: list[str] = []
-        """The calls that came, but for `status`."""
+        """The calls that came, except `status`."""
 
     @asynccontextmanager
     async def serve(self, at: Path | tuple[str, int] | socket.socket) -> AsyncIterator[None]:
-        """at: the path of a socket, an address and a port (0: any), or what listens already."""
+        """at: the path of a Unix socket, an address and a port (0: any), or a listening socket."""
         app = web.Application(client_max_size=2**30)
         app.router.add_post("/{call}", self._called)
         server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
@@ -164,15 +163,15 @@ class FakeRunner:
         return Answer(text=text, image_size=sizes[0])
 
 
-class Beside:
-    """Stands where `bentoml.depends` puts a runner's client."""
+class FakeDependency:
+    """Stands in for the client of a runner that `bentoml.depends` makes."""
 
     def __init__(self, runner: FakeRunner) -> None:
         self.to_async = self
         self.url = runner.url
         self._runner = RunnerCalls(runner.model, runner.url)
         self.error: Exception | None = None
-        """Instead of an answer."""
+        """Raised instead of an answer."""
 
     async def answer(self, request: Request, time_limit: float) -> Reply:
         if self.error:
@@ -188,6 +187,7 @@ class Beside:
 
 
 async def until(met: Callable[[], object]) -> None:
+    """Returns once `met` does with something true; fails after 10 seconds."""
     async with asyncio.timeout(10):
         while not met():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

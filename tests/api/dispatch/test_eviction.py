@@ -79,7 +79,7 @@ async def test_a_host_makes_room_for_itself_alone():
     assert [slot.host for slot in machine.loaded] == [None, REMOTE_HOST]
 
 
-async def test_a_runner_that_cannot_say_how_it_stands_stays_as_it_is():
+async def test_a_runner_that_is_not_reachable_is_not_unloaded():
     machine = Machine(80, max_loaded=1)
     machine.hold("got_ocr")
     machine.slots["got_ocr", None].reachable = False

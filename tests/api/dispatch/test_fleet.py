@@ -9,7 +9,7 @@ from common.catalog import CATALOG
 from common.failures import ErrorCode, Failure
 from common.messages import Piece, Status
 from settings import Settings
-from tests.support.fake_runner import Beside, Dies, Fails, picture, until
+from tests.support.fake_runner import Dies, Fails, FakeDependency, picture, until
 
 
 def files() -> dict[str, bytes]:
@@ -138,13 +138,13 @@ async def test_who_waits_in_vain_for_a_load_is_to_come_again(serve, runners, mod
     assert (await load).status_code == 200
 
 
-async def test_a_runner_too_busy_to_say_how_it_stands_is_shown_as_it_was(client, runners):
+async def test_a_runner_too_busy_to_report_is_shown_with_its_last_status(client, runners):
     await client.get("/models")
     runners["got_ocr"].may_report_status.clear()
     assert "got_ocr" in (await client.get("/health")).json()["loaded_models"]
 
 
-async def test_what_a_busy_runner_said_too_late_is_shown_to_the_next_who_asks(client, runners):
+async def test_a_status_that_came_too_late_is_shown_to_the_next_who_asks(client, runners):
     runner = runners["got_ocr"]
     await client.get("/models")
     runner.may_report_status.clear()
@@ -161,7 +161,7 @@ class TestReady:
 
     @pytest.fixture
     async def fleet(self, runners) -> AsyncIterator[Fleet]:
-        beside = {model: Beside(runners[model]) for model in ("got_ocr", "tesseract")}
+        beside = {model: FakeDependency(runners[model]) for model in ("got_ocr", "tesseract")}
         fleet = Fleet(beside, Settings(), has_gpu=False)
         fleet.open()
         yield fleet
