@@ -1,6 +1,6 @@
 """Turns of a conversation as a model gets them: its texts, and its files as images."""
 
-from api.documents.pages import Shown
+from api.documents.pixel_budget import PixelBudget
 from api.errors import BadParameter
 from api.gateway import Gateway
 from api.intake import base64_files
@@ -32,7 +32,7 @@ async def completion_turns(
     turns: list[Turn] = []
     max_files = gateway.settings.max_files
     files = images = 0
-    shown = Shown(gateway.settings)
+    budget = PixelBudget(gateway.settings)
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
         parts: list[str | messages.Image] = []
@@ -48,7 +48,7 @@ async def completion_turns(
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            pages = await _images(url, param, entry, gateway, images, shown)
+            pages = await _images(url, param, entry, gateway, images, budget)
             images += len(pages)
             parts += pages
         role = "system" if message.role == "developer" else message.role
@@ -61,7 +61,7 @@ async def completion_turns(
 
 
 async def _images(
-    url: str, param: str, entry: Entry, gateway: Gateway, images_before: int, shown: Shown
+    url: str, param: str, entry: Entry, gateway: Gateway, images_before: int, budget: PixelBudget
 ) -> list[messages.Image]:
     """The image, or all pages of the document, at `url`.
 
@@ -79,5 +79,5 @@ async def _images(
                 f"A document may have at most {counted(max_pages, 'page')}, not {pages.count}.",
             )
         check_image_count(entry, images_before + pages.count)
-        images = await shown.images(pages, range(1, pages.count + 1))
+        images = await budget.images(pages, range(1, pages.count + 1))
         return [messages.Image(data=image) for image in images]

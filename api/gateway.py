@@ -8,7 +8,7 @@ import bentoml
 from fastapi import Depends
 
 from api.dispatch.fleet import Fleet
-from api.documents.pages import Documents
+from api.documents.opening import Documents
 from api.intake.fetching import Fetcher
 from common.deadline import Deadline
 from common.devices import gpu_name

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from api.documents.pages import Pages, chosen
+from api.documents.opening import Pages
+from api.documents.selection import select_pages
 from api.gateway import Gateway
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
@@ -41,7 +42,9 @@ class FileReader:
         page's, or where no page could be read."""
         began = time.perf_counter()
         async with self._gateway.documents.open(data) as pages:
-            numbers = chosen(self._parameters.pages, pages.count, self._gateway.settings.max_pages)
+            numbers = select_pages(
+                self._parameters.pages, pages.count, self._gateway.settings.max_pages
+            )
             if not pages.is_document:
                 page = await self._read_page(pages, 1)
                 return FileResult((page,), is_document=False, seconds=page.seconds)

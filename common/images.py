@@ -1,4 +1,4 @@
-"""Bytes of a stranger to an upright RGB image. Both sides of the wall use it."""
+"""Untrusted bytes to an upright RGB image, for the gateway and the runners."""
 
 import io
 from typing import cast
@@ -7,13 +7,13 @@ from PIL import ExifTags, Image
 
 from common.failures import ErrorCode, Refusal
 
-# The bound on pixels is ours, and checked before decoding.
+# The limit on pixels is ours: `check_size` holds it before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
-_FAINTEST_INK = 16
-"""Grey levels of 255."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-_TURNS = {
+_MAX_BLANK_CONTRAST = 16
+"""Grey levels of 255 by which compression may make an empty page uneven."""
+_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -22,16 +22,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation."""
+"""The transposition that undoes each EXIF orientation."""
 
 
-def inspect(data: bytes, max_pixels: int) -> None:
-    """Refuses, from its header alone, what need not be decoded.
+def check_size(data: bytes, max_pixels: int) -> None:
+    """Refuse, by its header alone, an image that must not be decoded.
 
-    Raises `Refusal`: BAD_IMAGE for what is no image of the five formats, TOO_LARGE for one of
-    more than `max_pixels`. A broken body is found by `decode` only.
+    Raises `Refusal`: BAD_IMAGE for a file that is not an image of the five formats, TOO_LARGE for
+    an image of more than `max_pixels`. A broken body is found by `decode` only.
     """
-    width, height = size(data)
+    width, height = read_size(data)
     if width * height > max_pixels:
         raise Refusal(
             ErrorCode.TOO_LARGE,
@@ -39,14 +39,14 @@ def inspect(data: bytes, max_pixels: int) -> None:
         )
 
 
-def size(data: bytes) -> tuple[int, int]:
-    """Width, height as its header gives them. Raises `Refusal` (BAD_IMAGE)."""
+def read_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the header. Raises `Refusal` (BAD_IMAGE)."""
     with _open(data) as image:
         return image.size
 
 
 def decode(data: bytes) -> Image.Image:
-    """The first frame: EXIF orientation applied, RGB, 8 bits, transparency on white.
+    """The image's first frame, upright, as 8-bit RGB, transparency on white.
 
     Raises `Refusal` (BAD_IMAGE) for a broken or truncated image. Blocks: call it in a thread.
     """
@@ -63,9 +63,9 @@ def decode(data: bytes) -> Image.Image:
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Whether nothing on the page differs from its paper by more than compression leaves."""
+    """Whether the page shows nothing, that is, no more contrast than compression leaves."""
     darkest, brightest = image.convert("L").getextrema()
-    return int(brightest) - int(darkest) <= _FAINTEST_INK  # type: ignore[arg-type]
+    return int(brightest) - int(darkest) <= _MAX_BLANK_CONTRAST  # type: ignore[arg-type]
 
 
 def _open(data: bytes) -> Image.Image:
@@ -76,17 +76,17 @@ def _open(data: bytes) -> Image.Image:
     except Exception as error:
         raise Refusal(
             ErrorCode.BAD_IMAGE,
-            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
         ) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # Not ImageOps.exif_transpose: it fails where it cannot write the other tags again.
+    # ImageOps.exif_transpose would fail where it cannot write the other tags again.
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # broken EXIF is no reason to refuse a page
+    except Exception:  # a page with broken EXIF is read as it lies
         return image
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

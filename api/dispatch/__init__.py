@@ -1,1 +1,1 @@
-"""Which runner answers, on which host, and which model is evicted for it."""
+"""Which runner answers, on which host, and which model is unloaded for another."""

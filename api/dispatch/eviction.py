@@ -1,119 +1,66 @@
-"""Who must make room before a model is loaded: the least recently used idle one of its host."""
+"""Which model is unloaded before another is loaded: the least recently used idle one of the host.
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from weakref import WeakValueDictionary
+The host's limits are the number of loaded models and the memory of each device.
+"""
 
-from api.dispatch.runner_client import Runner
+from collections.abc import Mapping
+
+from api.dispatch.runner_client import RunnerClient
 from common.catalog import CATALOG
-from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Status
+from common.units import GIB
 
-logger = logging.getLogger(__name__)
-GIB = 2**30
 RETRY_AFTER = 5
+"""Seconds."""
+
+Statuses = Mapping[RunnerClient, Status]
+"""Of the reachable runners of one host."""
 
 
-class Room:
-    """Lets one model at a time load on a host, so that each decision sees what the last led to."""
+def choose_victim(
+    runner: RunnerClient, statuses: Statuses, max_loaded: int | None
+) -> RunnerClient | None:
+    """The runner whose model is to be unloaded next for the model of `runner`.
 
-    def __init__(self, runners: Callable[[], Iterable[Runner]], max_loaded: int | None) -> None:
-        """runners: all that there are now. max_loaded: on one host."""
-        self._runners = runners
-        self._max_loaded = max_loaded
-        self._locks: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
-        self._loads: dict[Runner, asyncio.Task[None]] = {}
-        """On each host one goes on, and the next ones wait in this order."""
+    None where the model may be loaded now, or need not be. max_loaded: on one host.
 
-    def close(self) -> None:
-        for load in self._loads.values():
-            load.cancel()
-
-    async def load(self, runner: Runner, deadline: Deadline | None = None) -> None:
-        """Unload what must go, then load the model of `runner`.
-
-        deadline: until when to wait; the load goes on.
-
-        Raises `Refusal`: LOADING where the deadline passed; UNAVAILABLE where none of those that
-        must go is idle, or where all of them together would not free enough; and what loading
-        raises.
-        """
-        load = self.begin(runner)
-        if not (await asyncio.wait({load}, timeout=None if deadline is None else deadline.left))[0]:
-            first = next(one for one in self._loads if one.host == runner.host)
-            raise Refusal(
-                ErrorCode.LOADING,
-                f"Model '{runner.model}' cannot answer yet: model '{first.model}' is still being "
-                f"loaded; try again.",
-                RETRY_AFTER,
-            )
-        load.result()
-
-    def begin(self, runner: Runner) -> asyncio.Task[None]:
-        """The load of `runner`, one for all who ask. It goes on when nobody waits for it any more,
-        as it does in the runner: who is next has to see the memory that it takes."""
-        if runner not in self._loads:
-            self._loads[runner] = asyncio.create_task(self._load(runner))
-            self._loads[runner].add_done_callback(partial(self._ended, runner))
-        return self._loads[runner]
-
-    def _ended(self, runner: Runner, load: asyncio.Task[None]) -> None:
-        del self._loads[runner]
-        if not load.cancelled() and (error := load.exception()):
-            logger.warning("%s was not loaded: %r", runner.model, error)
-
-    async def _load(self, runner: Runner) -> None:
-        async with self._locks.setdefault(runner.host, asyncio.Lock()):
-            while victim := self._victim(runner, await self._statuses(runner.host)):
-                logger.info("Unloading %s to make room for %s", victim.model, runner.model)
-                await victim.unload()
-            await runner.load()
-
-    async def _statuses(self, host: str | None) -> dict[Runner, Status]:
-        here = [runner for runner in self._runners() if runner.host == host and runner.answers]
-        said = await asyncio.gather(*(one.status() for one in here), return_exceptions=True)
-        return {
-            one: status
-            for one, status in zip(here, said, strict=True)
-            if isinstance(status, Status)
-        }
-
-    def _victim(self, runner: Runner, statuses: Mapping[Runner, Status]) -> Runner | None:
-        mine = statuses.get(runner)
-        if mine is None or mine.state != "unloaded":
+    Raises `Refusal` (UNAVAILABLE) where no model that could be unloaded is idle, or where all of
+    them together would not free enough memory.
+    """
+    own = statuses.get(runner)
+    if own is None or own.state != "unloaded":
+        return None
+    loaded = {
+        other: status
+        for other, status in statuses.items()
+        if status.state in ("loaded", "loading") and not CATALOG[other.model].is_embedded
+    }
+    if max_loaded is None or len(loaded) < max_loaded:
+        if own.needs_bytes <= own.free_bytes:
             return None
-        held = {
+        loaded = {
             other: status
-            for other, status in statuses.items()
-            if status.state in ("loaded", "loading") and not CATALOG[other.model].is_embedded
+            for other, status in loaded.items()
+            if not set(own.places).isdisjoint(status.places)
         }
-        if self._max_loaded is None or len(held) < self._max_loaded:
-            if mine.needs_bytes <= mine.free_bytes:
-                return None
-            held = {
-                other: status
-                for other, status in held.items()
-                if not set(mine.places).isdisjoint(status.places)
-            }
-            if not held:
-                raise Refusal(
-                    ErrorCode.UNAVAILABLE,
-                    f"Model '{runner.model}' needs {mine.needs_bytes / GIB:.1f} GiB of memory; "
-                    f"{mine.free_bytes / GIB:.1f} GiB are free.",
-                )
-        idle = [
-            other
-            for other, status in held.items()
-            if status.state == "loaded" and not (status.rows or status.queued or other.calls)
-        ]
-        if not idle:
-            busy = " and ".join(other.model for other in held)
+        if not loaded:
             raise Refusal(
                 ErrorCode.UNAVAILABLE,
-                f"There is no room for model '{runner.model}' while {busy} are busy.",
-                RETRY_AFTER,
+                f"Model '{runner.model}' needs {own.needs_bytes / GIB:.1f} GiB of memory; "
+                f"{own.free_bytes / GIB:.1f} GiB are free.",
             )
-        return max(idle, key=lambda other: held[other].idle_seconds)
+    idle = [other for other, status in loaded.items() if _is_idle(other, status)]
+    if not idle:
+        verb = "is" if len(loaded) == 1 else "are"
+        busy = " and ".join(other.model for other in loaded)
+        raise Refusal(
+            ErrorCode.UNAVAILABLE,
+            f"There is no room for model '{runner.model}' while {busy} {verb} busy.",
+            RETRY_AFTER,
+        )
+    return max(idle, key=lambda other: loaded[other].idle_seconds)
+
+
+def _is_idle(runner: RunnerClient, status: Status) -> bool:
+    return status.state == "loaded" and not (status.rows or status.queued or runner.calls)

@@ -1,4 +1,4 @@
-"""The runners of one model: one beside the gateway, or replicas that come and go elsewhere."""
+"""The runners of one model: one beside the gateway, or replicas elsewhere that come and go."""
 
 import asyncio
 import logging
@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from api.dispatch.runner_client import LocalRunner, Lost, Runner
+from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
+from api.dispatch.runner_errors import RunnerLost
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from common.messages import Status
@@ -16,39 +17,43 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK_UP_SECONDS = 2.0
-MOST_LOSSES = 2
-"""Runners that one request may be at work in when they are lost: it may be what kills them."""
-ELSEWHERE = {ErrorCode.QUEUE_FULL, ErrorCode.UNAVAILABLE}
-"""Refusals that another replica need not share."""
+"""Between two look-ups of the addresses."""
+MAX_LOSSES = 2
+"""Runners that may be lost at work on one request: the request may be what kills them."""
+TRIED_ELSEWHERE = {ErrorCode.QUEUE_FULL, ErrorCode.UNAVAILABLE}
+"""Refusals after which another replica is tried."""
 NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 STATES = ("loaded", "loading", "unloaded", "unavailable")
+"""The best one first."""
 
 
 class Replicas:
+    """Finds the runners of one model, and picks the one that gets a request."""
+
     def __init__(
-        self, model: str, urls: Sequence[str] = (), local: LocalRunner | None = None
+        self, model: str, urls: Sequence[str] = (), local: LocalRunnerClient | None = None
     ) -> None:
-        """urls: the host name of each stands for all the addresses that it resolves to."""
+        """urls: of remote runners; a host name stands for all addresses that it resolves to."""
         self.model = model
         self.local = local
         self._found: dict[str, list[str]] = {url: [] for url in urls}
-        """URLs of one address each."""
-        self._remote: dict[str, Runner] = {}
+        """By URL with a host name, URLs with one address each."""
+        self._remote: dict[str, RunnerClient] = {}
         self._watch: asyncio.Task[None] | None = None
 
     @property
-    def runners(self) -> list[Runner]:
+    def runners(self) -> list[RunnerClient]:
         return [self.local] if self.local else list(self._remote.values())
 
     @property
-    def answering(self) -> list[Runner]:
-        return [runner for runner in self.runners if runner.answers]
+    def reachable(self) -> list[RunnerClient]:
+        return [runner for runner in self.runners if runner.reachable]
 
     def open(self) -> None:
-        """Find the runners, and keep an eye on them, until it is closed."""
+        """Find the runners and watch over them until the replicas are closed."""
         if self.local:
             self.local.open()
-        self._watch = asyncio.create_task(self._follow())
+        self._watch = asyncio.create_task(self._watch_addresses())
 
     def close(self) -> None:
         if self._watch is not None:
@@ -56,14 +61,14 @@ class Replicas:
         for runner in self.runners:
             runner.close()
 
-    async def _follow(self) -> None:
+    async def _watch_addresses(self) -> None:
         while True:
             await asyncio.gather(*map(self._look_up, self._found))
             found = {url for urls in self._found.values() for url in urls}
             for url in self._remote.keys() - found:
                 self._remote.pop(url).close()
             for url in found - self._remote.keys():
-                self._remote[url] = Runner(self.model, url)
+                self._remote[url] = RunnerClient(self.model, url)
                 self._remote[url].open()
             await asyncio.sleep(LOOK_UP_SECONDS)
 
@@ -76,17 +81,19 @@ class Replicas:
         except socket.gaierror as error:
             if error.errno not in NO_SUCH_NAME:
                 logger.warning("Looking up %s: %s", parts.hostname, error)
-                return  # who was there is there
+                return  # the addresses known so far stay
             infos = []
-        # A host of both families is one replica; `bentoml serve` listens on IPv4 by default.
+        # A host with IPv4 and IPv6 is one replica; `bentoml serve` listens on IPv4 by default.
         family = min((family for family, *_ in infos), default=None)
-        form = "http://[%s]:%s" if family == socket.AF_INET6 else "http://%s:%s"
-        self._found[url] = [form % at[:2] for of, *_, at in infos if of == family]
+        template = "http://[%s]:%s" if family == socket.AF_INET6 else "http://%s:%s"
+        self._found[url] = [template % at[:2] for of, *_, at in infos if of == family]
 
-    async def first(self, attempt: Callable[[Runner], Awaitable[T]]) -> T:
-        """What the attempt gives with the first runner that does not refuse it for itself alone.
+    async def try_each(self, attempt: Callable[[RunnerClient], Awaitable[T]]) -> T:
+        """The outcome of `attempt` with the best runner that does not refuse it.
 
-        Raises `Refusal`; of several, one that tells more than that a runner was lost.
+        After a refusal in TRIED_ELSEWHERE the next runner is tried.
+
+        Raises `Refusal`: that of the runner; of several, rather not a `RunnerLost`.
         """
         refusals: list[Refusal] = []
         losses = 0
@@ -94,49 +101,49 @@ class Replicas:
             try:
                 return await attempt(runner)
             except Refusal as refusal:
-                if refusal.code not in ELSEWHERE:
+                if refusal.code not in TRIED_ELSEWHERE:
                     raise
                 refusals.append(refusal)
-                losses += isinstance(refusal, Lost) and refusal.at_work
-                if losses == MOST_LOSSES:
+                losses += isinstance(refusal, RunnerLost) and refusal.at_work
+                if losses == MAX_LOSSES:
                     break
-        told = [refusal for refusal in refusals if not isinstance(refusal, Lost)]
-        raise [*told, *refusals, Lost(self.model)][0]
+        telling = [refusal for refusal in refusals if not isinstance(refusal, RunnerLost)]
+        raise [*telling, *refusals, RunnerLost(self.model)][0]
 
-    def _candidates(self) -> Iterator[Runner]:
-        """Each that answers, once: those that have the model first, then the least busy."""
-        tried: set[Runner] = set()
-        while left := [runner for runner in self.answering if runner not in tried]:
+    def _candidates(self) -> Iterator[RunnerClient]:
+        """Each reachable runner once: those with the model loaded first, the least busy of them."""
+        tried: set[RunnerClient] = set()
+        while left := [runner for runner in self.reachable if runner not in tried]:
             best = min(left, key=self._cost)
             tried.add(best)
             yield best
 
-    def _cost(self, runner: Runner) -> tuple[bool, bool, int, float]:
-        must_load = not CATALOG[self.model].is_embedded and runner.seen.state != "loaded"
-        return runner.seen.reason is not None, must_load, runner.calls, runner.last_call
+    def _cost(self, runner: RunnerClient) -> tuple[bool, bool, int, float]:
+        must_load = not CATALOG[self.model].is_embedded and runner.last_status.state != "loaded"
+        return runner.last_status.reason is not None, must_load, runner.calls, runner.last_call
 
-    def idler(self, runner: Runner) -> Runner | None:
-        """An unloaded one that could have taken the last request off `runner`."""
-        for other in self.answering:
-            seen = other.seen
-            if seen.state == "unloaded" and not seen.reason and other.calls < runner.calls - 1:
+    def unloaded_alternative(self, runner: RunnerClient) -> RunnerClient | None:
+        """An unloaded runner with fewer requests, to which the last one of `runner` could go."""
+        for other in self.reachable:
+            status = other.last_status
+            if status.state == "unloaded" and not status.reason and other.calls < runner.calls - 1:
                 return other
         return None
 
     async def unload(self) -> bool:
-        """Reaches every runner that answers; False where none had it loaded.
+        """Unload the model on every reachable runner; whether any had it loaded.
 
-        Raises `Refusal` where none answers, or one is lost meanwhile.
+        Raises `Refusal` where no runner is reachable, or one is lost meanwhile.
         """
-        if not self.answering:
-            raise Lost(self.model)
-        return any(await asyncio.gather(*(runner.unload() for runner in self.answering)))
+        if not self.reachable:
+            raise RunnerLost(self.model)
+        return any(await asyncio.gather(*(runner.unload() for runner in self.reachable)))
 
-    async def standing(self) -> Status:
-        """Of all runners together: loaded where any is; memory and requests are sums."""
-        statuses = await asyncio.gather(*(runner.standing() for runner in self.runners))
+    async def cached_status(self) -> Status:
+        """The status of all runners together: the best state; memory and requests are sums."""
+        statuses = await asyncio.gather(*(runner.cached_status() for runner in self.runners))
         if not statuses:
-            return Status(state="unavailable", reason=Lost(self.model).failure.detail)
+            return Status(state="unavailable", reason=RunnerLost(self.model).failure.detail)
         held = [status.memory_bytes for status in statuses if status.memory_bytes is not None]
         best = min(statuses, key=lambda status: STATES.index(status.state))
         return best.model_copy(

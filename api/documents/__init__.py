@@ -1,1 +1,1 @@
-"""A document to pages: which of them, and their pictures."""
+"""From an uploaded file to its pages: opening, choice of pages, rasterising."""

@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from api.conversations import check_image_count
-from api.documents.pages import Shown, chosen
+from api.documents.pixel_budget import PixelBudget
+from api.documents.selection import select_pages
 from api.formats.native import ChatFormat
 from api.gateway import CurrentGateway, RequestDeadline
 from api.intake.forms import ChatForm
@@ -41,9 +42,9 @@ async def chat(
     entry = gateway.fleet.pick(asked.model)
     warning = None
     async with gateway.documents.open(form.data) as pages:
-        numbers = chosen(asked.pages or FIRST_PAGE, pages.count, gateway.settings.max_pages)
+        numbers = select_pages(asked.pages or FIRST_PAGE, pages.count, gateway.settings.max_pages)
         check_image_count(entry, len(numbers))
-        images = await Shown(gateway.settings).images(pages, numbers)
+        images = await PixelBudget(gateway.settings).images(pages, numbers)
         if asked.pages is None and pages.count > 1:
             warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
     request = messages.Request(

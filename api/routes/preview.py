@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter
 
-from api.documents.pages import chosen
+from api.documents.selection import select_pages
 from api.gateway import CurrentGateway
 from api.intake.forms import PreviewForm
 from api.intake.openapi import one_file_request
@@ -31,7 +31,7 @@ async def preview(form: PreviewForm, gateway: CurrentGateway) -> Preview:
     """One page as a picture, upright as it is read, and how many pages there are."""
     page = form.parameters.page
     async with gateway.documents.open(form.data) as pages:
-        [number] = chosen([(page, page)], pages.count, 1)
+        [number] = select_pages([(page, page)], pages.count, 1)
         image = await pages.image(number)
     size, jpeg = await asyncio.get_running_loop().run_in_executor(_executor, _shrink, image)
     return Preview(

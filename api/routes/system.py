@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.dispatch.runner_client import Runner
+from api.dispatch.runner_client import RunnerClient
 from api.gateway import CurrentGateway
 from api.schemas.native import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
 from common.catalog import CATALOG
@@ -77,10 +77,10 @@ async def unload(model_name: str, gateway: CurrentGateway) -> Done:
     return Done(message=f"Model {model_name} unloaded")
 
 
-def _replicas(runners: list[Runner] | None) -> list[Replica] | None:
+def _replicas(runners: list[RunnerClient] | None) -> list[Replica] | None:
     if runners is None:
         return None
-    return [Replica(url=runner.url, **_status_fields(runner.seen)) for runner in runners]
+    return [Replica(url=runner.url, **_status_fields(runner.last_status)) for runner in runners]
 
 
 def _status_fields(status: Status) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from api.app import app
 from api.gateway import Gateway, current_gateway
 from common.catalog import CATALOG
 from settings import Settings
-from tests.support.fake_runner import Beside, FakeRunner
+from tests.support.fake_runner import FakeDependency, FakeRunner
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def serve(runners, monkeypatch) -> AsyncIterator[Callable[..., httpx.Async
 
     def start(gpu: str | None = None, **settings) -> httpx.AsyncClient:
         monkeypatch.setattr("api.gateway.gpu_name", lambda: gpu)
-        beside = {model: Beside(runner) for model, runner in runners.items()}
+        beside = {model: FakeDependency(runner) for model, runner in runners.items()}
         gateway = Gateway(beside, Settings(**settings))
         gateways.append(gateway)
         gateway.fleet.open()

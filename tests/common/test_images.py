@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.failures import ErrorCode, Refusal
-from common.images import FORMATS, decode, inspect, is_blank
+from common.images import FORMATS, check_size, decode, is_blank
 
 GREY = 90
 
@@ -43,7 +43,7 @@ def black_corner(image: Image.Image) -> tuple[str, str]:
 
 
 def read(data: bytes) -> Image.Image:
-    inspect(data, 10**6)
+    check_size(data, 10**6)
     return decode(data)
 
 
@@ -56,7 +56,7 @@ def refusal(data: bytes) -> tuple[ErrorCode, str]:
 BROKEN = (ErrorCode.BAD_IMAGE, "The image is broken or truncated: it could not be decoded.")
 NO_IMAGE = (
     ErrorCode.BAD_IMAGE,
-    "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+    "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
 )
 
 
@@ -230,9 +230,9 @@ def test_a_truncated_body_behind_a_whole_header_is_called_truncated():
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_bound_on_pixels_is_exact(format):
     data = encode(page(40, 25), format)
-    inspect(data, 1000)
+    check_size(data, 1000)
     with pytest.raises(Refusal) as caught:
-        inspect(data, 999)
+        check_size(data, 999)
     assert caught.value.code == ErrorCode.TOO_LARGE
     assert caught.value.failure.detail == "The image has 40 x 25 pixels; at most 999 are read."
 
@@ -243,7 +243,7 @@ def test_a_decompression_bomb_is_refused_by_its_header_alone(format, monkeypatch
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("it was decoded"))
     assert len(bomb) < 10 * 2**20
     with pytest.raises(Refusal, match="4000 x 4000"):
-        inspect(bomb, 10**6)
+        check_size(bomb, 10**6)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

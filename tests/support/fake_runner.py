@@ -15,14 +15,15 @@ from aiohttp import web
 from bentoml.exceptions import InternalServerError
 from PIL import Image
 
-from api.dispatch.runner_client import Lost, Runner
+from api.dispatch.runner_calls import RunnerCalls
+from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import Failure, Refusal
 from common.images import decode
 from common.messages import Answer, Piece, Reply, Request, Status
 
 GONE = "No runner of model 'got_ocr' answers at the moment; try again."
-"""Of the runner of GOT-OCR."""
+"""What is said of a runner of GOT-OCR that is not reachable."""
 
 
 class Dies:
@@ -51,7 +52,7 @@ def data_url(data: bytes, kind: str = "image/png") -> str:
 
 
 class FakeRunner:
-    """Speaks as a runner does. Its text is the image's size."""
+    """Answers the calls of a runner. Its text is the images' sizes."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -60,25 +61,24 @@ class FakeRunner:
         self.time_limits: list[float] = []
         self.waiting = asyncio.Event()
         self.stopped = asyncio.Event()
-        """A request was cancelled while it was worked on."""
+        """Set once a request was cancelled while it was worked on."""
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.outcome: Outcome | None = None
-        """Instead of the answer."""
+        """What is replied instead of the answer."""
         self.stream: list[Outcome] = []
-        """Instead of the answer alone; the last one waits for leave."""
-        self.standing = Status(state="loaded")
-        self.may_say = asyncio.Event()
-        """How it stands."""
-        self.may_say.set()
+        """What is streamed instead of the answer alone; the last one waits for `may_answer`."""
+        self.status = Status(state="loaded")
+        self.may_report_status = asyncio.Event()
+        self.may_report_status.set()
         self.may_load = asyncio.Event()
         self.may_load.set()
         self.asked: list[str] = []
-        """The calls that came, but for `status`."""
+        """The calls that came, except `status`."""
 
     @asynccontextmanager
     async def serve(self, at: Path | tuple[str, int] | socket.socket) -> AsyncIterator[None]:
-        """at: the path of a socket, an address and a port (0: any), or what listens already."""
+        """at: the path of a Unix socket, an address and a port (0: any), or a listening socket."""
         app = web.Application(client_max_size=2**30)
         app.router.add_post("/{call}", self._called)
         server = self._server = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
@@ -113,17 +113,17 @@ class FakeRunner:
         call = request.match_info["call"]
         response = web.StreamResponse(headers={"Server": f"BentoML Service/{self.model}"})
         if call == "status":
-            await self.may_say.wait()
-            said: Any = self.standing.model_dump_json()
+            await self.may_report_status.wait()
+            said: Any = self.status.model_dump_json()
         else:
             self.asked.append(call)
         if call == "load":
             await self.may_load.wait()
-            self.standing = Status(state="loaded")
-            said = Reply(outcome=self.standing).model_dump_json()
+            self.status = Status(state="loaded")
+            said = Reply(outcome=self.status).model_dump_json()
         elif call == "unload":
-            said = "true" if self.standing.state == "loaded" else "false"
-            self.standing = Status(state="unloaded")
+            said = "true" if self.status.state == "loaded" else "false"
+            self.status = Status(state="unloaded")
         elif call in ("answer", "stream"):
             body = await request.json()
             asked = Request.model_validate(body["request"])
@@ -172,22 +172,22 @@ class FakeRunner:
         return Answer(text=text, image_size=sizes[0])
 
 
-class Beside:
-    """Stands where `bentoml.depends` puts a runner's client."""
+class FakeDependency:
+    """Stands in for the client of a runner that `bentoml.depends` makes."""
 
     def __init__(self, runner: FakeRunner) -> None:
         self.to_async = self
         self.url = runner.url
-        self._runner = Runner(runner.model, runner.url)
+        self._runner = RunnerCalls(runner.model, runner.url)
         self.error: Exception | None = None
-        """Instead of an answer."""
+        """Raised instead of an answer."""
 
     async def answer(self, request: Request, time_limit: float) -> Reply:
         if self.error:
             raise self.error
         try:
             return Reply(outcome=await self._runner.answer(request, Deadline(time_limit)))
-        except Lost:
+        except RunnerLost:
             raise aiohttp.ServerDisconnectedError from None
         except Refusal as refusal:
             if refusal.__cause__:
@@ -196,6 +196,7 @@ class Beside:
 
 
 async def until(met: Callable[[], object]) -> None:
+    """Returns once `met` does with something true; fails after 10 seconds."""
     async with asyncio.timeout(10):
         while not met():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -145,6 +145,10 @@ class Server:
         """The processes that serve one model."""
         return [process for process in self.children() if _named(process, "--service-name", model)]
 
+    def rasterisers(self) -> list[psutil.Process]:
+        """The processes that draw the pages of documents."""
+        return [process for process in self.children() if _runs(process, "rasteriser_program.py")]
+
     def memory(self) -> int:
         """Bytes that its processes hold together, what they share counted once for all."""
         held = 0
@@ -183,8 +187,16 @@ def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
 
 
 def _named(process: psutil.Process, flag: str, value: str) -> bool:
+    return (flag, value) in pairwise(_command(process))
+
+
+def _runs(process: psutil.Process, program: str) -> bool:
+    return any(Path(word).name == program for word in _command(process))
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Empty where the process has ended."""
     try:
-        words = process.cmdline()
+        return list(process.cmdline())
     except psutil.NoSuchProcess:
-        return False
-    return (flag, value) in pairwise(words)
+        return []

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.dispatch.fleet import Fleet
-from api.dispatch.runner_client import RESTART_SECONDS
+from api.dispatch.runner_errors import RESTART_SECONDS
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Failure
 from common.messages import Piece, Status
 from settings import Settings
-from tests.support.fake_runner import Beside, Dies, Fails, picture, until
+from tests.support.fake_runner import Dies, Fails, FakeDependency, picture, until
 
 
 def files() -> dict[str, bytes]:
@@ -101,14 +101,14 @@ async def test_a_model_whose_runner_is_not_started_is_unavailable(serve, runners
 
 @pytest.mark.parametrize("route", ["/ocr", "/chat"])
 async def test_an_unloaded_model_is_loaded_for_its_first_request(client, runners, route):
-    runners["got_ocr"].standing = Status(state="unloaded")
+    runners["got_ocr"].status = Status(state="unloaded")
     response = await client.post(route, files=files(), params={"model": "got_ocr"})
     assert response.status_code == 200
-    assert runners["got_ocr"].standing.state == "loaded"
+    assert runners["got_ocr"].status.state == "loaded"
 
 
 async def test_a_load_that_failed_keeps_no_request_from_another_try(client, runners):
-    runners["got_ocr"].standing = Status(state="unloaded", reason="Too little free memory.")
+    runners["got_ocr"].status = Status(state="unloaded", reason="Too little free memory.")
     models = (await client.get("/models")).json()["available"]
     assert (models[0]["state"], models[0]["reason"]) == ("unloaded", "Too little free memory.")
     response = await client.post("/ocr", files=files(), params={"model": "got_ocr"})
@@ -121,7 +121,7 @@ async def test_a_load_that_failed_keeps_no_request_from_another_try(client, runn
 async def test_who_waits_in_vain_for_a_load_is_to_come_again(serve, runners, model, asked):
     runners["got_ocr"].may_load.clear()
     for runner in runners.values():
-        runner.standing = Status(state="unloaded")
+        runner.status = Status(state="unloaded")
     client = serve(request_timeout=0.2)
     load = asyncio.create_task(client.post("/models/got_ocr"))
     await until(lambda: runners["got_ocr"].asked)
@@ -138,21 +138,21 @@ async def test_who_waits_in_vain_for_a_load_is_to_come_again(serve, runners, mod
     assert (await load).status_code == 200
 
 
-async def test_a_runner_too_busy_to_say_how_it_stands_is_shown_as_it_was(client, runners):
+async def test_a_runner_too_busy_to_report_is_shown_with_its_last_status(client, runners):
     await client.get("/models")
-    runners["got_ocr"].may_say.clear()
+    runners["got_ocr"].may_report_status.clear()
     assert "got_ocr" in (await client.get("/health")).json()["loaded_models"]
 
 
-async def test_what_a_busy_runner_said_too_late_is_shown_to_the_next_who_asks(client, runners):
+async def test_a_status_that_came_too_late_is_shown_to_the_next_who_asks(client, runners):
     runner = runners["got_ocr"]
     await client.get("/models")
-    runner.may_say.clear()
-    runner.standing = Status(state="loading")
+    runner.may_report_status.clear()
+    runner.status = Status(state="loading")
     assert (await client.get("/models")).json()["available"][0]["state"] == "loaded"
-    runner.may_say.set()
+    runner.may_report_status.set()
     await asyncio.sleep(0.1)
-    runner.may_say.clear()
+    runner.may_report_status.clear()
     assert (await client.get("/models")).json()["available"][0]["state"] == "loading"
 
 
@@ -161,17 +161,17 @@ class TestReady:
 
     @pytest.fixture
     async def fleet(self, runners) -> AsyncIterator[Fleet]:
-        beside = {model: Beside(runners[model]) for model in ("got_ocr", "tesseract")}
+        beside = {model: FakeDependency(runners[model]) for model in ("got_ocr", "tesseract")}
         fleet = Fleet(beside, Settings(), has_gpu=False)
         fleet.open()
         yield fleet
         fleet.close()
 
     async def test_not_before_the_last_has_started(self, fleet, runners):
-        runners["got_ocr"].may_say.clear()
+        runners["got_ocr"].may_report_status.clear()
         await until(lambda: fleet.unreachable == ["got_ocr"])
         assert not fleet.ready
-        runners["got_ocr"].may_say.set()
+        runners["got_ocr"].may_report_status.set()
         await until(lambda: fleet.ready)
 
     async def test_one_that_is_lost_later_leaves_the_others(self, fleet, runners):

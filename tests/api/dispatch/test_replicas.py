@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from api.dispatch import replicas
-from api.dispatch.replicas import MOST_LOSSES, Replicas
+from api.dispatch.replicas import MAX_LOSSES, Replicas
 from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Piece, Status
 from tests.support.fake_runner import GONE, Dies, FakeRunner, picture, until
@@ -70,7 +70,7 @@ async def client(serve, runners, site) -> httpx.AsyncClient:
 async def answering(client, count: int) -> None:
     """Returns when so many runners of the site answer."""
     fleet = client._transport.gateway.fleet
-    await until(lambda: [one.answers for one in fleet.remote("got_ocr")].count(True) == count)
+    await until(lambda: [one.reachable for one in fleet.remote("got_ocr")].count(True) == count)
 
 
 async def post(client, **params) -> httpx.Response:
@@ -100,7 +100,7 @@ async def test_requests_one_by_one_take_turns(client, site):
 
 async def test_one_that_has_the_model_is_asked_before_one_that_must_load_it(client, site):
     for number in (0, 2):
-        site.runners[number].standing = Status(state="unloaded")
+        site.runners[number].status = Status(state="unloaded")
     await client.get("/models")
     assert (await post(client)).status_code == 200
     assert (site.calls(), site.calls("load")) == ([0, 1, 0], [0, 0, 0])
@@ -108,7 +108,7 @@ async def test_one_that_has_the_model_is_asked_before_one_that_must_load_it(clie
 
 async def test_while_it_is_busy_another_loads_the_model_for_the_requests_to_come(client, site):
     for number in (0, 2):
-        site.runners[number].standing = Status(state="unloaded")
+        site.runners[number].status = Status(state="unloaded")
     await client.get("/models")
     site.runners[1].may_answer.clear()
     held = [asyncio.create_task(post(client)) for _ in range(2)]
@@ -120,8 +120,8 @@ async def test_while_it_is_busy_another_loads_the_model_for_the_requests_to_come
 
 async def test_one_whose_last_load_failed_is_asked_last_and_loads_nothing_meanwhile(client, site):
     for runner in site.runners[:2]:
-        runner.standing = Status(state="unloaded", reason="Too little free memory.")
-    site.runners[2].standing = Status(state="unloaded")
+        runner.status = Status(state="unloaded", reason="Too little free memory.")
+    site.runners[2].status = Status(state="unloaded")
     await client.get("/models")
     site.runners[2].may_answer.clear()
     held = [asyncio.create_task(post(client)) for _ in range(3)]
@@ -146,7 +146,7 @@ async def test_a_request_that_is_lost_with_its_runners_is_not_given_to_all(clien
     response = await post(client)
     assert response.status_code == 503
     assert "lost while it worked on this" in response.json()["detail"]
-    assert sum(site.calls()) == MOST_LOSSES
+    assert sum(site.calls()) == MAX_LOSSES
 
 
 async def test_a_full_queue_sends_a_request_to_another(client, site):
@@ -224,9 +224,9 @@ async def test_where_none_answers_the_model_is_unavailable_and_the_others_are_no
 
 
 async def test_an_unload_reaches_all(client, site):
-    site.runners[0].standing = Status(state="unloaded")
+    site.runners[0].status = Status(state="unloaded")
     assert (await client.delete("/models/got_ocr")).status_code == 200
-    assert [runner.standing.state for runner in site.runners] == ["unloaded"] * 3
+    assert [runner.status.state for runner in site.runners] == ["unloaded"] * 3
     assert (await client.delete("/models/got_ocr")).status_code == 404
     assert (await listed(client))["state"] == "unloaded"
 
@@ -239,7 +239,7 @@ async def test_an_unload_that_reaches_none_says_so(site):
 
 async def test_memory_and_requests_of_all_are_added_up(client, site):
     for runner in site.runners:
-        runner.standing = Status(state="loaded", memory_bytes=5, rows=2, queued=1)
+        runner.status = Status(state="loaded", memory_bytes=5, rows=2, queued=1)
     model = await listed(client)
     assert (model["memory_bytes"], model["rows"], model["queued"]) == (15, 6, 3)
     assert [replica["rows"] for replica in model["replicas"]] == [2, 2, 2]
@@ -277,17 +277,17 @@ class TestNames:
         await asyncio.sleep(0.05)
         assert named.runners == []
         resolved[:] = HOSTS[:2]
-        await until(lambda: len(named.answering) == 2)
+        await until(lambda: len(named.reachable) == 2)
         assert sorted(runner.url for runner in named.runners) == site.urls[:2]
         resolved[:] = HOSTS[1:2]
         await until(lambda: len(named.runners) == 1)
-        assert named.runners[0].answers
+        assert named.runners[0].reachable
         resolved.clear()
         await until(lambda: not named.runners)
 
     async def test_a_resolver_in_trouble_takes_nobody_away(self, named, resolved):
         resolved[:] = HOSTS[:1]
-        await until(lambda: len(named.answering) == 1)
+        await until(lambda: len(named.reachable) == 1)
         resolved[:] = ["broken"]
         await asyncio.sleep(0.05)
-        assert len(named.answering) == 1
+        assert len(named.reachable) == 1

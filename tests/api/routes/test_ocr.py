@@ -79,7 +79,7 @@ async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
         (400, "The file is empty.", {"files": {"file": b""}}),
         (
             400,
-            "The file is no image, or a broken one: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
             {"files": {"file": b"text"}},
         ),
         (

@@ -340,7 +340,7 @@ async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, ru
 async def test_the_models_are_those_that_can_run_here(client, runners):
     for model, runner in runners.items():
         if model != MODEL:
-            runner.standing = Status(state="unavailable", reason="No weights.")
+            runner.status = Status(state="unavailable", reason="No weights.")
     listed = (await client.get("/v1/models")).json()
     assert listed["object"] == "list"
     [card] = listed["data"]

@@ -56,12 +56,12 @@ async def test_each_page_of_a_tiff_is_its_own(client):
 @pytest.mark.parametrize(
     ("file", "page", "says"),
     [
-        (picture(), "2", "There is no page 2: the document has 1 page(s)."),
-        (pdf(("One",)), "2", "There is no page 2: the document has 1 page(s)."),
+        (picture(), "2", "There is no page 2: the document has one page."),
+        (pdf(("One",)), "2", "There is no page 2: the document has one page."),
         (picture(), "0", "Parameter 'page'"),
         (picture()[:50], "1", "The image is broken or truncated"),
         (pdf(None, ("Two",)), "1", "Page 1 of the PDF is broken"),
-        (b"no picture", "1", "The file is no image"),
+        (b"no picture", "1", "The file is not a readable image"),
     ],
 )
 async def test_what_cannot_be_shown_is_told_why(file, page, says, client):

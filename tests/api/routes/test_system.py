@@ -30,7 +30,7 @@ async def test_the_root_says_what_this_is(client):
 
 async def test_health_names_the_gpu_and_what_is_loaded(serve, runners):
     for model in runners.keys() - {"dots_ocr", "tesseract"}:
-        runners[model].standing = UNLOADED
+        runners[model].status = UNLOADED
     response = await serve(gpu="NVIDIA GeForce RTX 4090").get("/health")
     assert response.json() == {
         "status": "healthy",
@@ -52,7 +52,7 @@ async def test_health_on_a_machine_without_a_gpu(client):
 async def test_models_lists_the_seven_of_the_guide_in_its_order_and_then_the_reader(
     client, runners
 ):
-    runners["got_ocr"].standing = UNLOADED
+    runners["got_ocr"].status = UNLOADED
     response = (await client.get("/models")).json()
     listed = [{key: model[key] for key in GUIDE[0]} for model in response["available"]]
     assert listed[:7] == GUIDE
@@ -62,8 +62,8 @@ async def test_models_lists_the_seven_of_the_guide_in_its_order_and_then_the_rea
 
 
 async def test_models_says_how_each_model_stands(client, runners):
-    runners["got_ocr"].standing = Status(state="unavailable", reason="Its weights are not here.")
-    runners["dots_ocr"].standing = Status(
+    runners["got_ocr"].status = Status(state="unavailable", reason="Its weights are not here.")
+    runners["dots_ocr"].status = Status(
         state="loaded", device="cuda:0", dtype="bfloat16", memory_bytes=1234, rows=2, queued=1
     )
     response = await client.get("/models")
@@ -96,7 +96,7 @@ async def test_a_loaded_model_is_unloaded_once(client, runners):
         200,
         {"status": "success", "message": "Model qwen3_vl_2b unloaded"},
     )
-    assert runners["qwen3_vl_2b"].standing == UNLOADED
+    assert runners["qwen3_vl_2b"].status == UNLOADED
     second = await client.delete("/models/qwen3_vl_2b")
     assert (second.status_code, second.json()) == (
         404,
@@ -111,13 +111,13 @@ async def test_a_model_whose_runner_is_not_started_is_not_loaded(serve, runners)
 
 
 async def test_a_model_is_loaded(client, runners):
-    runners["qwen3_vl_2b"].standing = UNLOADED
+    runners["qwen3_vl_2b"].status = UNLOADED
     response = await client.post("/models/qwen3_vl_2b")
     assert (response.status_code, response.json()) == (
         200,
         {"status": "success", "message": "Model qwen3_vl_2b loaded"},
     )
-    assert runners["qwen3_vl_2b"].standing.state == "loaded"
+    assert runners["qwen3_vl_2b"].status.state == "loaded"
 
 
 async def test_an_unknown_model_cannot_be_loaded(client):

@@ -253,7 +253,7 @@ def test_an_answer_is_shown_while_it_is_made_and_can_be_stopped(
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        (b"no picture", "The file is no image, or a broken one"),
+        (b"no picture", "The file is not a readable image or PDF"),
         (pdf(), "The PDF has no pages."),
     ],
 )

@@ -1,10 +1,11 @@
 """What can go wrong between a client and a model, and what becomes of the others."""
 
 import json
+import os
 import select
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPResponse
@@ -14,11 +15,12 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from common.units import MIB
+from tests.support.documents import pdf
 from tests.support.pages import ENGLISH, LONG_PAGE, encode, render
 from tests.support.server import RAMBLING, SAYS, Server
 from tests.support.watching import PATIENCE, at_rest, busy, sentence, until
 
-MIB = 2**20
 PAGE = encode(render(ENGLISH))
 LONG_ANSWER = {"model": RAMBLING, "temperature": "0", "max_tokens": "4096"}
 
@@ -208,3 +210,33 @@ def test_a_termination_lets_every_accepted_request_be_answered() -> None:
         assert server.process.wait(PATIENCE) == 0
         with suppress(psutil.NoSuchProcess):
             assert [child for child in children if child.is_running()] == []
+
+
+@pytest.mark.parametrize(
+    ("kill", "stop_signal"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)]
+)
+def test_a_document_is_read_to_its_last_page_before_the_server_stops(
+    kill: Callable[[int, int], None], stop_signal: int
+) -> None:
+    """Told to stop by a supervisor, and by Ctrl-C in a terminal, which reaches the whole group."""
+    pages = 12
+    with Server(models="tesseract", reader_processes=1) as server, ThreadPoolExecutor() as pool:
+        reading = pool.submit(server.client.post, "/ocr", files={"file": pdf(*[ENGLISH] * pages)})
+        until(lambda: busy(server, "tesseract"))
+        kill(server.process.pid, stop_signal)
+        answer = reading.result()
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["text"].split("\f") == ["\n".join(ENGLISH)] * pages
+        assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_rasteriser_that_is_killed_costs_one_page(reader: Server) -> None:
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(reader.client.post, "/ocr", files={"file": pdf(*[ENGLISH] * 20)})
+        until(lambda: busy(reader, "tesseract"))
+        until(lambda: [process.kill() for process in reader.rasterisers()])
+        answer = reading.result()
+    assert answer.status_code == 200, answer.text
+    failed = [page for page in answer.json()["pages"] if page["status"] == "error"]
+    assert len(failed) == 1
+    assert failed[0]["error"].startswith(f"Page {failed[0]['number']} of the PDF is broken")

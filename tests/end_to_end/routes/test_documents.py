@@ -2,20 +2,18 @@
 
 import base64
 import threading
-from contextlib import suppress
 from typing import Any
 
 import httpx
-import psutil  # type: ignore[import-untyped]
 import pytest
 
+from common.units import MIB
 from tests.support.documents import locked, pdf, tiff
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 from tests.support.server import SAYS, Server
 from tests.support.watching import busy, until
 
 TEXT = "\n".join(ENGLISH)
-MIB = 2**20
 
 
 def read(server: Server, file: bytes, **data: str) -> dict[str, Any]:
@@ -117,14 +115,8 @@ def test_several_pages_in_one_question_are_several_images(fleet: Server) -> None
 def test_hanging_up_ends_the_document_and_its_process(reader: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         reader.client.post("/ocr", files={"file": pdf(*[ENGLISH] * 50)}, timeout=2)
-    until(lambda: not [process for process in reader.children() if rasterises(process)])
+    until(lambda: not reader.rasterisers())
     until(lambda: busy(reader, "tesseract") == 0)
-
-
-def rasterises(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return any(word.endswith("rasterise.py") for word in process.cmdline())
-    return False
 
 
 class Memory:

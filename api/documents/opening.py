@@ -1,0 +1,119 @@
+"""Opening of an uploaded file: an image as it came, a PDF or a multi-page TIFF page by page.
+
+A page is drawn when it is asked for, by a process of its document's own, and kept by nobody but
+the caller.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from api.documents.rasteriser import DrawingError, Rasteriser
+from api.documents.sniffing import DocumentKind, document_kind
+from common.failures import ErrorCode, Refusal
+from common.images import check_size
+from settings import Settings
+
+MAX_OPEN_DOCUMENTS = 16
+"""Each has a process of some 50 MB; further documents wait until one is closed."""
+_UNREADABLE = {
+    "locked": "is protected by a password: remove it and send the file again.",
+    "empty": "has no pages.",
+    "broken": "is broken or truncated: it could not be opened.",
+}
+
+
+class Pages(Protocol):
+    """The pages of an opened file. An image is one page, but no document."""
+
+    is_document: bool
+    count: int
+
+    async def image(self, number: int, max_pixels: int | None = None) -> bytes:
+        """Page `number`, from 1, as an encoded image.
+
+        max_pixels: a page of a PDF is drawn small enough to have no more.
+
+        Raises `Refusal` (BAD_IMAGE, TOO_LARGE).
+        """
+
+
+class Documents:
+    """Opens uploaded files; one for the whole gateway."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open_documents = asyncio.Semaphore(MAX_OPEN_DOCUMENTS)
+
+    @asynccontextmanager
+    async def open(self, data: bytes) -> AsyncIterator[Pages]:
+        """The pages of an untrusted file, until the context ends.
+
+        Raises `Refusal`: BAD_IMAGE for a file that is not an image or document, or one that is
+        broken, locked or empty; TOO_LARGE for an image of too many pixels.
+        """
+        kind = await asyncio.to_thread(self._check, data)
+        if kind is None:
+            yield _Image(data)
+            return
+        async with self._open_documents:
+            document = _Document(data, kind, self._settings)
+            try:
+                await document.open()
+                yield document
+            finally:
+                await document.close()
+
+    def _check(self, data: bytes) -> DocumentKind | None:
+        """The kind of document; None for an image that may be decoded. Raises `Refusal`."""
+        kind = document_kind(data)
+        if kind is None:
+            check_size(data, self._settings.max_image_pixels)
+        return kind
+
+
+class _Image:
+    is_document = False
+    count = 1
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def image(self, number: int, max_pixels: int | None = None) -> bytes:
+        return self._data
+
+
+class _Document:
+    is_document = True
+    count = 0
+
+    def __init__(self, data: bytes, kind: DocumentKind, settings: Settings) -> None:
+        self._kind = kind
+        self._max_pixels = settings.max_image_pixels
+        self._rasteriser = Rasteriser(data, kind, settings)
+
+    async def open(self) -> None:
+        """Raises `Refusal` (BAD_IMAGE)."""
+        try:
+            self.count = await self._rasteriser.open()
+        except DrawingError as error:
+            detail = f"The {self._kind} {_UNREADABLE[error.cause]}"
+            raise Refusal(ErrorCode.BAD_IMAGE, detail) from error
+
+    async def image(self, number: int, max_pixels: int | None = None) -> bytes:
+        try:
+            return await self._rasteriser.draw(number, max_pixels or self._max_pixels)
+        except DrawingError as error:
+            if error.cause == "broken":
+                raise Refusal(
+                    ErrorCode.BAD_IMAGE,
+                    f"Page {number} of the {self._kind} is broken: it cannot be drawn.",
+                ) from error
+            raise Refusal(
+                ErrorCode.TOO_LARGE,
+                f"Page {number} has {error.cause} pixels; at most {self._max_pixels} are read.",
+            ) from error
+
+    async def close(self) -> None:
+        await self._rasteriser.close()

@@ -1,0 +1,164 @@
+"""The program that draws the pages of one PDF or TIFF: run by `rasteriser.py`, never imported.
+
+PDFium and the TIFF decoders read untrusted bytes here, in a process that is killed when it hangs,
+is limited in memory, and takes nothing else along when it crashes. PDFium allows one call at a
+time in a process, too; with a process for each document, documents do not wait for one another.
+
+Standard input:
+- one line of JSON with `size` (bytes of the document), `kind` ("PDF" or "TIFF"), `dpi`,
+  `max_pixels` and `seconds` (limit on CPU time, for a process that nobody ends);
+- the document;
+- a line for each page wanted: its number from 0, and the most pixels to draw a PDF's page with.
+
+Standard output:
+- one line of JSON with `pages`, their number, or `error`;
+- for each page wanted one line of JSON with `error`, or with `size` and then as many bytes of an
+  encoded image.
+
+The process ignores the signals that stop the server, which still answers the requests in flight.
+It ends when its gateway closes the pipes or is gone.
+"""
+
+import io
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+from PIL import Image
+
+Draw = Callable[[int, int], Image.Image]
+"""Draws the page of a number from 0, with at most so many pixels if it is a PDF's."""
+
+POINTS_PER_INCH = 72
+NEW_SUBFILE_TYPE = 254
+"""The TIFF tag that says what a frame is (TIFF 6.0)."""
+REDUCED_VERSION = 1
+"""Its bit that marks a smaller version of another page."""
+BASE_MEMORY = 2**30
+"""Bytes allowed beside what an image of `max_pixels` takes."""
+BYTES_PER_PIXEL = 12
+"""Of PDFium's and Pillow's copies, while one becomes the other and is encoded."""
+
+# The limit on pixels is ours, and checked before decoding.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class Unreadable(Exception):
+    """The document or the page cannot be read; the text is the `error` that is answered."""
+
+
+def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop_signal, signal.SIG_IGN)
+    order = json.loads(stdin.readline())
+    _limit_resources(order["seconds"], BASE_MEMORY + BYTES_PER_PIXEL * order["max_pixels"])
+    data = stdin.read(order["size"])
+
+    def answer(content: bytes = b"", **fields: object) -> None:
+        stdout.write(json.dumps(fields).encode() + b"\n" + content)
+        stdout.flush()
+
+    try:
+        if order["kind"] == "PDF":
+            count, draw = _open_pdf(data, order["dpi"])
+        else:
+            count, draw = _open_tiff(data, order["max_pixels"])
+    except Unreadable as error:
+        return answer(error=str(error))
+    answer(pages=count)
+    for line in stdin:
+        try:
+            image = _encode(draw(*map(int, line.split())))
+        except Unreadable as error:
+            answer(error=str(error))
+        except Exception:  # both libraries raise nearly anything on broken data
+            answer(error="broken")
+        else:
+            answer(image, size=len(image))
+    return None
+
+
+def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
+    """The number of pages, and what draws them. Raises `Unreadable`."""
+    import pypdfium2  # a TIFF's process does without
+
+    try:
+        document = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        causes = {
+            pypdfium2.raw.FPDF_ERR_PASSWORD: "locked",
+            pypdfium2.raw.FPDF_ERR_SECURITY: "locked",
+            pypdfium2.raw.FPDF_ERR_SUCCESS: "empty",  # PDFium opens no document without pages
+        }
+        raise Unreadable(causes.get(error.err_code, "broken")) from error
+    document.init_forms()  # what was filled in is drawn, too
+    count = len(document)
+
+    def draw(number: int, max_pixels: int) -> Image.Image:
+        page = document[number]
+        try:
+            width, height = page.get_size()
+            scale = min(dpi / POINTS_PER_INCH, _largest_scale(width, height, max_pixels))
+            return page.render(scale=scale).to_pil()
+        finally:
+            page.close()
+
+    return count, draw
+
+
+def _largest_scale(width: float, height: float, max_pixels: int) -> float:
+    """The scale at which (width * scale + 1) * (height * scale + 1) is `max_pixels`.
+
+    Each side is rounded up when the page is drawn, hence the 1.
+    """
+    area, sides = width * height, width + height
+    return (math.sqrt(sides**2 + 4 * area * (max_pixels - 1)) - sides) / (2 * area)
+
+
+def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
+    """The number of pages, and what draws them."""
+    image = Image.open(io.BytesIO(data), formats=["TIFF"])
+    frames = [0]
+    try:
+        while True:
+            image.seek(image.tell() + 1)
+            subfile_type = image.tag_v2.get(NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
+            if not subfile_type & REDUCED_VERSION:
+                frames.append(image.tell())
+    except EOFError:
+        pass
+    except Exception:  # a frame that cannot be found counts as a page, which fails when drawn
+        frames.append(image.tell() + 1)
+
+    def draw(number: int, _: int) -> Image.Image:
+        image.seek(frames[number])
+        if image.width * image.height > max_pixels:
+            raise Unreadable(f"{image.width} x {image.height}")
+        image.load()
+        return image
+
+    return len(frames), draw
+
+
+def _encode(image: Image.Image) -> bytes:
+    """A lossless TIFF, made in a third of the time that PNG takes."""
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression="packbits")
+    return file.getvalue()
+
+
+def _limit_resources(seconds: int, memory: int) -> None:
+    """seconds: of CPU time. memory: bytes. Linux only."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer)
