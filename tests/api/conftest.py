@@ -14,7 +14,7 @@ from api.app import app
 from api.gateway import Gateway, current_gateway
 from common.catalog import CATALOG
 from settings import Settings
-from tests.support.fake_runner import FakeDependency, FakeRunner
+from tests.support.fakes.runner import FakeDependency, FakeRunner
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from api import errors
 from api.errors import STATUS, failure_response
 from common.failures import ErrorCode, Failure
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 
 
 @pytest.mark.parametrize(

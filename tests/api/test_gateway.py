@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from common.messages import Answer, Piece
-from tests.support.fake_runner import Fails, picture
+from tests.support.fakes.runner import Fails, picture
 
 
 async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):

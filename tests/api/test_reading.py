@@ -9,7 +9,7 @@ from common.failures import ErrorCode, Failure
 from common.images import decode
 from common.messages import Answer, Usage
 from tests.support.documents import locked, pdf, wide_pages
-from tests.support.fake_runner import Fails, picture
+from tests.support.fakes.runner import Fails, picture
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from chatvlm_client.bulk import Job, Outcome, UsageError, plan_jobs, read_all
 
-from tests.support.fake_service import OCR, async_client, document, fields, page, refusal
+from tests.support.fakes.service import OCR, async_client, document, fields, page, refusal
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from chatvlm_client.cli import main
 
-from tests.support.fake_service import OCR, async_client, client, fields, refusal
+from tests.support.fakes.service import OCR, async_client, client, fields, refusal
 
 MODEL = {"id": "[bold]", "name": "Qwen", "params": "2B", "state": "unavailable", "reason": "[why]"}
 MODELS = {"available": [MODEL], "loaded": [], "default": "[bold]"}

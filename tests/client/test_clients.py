@@ -12,7 +12,7 @@ from chatvlm_client import (
     PageError,
 )
 
-from tests.support.fake_service import (
+from tests.support.fakes.service import (
     CHAT,
     OCR,
     client,

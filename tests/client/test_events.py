@@ -6,7 +6,7 @@ import httpx
 import pytest
 from chatvlm_client import Chat, ChatVLMError, Piece
 
-from tests.support.fake_service import CHAT, async_client, client, event, fields
+from tests.support.fakes.service import CHAT, async_client, client, event, fields
 
 
 def streamed(*chunks: bytes) -> Callable[[httpx.Request], httpx.Response]:

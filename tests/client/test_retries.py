@@ -8,7 +8,7 @@ import pytest
 from chatvlm_client import ChatVLMError
 from chatvlm_client.retries import MAX_TRIES
 
-from tests.support.fake_service import OCR, async_client, client, refusal, responses
+from tests.support.fakes.service import OCR, async_client, client, refusal, responses
 
 BUSY = "Too many pages wait for the reader."
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
-from tests.support.fake_runner import FakeDependency, FakeRunner
+from tests.support.fakes.runner import FakeDependency, FakeRunner
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
 from common.failures import ErrorCode, Refusal
-from tests.support.fake_machine import REMOTE_HOST, Machine
+from tests.support.fakes.machine import REMOTE_HOST, Machine
 
 
 async def test_a_model_that_fits_is_loaded_beside_the_others():

@@ -9,7 +9,7 @@ from common.catalog import CATALOG
 from common.failures import ErrorCode, Failure
 from common.messages import Piece, Status
 from settings import Settings
-from tests.support.fake_runner import Dies, Fails, FakeDependency, picture, until
+from tests.support.fakes.runner import Dies, Fails, FakeDependency, picture, until
 
 
 def files() -> dict[str, bytes]:

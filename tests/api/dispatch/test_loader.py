@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from common.failures import ErrorCode, Refusal
-from tests.support.fake_machine import Machine
+from tests.support.fakes.machine import Machine
 
 
 async def test_newcomers_at_once_are_let_in_one_after_the_other():

@@ -10,7 +10,7 @@ from api.dispatch import replicas
 from api.dispatch.replicas import MAX_LOSSES, Replicas
 from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Piece, Status
-from tests.support.fake_runner import GONE, Dies, FakeRunner, picture, until
+from tests.support.fakes.runner import GONE, Dies, FakeRunner, picture, until
 
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 FULL = Failure(code=ErrorCode.QUEUE_FULL, detail="The queue is full.", retry_after=3)

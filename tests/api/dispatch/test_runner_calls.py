@@ -8,7 +8,7 @@ from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Piece, Request, question
-from tests.support.fake_runner import GONE, Dies, Fails, picture
+from tests.support.fakes.runner import GONE, Dies, Fails, picture
 
 REQUEST = Request(task="ocr", turns=question([picture()]))
 

@@ -12,7 +12,7 @@ from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Request, Status, question
-from tests.support.fake_runner import GONE, FakeDependency, picture, until
+from tests.support.fakes.runner import GONE, FakeDependency, picture, until
 
 REQUEST = Request(task="ocr", turns=question([picture()]))
 

@@ -10,7 +10,7 @@ from common.failures import ErrorCode, Refusal
 from common.images import decode
 from settings import Settings
 from tests.support.documents import locked, pdf, tiff
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 from tests.support.pages import ENGLISH, RUSSIAN, render
 
 

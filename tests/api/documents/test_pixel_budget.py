@@ -6,7 +6,7 @@ from common.failures import ErrorCode, Refusal
 from common.images import decode
 from settings import Settings
 from tests.support.documents import pdf
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 from tests.support.pages import ENGLISH
 
 SETTINGS = Settings(max_image_pixels=1000)

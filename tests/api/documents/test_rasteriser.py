@@ -11,7 +11,7 @@ from api.documents import rasteriser
 from api.documents.rasteriser import DrawingError, Rasteriser
 from settings import Settings
 from tests.support.documents import pdf, tiff
-from tests.support.fake_runner import until
+from tests.support.fakes.runner import until
 from tests.support.pages import ENGLISH, render
 
 SMALL = 10_000

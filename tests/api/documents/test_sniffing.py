@@ -3,7 +3,7 @@ from PIL import Image
 
 from api.documents.sniffing import document_kind
 from tests.support.documents import pdf, tiff
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 from tests.support.pages import ENGLISH
 
 PAGE = Image.new("L", (30, 30))

@@ -7,7 +7,7 @@ from api.intake import base64_files
 from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
-from tests.support.fake_runner import base64_of, data_url
+from tests.support.fakes.runner import base64_of, data_url
 
 
 async def decode(text: str) -> bytes:

@@ -13,7 +13,7 @@ from api.intake.fetching import Fetcher, is_public
 from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 
 NOT_PUBLIC = "The URL cannot be fetched: its address is not one of the public Internet."
 ONLY_HTTPS = "The URL cannot be fetched: only https is taken, as in https://host/page.png."

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from common.units import MIB
-from tests.support.fake_runner import base64_of, data_url, picture
+from tests.support.fakes.runner import base64_of, data_url, picture
 
 NO_FILE = "Send one file: base64 or a data: URL in 'image', or its address in 'url'."
 NO_BASE64 = "Parameter 'image': it is neither base64 nor a data: URL."

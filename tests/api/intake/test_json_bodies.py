@@ -9,7 +9,7 @@ from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
 from tests.support.bodies import Body
-from tests.support.fake_runner import data_url, picture
+from tests.support.fakes.runner import data_url, picture
 
 
 @pytest.mark.parametrize(

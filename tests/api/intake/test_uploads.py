@@ -14,7 +14,7 @@ from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
 from tests.support.bodies import Body
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 
 MULTIPART = "multipart/form-data; boundary=limit"
 END = b"--limit--\r\n"

@@ -6,7 +6,7 @@ from PIL import Image
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Piece, Usage
 from tests.support.documents import pdf, tiff, wide_pages
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 from tests.support.streams import UNBUFFERED, events
 
 CHAT_FIELDS = ["response", "model", "processing_time", "prompt"]

@@ -3,7 +3,7 @@ import pytest
 from api.reading import MAX_TOKENS
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Block, Line, Options, Usage
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 
 OCR_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
 ITEM_FIELDS = ["filename", "text", "processing_time", "image_size", "status"]

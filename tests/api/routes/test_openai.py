@@ -9,7 +9,7 @@ from api.intake import completions
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Image, Line, Piece, Status, Turn, Usage
 from tests.support.documents import pdf
-from tests.support.fake_runner import Fails, data_url, picture
+from tests.support.fakes.runner import Fails, data_url, picture
 from tests.support.streams import UNBUFFERED
 
 MODEL = "qwen3_vl_2b"

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.support.documents import pdf, tiff
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 
 
 def opened(answer: dict) -> Image.Image:

@@ -4,7 +4,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from common.messages import Options, Status
-from tests.support.fake_runner import picture
+from tests.support.fakes.runner import picture
 
 GUIDE = [
     {"id": "got_ocr", "name": "GOT-OCR 2.0", "params": "580M"},
