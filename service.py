@@ -8,7 +8,8 @@ from typing import Any
 import bentoml
 
 from api.app import app
-from api.gateway import DEADLINE_GRACE, Gateway
+from api.dependencies.admission import DEADLINE_GRACE
+from api.gateway import Gateway
 from api.json_errors import JSONErrors
 from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG

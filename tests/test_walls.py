@@ -94,6 +94,18 @@ def test_no_two_modules_import_each_other_not_even_through_others():
     order.prepare()
 
 
+def test_no_two_folders_import_each_other_not_even_through_others():
+    def place(module: str) -> str:
+        """The folder of a module; a module beside the folders is a place of its own."""
+        return ".".join(module.split(".")[:2])
+
+    arrows: dict[str, set[str]] = {place(module): set() for module in MODULES}
+    for module in MODULES:
+        to = {place(imported) for imported in imported_modules(module)}
+        arrows[place(module)] |= to - {place(module)}
+    TopologicalSorter(arrows).prepare()
+
+
 @pytest.mark.parametrize("path", of("api") + of("common"))
 def test_the_gateway_imports_nothing_that_runs_a_model(path):
     assert not tops(path) & HEAVY

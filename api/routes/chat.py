@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from api.conversations import check_image_count
+from api.dependencies.admission import RequestDeadline
+from api.dependencies.forms import ChatForm
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import select_pages
 from api.formats.native import ChatFormat
-from api.gateway import CurrentGateway, RequestDeadline
-from api.intake.forms import ChatForm
+from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request
 from api.intake.parameters import ChatParameters
 from api.schemas.native import ERRORS, Chat

@@ -4,9 +4,10 @@ import asyncio
 
 from fastapi import APIRouter
 
+from api.dependencies.admission import RequestDeadline
+from api.dependencies.forms import BatchForm, OcrForm
 from api.formats import native
-from api.gateway import CurrentGateway, RequestDeadline
-from api.intake.forms import BatchForm, OcrForm
+from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request, several_files_request
 from api.intake.parameters import OcrParameters
 from api.reading import FileReader

@@ -7,9 +7,10 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from api.conversations import completion_turns
+from api.dependencies.admission import RequestDeadline
+from api.dependencies.forms import CompletionForm
 from api.formats.openai import CompletionFormat
-from api.gateway import CurrentGateway, RequestDeadline
-from api.intake.forms import CompletionForm
+from api.gateway import CurrentGateway
 from api.intake.openapi import json_request
 from api.schemas.native import ERRORS
 from api.schemas.openai import Completion, CompletionRequest, ModelCard, ModelCards, OpenAIError

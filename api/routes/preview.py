@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter
 
+from api.dependencies.forms import PreviewForm
 from api.documents.selection import select_pages
 from api.gateway import CurrentGateway
-from api.intake.forms import PreviewForm
 from api.intake.openapi import one_file_request
 from api.intake.parameters import PreviewParameters
 from api.schemas.native import ERRORS, Preview

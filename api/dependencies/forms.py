@@ -10,7 +10,8 @@ from typing import Annotated, Generic
 
 from fastapi import Depends, Request
 
-from api.gateway import CurrentGateway, RequestDeadline
+from api.dependencies.admission import RequestDeadline
+from api.gateway import CurrentGateway
 from api.intake import base64_files
 from api.intake.completions import read_completion_request
 from api.intake.json_bodies import is_json, read_json_form

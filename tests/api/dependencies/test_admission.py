@@ -31,7 +31,7 @@ async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):
 async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
     serve, runners, monkeypatch, route, field
 ):
-    monkeypatch.setattr("api.gateway.DEADLINE_GRACE", 0.0)
+    monkeypatch.setattr("api.dependencies.admission.DEADLINE_GRACE", 0.0)
     runner = runners["tesseract"]
     runner.may_answer.clear()
     client = serve(request_timeout=0.2)
@@ -44,7 +44,7 @@ async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
 
 
 async def test_a_place_is_free_again_after_every_end_of_a_request(serve, runners, monkeypatch):
-    monkeypatch.setattr("api.gateway.DEADLINE_GRACE", 0.0)
+    monkeypatch.setattr("api.dependencies.admission.DEADLINE_GRACE", 0.0)
     client = serve(max_requests=1, request_timeout=0.2)
     runner = runners["tesseract"]
     assert (await client.post("/ocr", files={"file": b"text"})).status_code == 400
@@ -85,7 +85,7 @@ async def stalled(*sent: bytes):
 
 @pytest.mark.parametrize("route", ["/ocr", "/batch/ocr", "/chat", "/preview"])
 async def test_the_time_in_which_a_body_arrives_counts_too(serve, monkeypatch, route):
-    monkeypatch.setattr("api.gateway.DEADLINE_GRACE", 0.0)
+    monkeypatch.setattr("api.dependencies.admission.DEADLINE_GRACE", 0.0)
     client = serve(max_requests=1, request_timeout=0.1)
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     late = await client.post(route, content=stalled(b"--b\r\n"), headers=headers)

@@ -1,0 +1,1 @@
+"""FastAPI dependencies that a route declares: its admission and its checked form."""
