@@ -72,5 +72,5 @@ def size_of(file: bytes) -> tuple[int, int]:
         return image.size
 
 
-LONG_PAGE = encode(render(ENGLISH * 40))
+LONG_PAGE = encode(render(ENGLISH * 80))
 """Tens of seconds of reading."""

@@ -16,11 +16,10 @@ from common.messages import Answer, Options, Piece, Request, Usage, question
 from runners.reader.engine import ReaderEngine
 from runners.reader.tessdata import find_tessdata
 from settings import Settings
-from tests.support.pages import ENGLISH, RUSSIAN, encode, render, size_of
+from tests.support.pages import ENGLISH, LONG_PAGE, RUSSIAN, encode, render, size_of
 
 ENTRY = CATALOG["tesseract"]
 PAGE = encode(render(ENGLISH))
-LONG_PAGE = encode(render(ENGLISH * 40))
 
 
 def ask(
