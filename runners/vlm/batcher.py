@@ -57,7 +57,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
     @property
-    def in_flight(self) -> int:
+    def running_rows(self) -> int:
         """Rows that run."""
         return len(self._scheduler.running)
 
@@ -130,12 +130,12 @@ class Batcher:
             for row in self._inbox:
                 self._scheduler.add(row)
             self._inbox.clear()
-        expired = self._scheduler.drop_expired()
-        for slot in expired.slots:
+        dropped = self._scheduler.drop_dead_rows()
+        for slot in dropped.cancelled_slots:
             self._cache.leave(slot)
-        for _ in range(len(expired.slots) + expired.cancelled):
+        for _ in range(len(dropped.cancelled_slots) + dropped.cancelled_waiting):
             self._metrics.ended("cancelled")
-        for row in expired.late:
+        for row in dropped.late:
             self._fail(row, row.deadline.refusal("The time limit passed in the queue."))
 
     def _fits(self, rows: int, columns: int) -> bool:
@@ -188,7 +188,7 @@ class Batcher:
                     self._take(slot, tokens[slot])
                 return
             # Out of memory. Only outside the except block are the tensors of its frames free.
-            slot, row = self._scheduler.evict()
+            slot, row = self._scheduler.drop_newest()
             self._cache.leave(slot)
             self._fail(row, torch_errors.out_of_memory_refusal())
             self._metrics.evicted.inc()

@@ -112,8 +112,8 @@ class VlmEngine:
             device=model.device,
             dtype=model.dtype,
             memory_bytes=model.memory_bytes,
-            rows=model.in_flight,
-            queued=max(self._requests - model.in_flight, 0),
+            rows=model.running_rows,
+            queued=max(self._requests - model.running_rows, 0),
             idle_seconds=0 if self._users else time.monotonic() - self._last_used,
             places=self._places,
         )
@@ -161,7 +161,7 @@ class VlmEngine:
     @asynccontextmanager
     async def _serve(self, deadline: Deadline) -> AsyncIterator["LoadedModel"]:
         """The loaded model, for one request. Raises `Refusal`."""
-        waiting = self._requests - (self._model.in_flight if self._model else 0)
+        waiting = self._requests - (self._model.running_rows if self._model else 0)
         if waiting >= self._settings.queue_size:
             raise Refusal(
                 ErrorCode.QUEUE_FULL,

@@ -58,8 +58,8 @@ class LoadedModel:
         self._batcher.start()
 
     @property
-    def in_flight(self) -> int:
-        return self._batcher.in_flight
+    def running_rows(self) -> int:
+        return self._batcher.running_rows
 
     @property
     def is_alive(self) -> bool:
