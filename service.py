@@ -17,7 +17,7 @@ from common.disconnect import CancelOnDisconnect
 from runners.service import make_runner
 from settings import settings, unknown_variables
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:
@@ -65,7 +65,7 @@ warnings = [
 ]
 if bentoml.server_context.worker_index is None:  # not again in each process that this one starts
     for warning in warnings:
-        log.warning(warning)
+        logger.warning(warning)
 
 RUNNERS = {entry.id: make_runner(entry, settings()) for entry in CATALOG.values()}
 service = make_service(

@@ -188,7 +188,7 @@ class ConcatenatingCache(KvCache):
                 layer.keys = layer.keys[:, :, -self.width :]
                 layer.values = layer.values[:, :, -self.width :]
 
-    def open(self) -> Tensor:
+    def begin_step(self) -> Tensor:
         width = self.width + 1
         first = torch.tensor([width - 1 - length for length in self.lengths])
         return torch.arange(width) >= first[:, None]

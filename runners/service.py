@@ -23,7 +23,7 @@ from runners.reader.engine import ReaderEngine
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -131,7 +131,7 @@ async def _preload(engine: Engine) -> None:
     try:
         await engine.load()
     except Refusal as refusal:
-        log.warning("Not preloaded: %s", refusal.failure.detail)
+        logger.warning("Not preloaded: %s", refusal.failure.detail)
 
 
 def _line(outcome: Piece | Answer | Failure) -> str:

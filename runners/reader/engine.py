@@ -213,7 +213,7 @@ class ReaderEngine:
             self._reader = None
             malloc.trim()
         if self._metrics:
-            self._metrics.unloaded()
+            self._metrics.reset()
             self._metrics = None
         self._registry.leave()
 

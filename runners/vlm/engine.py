@@ -25,7 +25,7 @@ from settings import Settings
 if TYPE_CHECKING:
     from runners.vlm.loaded_model import LoadedModel
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ENCODERS = 2
 """Threads that decode and encode images beside the decode loop."""
@@ -256,7 +256,7 @@ class VlmEngine:
 
     def _unload_idle(self) -> None:
         if self._model is not None and self._unloading is None:
-            log.info("Unloading %s: it has not been used for a while", self._entry.id)
+            logger.info("Unloading %s: it has not been used for a while", self._entry.id)
             self._unloading = asyncio.create_task(self._unload(self._model))
 
     def _stop_idle_timer(self) -> None:

@@ -132,7 +132,7 @@ class LoadedModel:
         The frames of refused requests may still hold this object for a while, but not the model.
         """
         del self._batcher, self._model
-        self.metrics.unloaded()
+        self.metrics.reset()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -267,7 +267,7 @@ def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
 
 def test_a_thread_that_dies_takes_no_row_with_it_in_silence(vlm):
     class Broken(Metrics):
-        def reuse(self, stats):
+        def record_reuse(self, stats):
             raise SystemError("a fault in the batcher itself")
 
     batcher = Batcher(vlm, Broken("test"), lambda held: GIB, 60.0)
