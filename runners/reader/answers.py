@@ -37,7 +37,7 @@ def make_answer(request: Request, pages: "Sequence[ReadPage]") -> Answer:
             blocks=[_block(lines) for lines in page.blocks] if layout else None,
             warning=warning,
         )
-    found = search_lines(request.prompt, pages)
+    found = search_lines(request.question, pages)
     whole = found.text
     if request.stop:
         whole = re.split("|".join(map(re.escape, request.stop)), whole)[0]
@@ -47,7 +47,7 @@ def make_answer(request: Request, pages: "Sequence[ReadPage]") -> Answer:
         image_size=page.size,
         finish_reason="stop" if text == whole else "length",
         usage=Usage(
-            prompt_tokens=_count(request.prompt), visual_tokens=0, completion_tokens=_count(text)
+            prompt_tokens=_count(request.question), visual_tokens=0, completion_tokens=_count(text)
         ),
         lines=found.lines,
         prompt_used=True,

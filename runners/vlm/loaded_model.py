@@ -21,7 +21,7 @@ from common.units import GIB
 from runners import malloc
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import Encoded, Prompt, PromptTurn, Task, Vlm
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
 from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import Sampling
 from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
@@ -155,9 +155,9 @@ class LoadedModel:
 
     def _encode(self, request: Request) -> tuple[Task, Encoded, bool]:
         """Also returns whether there is nothing to read. The decoded images are freed here."""
-        prompt = _decoded(request)
-        blank = request.task == "ocr" and images.is_blank(prompt.images[0])
-        return prompt.task, self._model.encode(prompt), blank
+        decoded = _decoded(request)
+        blank = request.task == "ocr" and images.is_blank(decoded.images[0])
+        return decoded.task, self._model.encode(decoded), blank
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
@@ -195,10 +195,10 @@ class _Submitted:
     row: Row
 
 
-def _decoded(request: Request) -> Prompt:
+def _decoded(request: Request) -> DecodedRequest:
     """Raises `Refusal` (BAD_IMAGE)."""
     turns = tuple(
-        PromptTurn(
+        DecodedTurn(
             turn.role,
             tuple(
                 images.decode(part.data) if isinstance(part, messages.Image) else part
@@ -208,7 +208,7 @@ def _decoded(request: Request) -> Prompt:
         for turn in request.turns
     )
     task = Task(request.task, request.language, request.options)
-    return Prompt(task, turns, request.max_tokens)
+    return DecodedRequest(task, turns, request.max_tokens)
 
 
 async def _result(row: Row) -> Finished:

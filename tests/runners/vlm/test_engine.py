@@ -13,7 +13,7 @@ from PIL import Image
 
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Piece, Request, Stream, Usage, question
+from common.messages import Answer, Piece, Request, Stream, Usage, single_turn
 from runners.checkpoints import weights
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -57,7 +57,7 @@ def ask(
         file = io.BytesIO()
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
-    turns = question([image], text)
+    turns = single_turn([image], text)
     fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
     return Request.model_validate(fields), Deadline(seconds)
 
