@@ -62,7 +62,8 @@ class ReaderEngine:
         BAD_IMAGE, BAD_PARAMETER without an image. If the call is cancelled, the work ends before
         the next line, and a page that still waits is never begun.
         """
-        if self._accepted > self._settings.queue_size:
+        waiting = max(self._accepted - 1, 0)  # one is being read
+        if waiting >= self._settings.queue_size:
             raise Refusal(
                 ErrorCode.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1
             )
