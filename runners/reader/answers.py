@@ -1,24 +1,21 @@
-"""The answer that is made of the pages that were read."""
+"""Makes the answer to a request from the pages that were read."""
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import langcodes
 
 from common.messages import Answer, Block, Line, Request, Usage
 from runners.reader.line_search import search_lines
+from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
-
-if TYPE_CHECKING:
-    from runners.reader.reading import ReadPage
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 """A word or a punctuation mark: the reader has no vocabulary of tokens."""
 
 
-def make_answer(request: Request, pages: "Sequence[ReadPage]") -> Answer:
-    """The text and lines of the page, or what all pages say to the last question.
+def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
+    """The text and lines of the page, or what all pages say to the question.
 
     pages: those of the request's images, in their order; one for the task `ocr`.
     """

@@ -1,6 +1,6 @@
 from common.messages import Answer, Line, Options, Request, Usage, single_turn
 from runners.reader.answers import make_answer
-from runners.reader.reading import ReadPage
+from runners.reader.read_page import ReadPage
 from tests.support.pages import ENGLISH
 
 
