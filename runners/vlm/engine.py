@@ -107,6 +107,7 @@ class VlmEngine:
         return True
 
     async def status(self) -> Status:
+        """The state of the model; if it is not loaded, also what loading it would take."""
         model = self._model
         if model is None:
             if self._loading is not None:
@@ -129,11 +130,10 @@ class VlmEngine:
         failure = self._failure
         if obstacle := self._obstacle(needed, memory.total):
             failure = Failure(code=ErrorCode.UNAVAILABLE, detail=obstacle)
+        hopeless = failure is not None and failure.code is ErrorCode.UNAVAILABLE
         # `unloaded` lets the gateway make room; `unavailable` says that this would not help.
         return Status(
-            state="unavailable"
-            if failure and failure.code is ErrorCode.UNAVAILABLE
-            else "unloaded",
+            state="unavailable" if hopeless else "unloaded",
             reason=failure.detail if failure else None,
             places=places,
             needs_bytes=needed,

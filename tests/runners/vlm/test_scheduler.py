@@ -12,12 +12,14 @@ from runners.vlm.scheduler import MAX_SLOWDOWN, Scheduler
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Encoded:
+    """Has what the scheduler asks of an encoded request."""
+
     length: int
 
 
 def make_row(length: int = 10, new: int = 5, seconds: float = 600) -> Row:
-    return Row(Prompt(length), new, Deadline(seconds), sampling=None)
+    return Row(Encoded(length), new, Deadline(seconds), sampling=None)
 
 
 def make_scheduler(rows: int = 0, step_target: float = 60.0, fits=None) -> Scheduler:
