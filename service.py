@@ -1,4 +1,9 @@
-"""The Bento: the gateway's service with its routes, and the service of a runner per model."""
+"""Defines the Bento: the gateway's service with its routes, and a runner's service per model.
+
+BentoML finds the services as attributes of this module, `service` and a model's id, and the runners
+that belong to the gateway as attributes of its class. Importing this module patches libraries
+(`common.bentoml_workarounds`), and ends the process if a setting is wrong.
+"""
 
 import logging
 import os
@@ -17,11 +22,14 @@ from common.disconnect import CancelOnDisconnect
 from runners.service import make_runner
 from settings import settings, unknown_variables
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def make_service(runners: Mapping[str, Any]) -> Any:
-    """The BentoML service of the gateway; it starts these runners, by model id, beside it."""
+    """Make the gateway's BentoML service, which starts these runners beside it.
+
+    runners: the BentoML service of each, by model id.
+    """
 
     class GatewayService:
         def __init__(self) -> None:
@@ -65,7 +73,7 @@ warnings = [
 ]
 if bentoml.server_context.worker_index is None:  # not again in each process that this one starts
     for warning in warnings:
-        log.warning(warning)
+        logger.warning(warning)
 
 RUNNERS = {entry.id: make_runner(entry, settings()) for entry in CATALOG.values()}
 service = make_service(

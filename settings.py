@@ -1,4 +1,4 @@
-"""Every setting of the service, read from the environment as `CHATVLM_<NAME>`."""
+"""Defines every setting of the service, read from the environment as `CHATVLM_<NAME>`."""
 
 import os
 import re
@@ -15,19 +15,22 @@ from common.catalog import CATALOG
 from common.units import MIB
 
 _PREFIX = "CHATVLM_"
-_OTHERS = {"URL", "IMAGE", "ADDRESS", "WEIGHTS_DIR"}
-"""Variables with the prefix that others read: the client, and deploy/compose.yaml."""
+_NOT_OURS = {"URL", "IMAGE", "ADDRESS", "WEIGHTS_DIR"}
+"""Variables with the prefix that the client and deploy/compose.yaml read, not the service."""
 
 
 def _by_commas(value: Any) -> Any:
-    """`a, b,` to ["a", "b"]; anything but a string is left as it is."""
+    """Split `a, b,` into ["a", "b"]; return anything but a string as it is."""
     if not isinstance(value, str):
         return value
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _by_model(value: Any) -> Any:
-    """`got_ocr=0,qwen3_vl_8b=1` to a dict; pydantic refuses the empty value of `got_ocr` alone."""
+    """Turn `got_ocr=0,qwen3_vl_8b=1` into a dict; return anything but a string as it is.
+
+    An item without `=` gets an empty value, which pydantic refuses.
+    """
     if not isinstance(value, str):
         return value
     pairs = (part.partition("=") for part in _by_commas(value))
@@ -41,7 +44,7 @@ def _known_model(model: str) -> str:
 
 
 def _by_plus(value: Any) -> Any:
-    """`a+b` to ["a", "b"]; anything but a string is left as it is."""
+    """Split `a+b` into ["a", "b"]; return anything but a string as it is."""
     return value.split("+") if isinstance(value, str) else value
 
 
@@ -62,7 +65,7 @@ Urls = Annotated[
 
 
 class Settings(BaseSettings):
-    """Raises pydantic's `ValidationError` where a variable's value makes no sense."""
+    """All settings. Raises pydantic's `ValidationError` if a variable's value makes no sense."""
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
@@ -70,11 +73,15 @@ class Settings(BaseSettings):
 
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")
-    max_files: int = Field(10, gt=0, description="Most files of one batch or conversation")
-    max_image_pixels: int = Field(
-        80_000_000, gt=0, description="Most pixels of one image, and of all images of one question"
+    max_files: int = Field(
+        10, gt=0, description="Largest number of files of one batch or conversation"
     )
-    max_pages: int = Field(50, gt=0, description="Most pages of one document")
+    max_image_pixels: int = Field(
+        80_000_000,
+        gt=0,
+        description="Largest number of pixels of one image, and of all images of one question",
+    )
+    max_pages: int = Field(50, gt=0, description="Largest number of pages of one document")
     pdf_dpi: float = Field(
         200,
         ge=36,
@@ -88,7 +95,9 @@ class Settings(BaseSettings):
         30, gt=0, description="Longest time that a request may take, seconds"
     )
     max_requests: int = Field(
-        64, gt=0, description="Requests that the gateway holds at once; more are refused"
+        64,
+        gt=0,
+        description="Largest number of requests that the gateway holds at once; more are refused",
     )
 
     # Which models there are
@@ -111,14 +120,19 @@ class Settings(BaseSettings):
     max_loaded: int | None = Field(
         None,
         gt=0,
-        description="Most vision-language models in the memory of one host at once; empty: as many "
-        "as fit",
+        description="Largest number of vision-language models in the memory of one host at once; "
+        "empty: as many as fit",
+    )
+
+    # The runners
+    queue_size: int = Field(
+        64,
+        gt=0,
+        description="Largest number of requests that wait in one runner, or in one process of the "
+        "embedded reader; more are refused",
     )
 
     # The vision-language runners
-    queue_size: int = Field(
-        64, gt=0, description="Most requests that wait in one runner; more are refused"
-    )
     weights: Path | None = Field(
         None,
         description="Folder with a folder of weights per model id; empty: the hub's cache",
@@ -136,13 +150,14 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         1_003_520,
         ge=3136,
-        description="Most pixels of an image that a model reads; larger images are shrunk",
+        description="Largest number of pixels of an image that a model reads; "
+        "larger images are shrunk",
     )
     max_pixels_by_model: Annotated[
         dict[ModelId, Annotated[int, Field(ge=3136)]],
         NoDecode,
         BeforeValidator(_by_model),
-    ] = Field({}, description="The same for single models, as `qwen3_vl_8b=2000000`")
+    ] = Field({}, description="`CHATVLM_MAX_PIXELS` for single models, as `qwen3_vl_8b=2000000`")
     reuse_mib: float = Field(
         512,
         ge=0,
@@ -154,11 +169,13 @@ class Settings(BaseSettings):
     step_target_ms: float = Field(
         250,
         gt=0,
-        description="A request joins those in flight while a decode step takes at most this long, "
-        "milliseconds, or at most four times the model's fastest step",
+        description="New requests join the batch only while a decode step takes at most this long, "
+        "milliseconds, or at most four times as long as the model's fastest step",
     )
     unload_timeout: float = Field(
-        30, ge=0, description="How long an unload waits for requests in flight, seconds"
+        30,
+        ge=0,
+        description="How long an unload waits for the requests that use the model, seconds",
     )
     keep_alive: float | None = Field(
         None, gt=0, description="Idle seconds after which a model is unloaded; empty: never"
@@ -174,7 +191,9 @@ class Settings(BaseSettings):
         description="Processes of the embedded reader; by default one per CPU core",
     )
     state: Path | None = Field(
-        None, description="Folder that those processes share; empty: a temporary one per server"
+        None,
+        description="Folder that the embedded reader's processes share; empty: a temporary one per "
+        "server",
     )
 
     @property
@@ -186,7 +205,7 @@ class Settings(BaseSettings):
         return int(self.reuse_mib * MIB)
 
     def max_pixels_of(self, model: str) -> int:
-        """Most pixels of an image that this model reads."""
+        """Largest number of pixels of an image that this model reads."""
         return self.max_pixels_by_model.get(model, self.max_pixels)
 
 
@@ -194,7 +213,7 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once.
 
-    Ends the process with a sentence for each variable whose value makes no sense.
+    Ends the process, with a sentence for each variable whose value makes no sense.
     """
     try:
         return Settings()
@@ -216,7 +235,7 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
     sentences = []
     for variable in sorted(environment):
         name = variable.upper().removeprefix(_PREFIX)
-        if variable.upper().startswith(_PREFIX) and name not in {*known, *_OTHERS}:
+        if variable.upper().startswith(_PREFIX) and name not in {*known, *_NOT_OURS}:
             (nearest,) = get_close_matches(name, known, n=1, cutoff=0)
             sentences.append(
                 f"{variable} is not a setting and has no effect; "

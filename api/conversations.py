@@ -14,10 +14,10 @@ from common.messages import Turn
 
 def check_image_count(entry: Entry, count: int) -> None:
     """Raises `Refusal` (BAD_PARAMETER) where the model does not take that many images at once."""
-    if count > entry.images:
+    if count > entry.max_images:
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
-            f"Model '{entry.id}' takes at most {counted(entry.images, 'image')} at once, "
+            f"Model '{entry.id}' takes at most {counted(entry.max_images, 'image')} at once, "
             f"not {count}.",
         )
 

@@ -110,7 +110,7 @@ class FileReader:
     async def _ask(self, image: bytes) -> Answer:
         request = messages.Request(
             task="ocr",
-            turns=messages.question([image]),
+            turns=messages.single_turn([image]),
             language=self._language,
             max_tokens=MAX_TOKENS,
             options=self._parameters.options,

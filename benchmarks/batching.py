@@ -134,7 +134,7 @@ def step_cost(vlm: QwenVl, count: int, sampling: Sampling, steps: int = 20) -> t
     taken, bare = [], []
     for _ in range(steps):
         with torch.inference_mode():
-            mask = cache.open()
+            mask = cache.begin_step()
             tokens = torch.zeros(count, dtype=torch.long)
             positions = torch.tensor(cache.lengths)
             start = time.perf_counter()

@@ -3,7 +3,7 @@
 `python -m benchmarks.gateway` starts it.
 """
 
-from common.catalog import CATALOG, EMBEDDED, Entry
+from common.catalog import CATALOG, Entry
 from common.deadline import Deadline
 from common.messages import Answer, Request, Status, Stream
 from runners.service import make_runner
@@ -31,4 +31,5 @@ class InstantEngine:
     async def close(self) -> None: ...
 
 
-service = make_service({EMBEDDED: make_runner(CATALOG[EMBEDDED], settings(), InstantEngine)})
+MODEL = "tesseract"
+service = make_service({MODEL: make_runner(CATALOG[MODEL], settings(), InstantEngine)})

@@ -19,7 +19,7 @@ import torch
 from benchmarks.random_qwen import MODEL, make_requests, make_weights
 from common.catalog import CATALOG
 from common.deadline import Deadline
-from common.messages import Request, question
+from common.messages import Request, single_turn
 from common.units import MIB
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -34,7 +34,7 @@ async def main(weights: Path) -> None:
     requests = [
         Request(
             task="chat",
-            turns=question([asked.png], asked.prompt),
+            turns=single_turn([asked.png], asked.prompt),
             max_tokens=asked.new_tokens,
         )
         for asked in make_requests(QUESTIONS, (16, 32), (300, 640))

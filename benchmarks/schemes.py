@@ -16,7 +16,7 @@ from common.deadline import Deadline
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import Prompt, PromptTurn, Task
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Task
 from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
@@ -157,8 +157,8 @@ def make_batcher(vlm: QwenVl, cache: KvCache) -> Batcher:
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:
-    turn = PromptTurn("user", (asked.image, asked.prompt))
-    encoded = vlm.encode(Prompt(Task("chat"), (turn,), asked.new_tokens))
+    turn = DecodedTurn("user", (asked.image, asked.prompt))
+    encoded = vlm.encode(DecodedRequest(Task("chat"), (turn,), asked.new_tokens))
     return Row(encoded, asked.new_tokens, Deadline(math.inf), GREEDY)
 
 
@@ -188,7 +188,7 @@ class ConcatenatingCache(KvCache):
                 layer.keys = layer.keys[:, :, -self.width :]
                 layer.values = layer.values[:, :, -self.width :]
 
-    def open(self) -> Tensor:
+    def begin_step(self) -> Tensor:
         width = self.width + 1
         first = torch.tensor([width - 1 - length for length in self.lengths])
         return torch.arange(width) >= first[:, None]

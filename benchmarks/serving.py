@@ -38,7 +38,7 @@ from benchmarks.random_qwen import MODEL, Asked, arrivals_over, make_requests, m
 from benchmarks.schemes import ROUNDS, Measured, Scheme, compare
 from common.catalog import CATALOG
 from common.deadline import Deadline
-from common.messages import Request, question
+from common.messages import Request, single_turn
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 from tests.support.server import Server, free_port
@@ -70,7 +70,7 @@ def in_process(weights: Path, dtype: str) -> Scheme:
     engine = VlmEngine(CATALOG[MODEL], Settings(weights=weights, dtype=dtype, reuse_mib=0))
 
     async def ask(asked: Asked) -> int:
-        turns = question([asked.png], asked.prompt)
+        turns = single_turn([asked.png], asked.prompt)
         request = Request(task="chat", turns=turns, max_tokens=asked.new_tokens)
         answer = await engine.answer(request, Deadline(TIME_LIMIT))
         assert answer.usage is not None

@@ -24,7 +24,7 @@ from benchmarks.samples import collapsed, hits, phrases, truths
 from common.catalog import CATALOG, Entry
 from common.deadline import Deadline
 from common.failures import Refusal
-from common.messages import Answer, Request, question
+from common.messages import Answer, Request, single_turn
 from common.units import MIB
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -47,7 +47,7 @@ class Page:
     def request(self, max_tokens: int = 2048) -> Request:
         return Request(
             task="ocr",
-            turns=question([self.image]),
+            turns=single_turn([self.image]),
             language=self.language,
             max_tokens=max_tokens,
         )

@@ -1,1 +1,1 @@
-"""What the gateway and the runners both use. It imports neither of them."""
+"""Holds what the gateway and the runners both use. It imports neither of them."""

@@ -1,8 +1,8 @@
-"""Every workaround of BentoML and of the libraries that it serves with.
+"""Works around BentoML and the libraries that it serves with: values for its options, and patches.
 
-Each was seen to be needed, and to work, with the versions of `_SEEN_ON`. Where one of the libraries
-has changed, `apply_workarounds` leaves out the workaround that no longer fits and says what that
-costs; so their private parts are imported where they are patched, once they were checked.
+Each was seen to be needed, and to work, with the versions of `_SEEN_ON`. If a library has changed,
+`apply_workarounds` leaves out the patch that no longer fits and says what that costs. Therefore the
+private parts of the libraries are imported in the patches, after they have been checked.
 """
 
 import asyncio
@@ -22,41 +22,39 @@ from typing import Any
 
 import click
 
+# Values for the options of a service
+
 NO_TIMEOUT = 24 * 3600
-"""Seconds, for a service's `traffic`. BentoML's own timeout answers with a body that is not of our
-contract; time is limited by the gateway and the engines."""
+"""Seconds, for a service's `traffic`. BentoML's own timeout answers with a body that the REST API
+guide does not have; the gateway and the engines limit the time instead."""
 
 KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
 """For a service's `runner_connection`. By default BentoML's client drops its connection to a
 runner, and every call on it, after 100 requests or 300 seconds."""
 
+# Patches: what each relies on
+
 _SEEN_ON = "BentoML 1.4.40, circus 0.18.3 and uvicorn 0.54.0"
 """circus comes with the distribution kantoku."""
-_GATEWAY = "service"
-"""BentoML's name of the watcher of the service that it was told to serve."""
-_ACCEPT_SECONDS = 0.01
-"""Time to accept the connections that the kernel has completed."""
-_HEAD_SECONDS = 0.5
-"""Time for accepted connections to send the head of their request."""
 
 
 @dataclass(frozen=True)
 class Workaround:
-    """A patch, and what it was written for."""
+    """A patch of the libraries, and what it was written for."""
 
     apply: Callable[[], None]
     relies_on: dict[str, tuple[str, ...]]
-    """Names of the functions that it replaces or calls, as of `pkgutil.resolve_name`, and the
-    parameters that each was seen to have."""
+    """The functions of the libraries that the patch was written for: the name of each, as
+    `pkgutil.resolve_name` takes it, and its parameters. The patch fits if all are there."""
     otherwise: str
-    """What happens without it, as the end of a sentence."""
+    """What happens without the patch, as the end of a sentence."""
 
 
 def apply_workarounds(patience: float) -> list[str]:
-    """Patch BentoML, circus and uvicorn in this process; returns a warning per patch left out.
+    """Patch BentoML, circus and uvicorn in this process. Returns a warning per patch left out.
 
-    A patch is left out where what it relies on has changed. Every process of a `bentoml serve` has
-    to call this, and does as it imports `service.py`.
+    A patch is left out if what it relies on has changed. Every process of a `bentoml serve` has to
+    call this, and does so by importing `service.py`.
 
     patience: seconds that the requests in flight get when the server stops.
     """
@@ -64,7 +62,7 @@ def apply_workarounds(patience: float) -> list[str]:
 
 
 def workarounds(patience: float) -> list[Workaround]:
-    """All workarounds that replace functions. patience: see `apply_workarounds`."""
+    """All patches. patience: see `apply_workarounds`."""
     return [
         Workaround(
             lambda: patch_shutdown(patience),
@@ -101,7 +99,7 @@ def workarounds(patience: float) -> list[Workaround]:
 
 
 def _apply(workaround: Workaround) -> str | None:
-    """Apply it where what it relies on is as it was; else the warning."""
+    """Apply the patch if what it relies on is as it was; otherwise return the warning."""
     for name, parameters in workaround.relies_on.items():
         if _parameters(name) != parameters:
             return (
@@ -120,8 +118,18 @@ def _parameters(name: str) -> tuple[str, ...] | None:
         return None
 
 
+# Patches: what each does
+
+_GATEWAY = "service"
+"""BentoML's name of the watcher of the service that it was told to serve."""
+_ACCEPT_SECONDS = 0.01
+"""Time to accept the connections that the kernel has completed."""
+_HEAD_SECONDS = 0.5
+"""Time for accepted connections to send the head of their request."""
+
+
 def patch_shutdown(patience: float) -> None:
-    """Stops the gateway first, once it has sent its last answers, then the runners.
+    """Stop the gateway first, once it has sent its last answers, then the runners.
 
     BentoML stops all its processes at once and first removes the sockets of the runners, so that
     requests in flight fail. Clients that connect meanwhile wait for a gateway that is gone.
@@ -163,10 +171,12 @@ def _stop_gateway_before_runners(patience: float) -> None:
 
 
 def _refuse_connections_before_shutdown() -> None:
-    """Every process of a `bentoml serve` holds the listening socket, so closing it in the one that
+    """Make a server that stops refuse new connections before it shuts down.
+
+    Every process of a `bentoml serve` holds the listening socket, so closing it in the one that
     listens is not enough for the kernel to refuse connections. A runner's Unix socket stays open:
-    once the gateway is gone nobody connects to it, and a runner that is started again goes on with
-    it."""
+    once the gateway is gone, nobody connects to it, and a runner that is started again uses it.
+    """
     from uvicorn import Server
 
     shut_down = Server.shutdown
@@ -188,10 +198,10 @@ def _refuse_connections_before_shutdown() -> None:
 
 
 def patch_respawn() -> None:
-    """Starts a process that died again, in a container too.
+    """Start a process that died again, in a container too.
 
-    There BentoML does not, and relies on a restart of the container, which would end the other
-    runners with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py.
+    In a container BentoML does not, and relies on a restart of the container, which would end the
+    other runners with it: https://github.com/bentoml/BentoML, src/bentoml/serving.py.
     """
     from bentoml import serving
 
@@ -199,7 +209,7 @@ def patch_respawn() -> None:
 
 
 def patch_metrics_folder() -> None:
-    """Gives each server a folder of its own for its metrics, until it ends.
+    """Give each server a folder of its own for its metrics, until it ends.
 
     BentoML has one folder under BENTOML_HOME, and every start wipes it, even if another server
     uses it. The embedded reader's processes share their state there too: `runners.reader.engine`.
@@ -218,7 +228,11 @@ def patch_metrics_folder() -> None:
 
 
 def patch_bind() -> None:
-    """Ends the start with one sentence where the port is in use; BentoML shows a traceback."""
+    """End the start with one sentence if the port is in use; BentoML shows a traceback.
+
+    It replaces `bind`, because its caller `bind_and_listen` logs an `OSError` before it goes on.
+    `bind` is Python's own method and has no parameters to check, so its caller is checked.
+    """
     from circus.sockets import CircusSocket
 
     bind = CircusSocket.bind

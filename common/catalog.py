@@ -1,4 +1,4 @@
-"""The models that the service offers. A new model of a known family is one entry here."""
+"""Lists the models that the service offers. A new model of a known family is one entry here."""
 
 from dataclasses import dataclass
 
@@ -19,22 +19,33 @@ class Entry:
     """Size of the weights in bfloat16, GiB."""
     options: frozenset[str] = frozenset()
     """The fields of `messages.Options` that the family understands."""
-    images: int = 1
-    """Most images in one conversation."""
+    max_images: int = 1
+    """Largest number of images in one conversation."""
     converses: bool = False
     """Whether it follows a conversation of several turns; else it takes one question about one
     image."""
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is the embedded reader, which has a process per CPU core."""
+        """Whether it is the embedded reader, which is not a vision-language model."""
         return self.family is None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it has to be loaded before it is asked, and others may be unloaded for it.
+
+        The embedded reader is small, and loads itself with its first page.
+        """
+        return self.repository is not None
 
 
 def _qwen(id: str, name: str, params: str, repository: str, weights_gib: float) -> Entry:
-    return Entry(id, name, params, "qwen_vl", repository, weights_gib, images=20, converses=True)
+    return Entry(
+        id, name, params, "qwen_vl", repository, weights_gib, max_images=20, converses=True
+    )
 
 
+# The REST API guide fixes the ids: `qwen_vl_2b` is Qwen2-VL, and `qwen3_vl_2b` is Qwen3-VL.
 CATALOG: dict[str, Entry] = {
     entry.id: entry
     for entry in (
@@ -67,13 +78,13 @@ CATALOG: dict[str, Entry] = {
             "8M",
             family=None,
             options=frozenset({"mode"}),
-            images=20,
+            max_images=20,
             converses=True,
         ),
     )
 }
 
-GUIDE_DEFAULT = "qwen3_vl_2b"
-"""The default model of the REST API guide, in force where there is a GPU."""
-EMBEDDED = "tesseract"
-"""The embedded reader, the default where there is no GPU."""
+DEFAULT_ON_GPU = "qwen3_vl_2b"
+"""The default model where there is a GPU, as the REST API guide has it."""
+DEFAULT_ON_CPU = "tesseract"
+"""The default model where there is no GPU: the embedded reader."""

@@ -1,4 +1,4 @@
-"""The moment by which a request has to be answered."""
+"""Keeps the moment by which a request has to be answered."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from common.failures import ErrorCode, Refusal
 
 
 class Deadline:
-    """One request's time limit, made where the request comes in and handed on as it is.
+    """The time limit of one request, made where the request comes in and handed on as it is.
 
     Clocks of two processes need not agree, so what crosses to another process is `left`, in
     seconds, and a new deadline is made of it there.
@@ -26,24 +26,27 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds; 0 once it has passed."""
+        """Seconds that are left; 0 once it has passed."""
         return max(0.0, self._end - time.monotonic())
 
     def check(self, late: str | None = None) -> None:
-        """Raises `Refusal` (DEADLINE, `late`) once it has passed."""
+        """Raise `refusal(late)` if the deadline has passed."""
         if self.passed:
             raise self.refusal(late)
 
     def refusal(self, late: str | None = None) -> Refusal:
-        """late: the sentence that says so, instead of the one that names the limit."""
+        """The `Refusal` (DEADLINE) for a request that is late.
+
+        late: the sentence for its detail, instead of the one that names the limit.
+        """
         limit = f"The request took longer than its limit of {self.seconds:g} seconds."
         return Refusal(ErrorCode.DEADLINE, late or limit)
 
     @asynccontextmanager
     async def bound(self, late: str | None = None, grace: float = 0.0) -> AsyncIterator[None]:
-        """Cancels the block at the deadline, or `grace` seconds later, as `Refusal` (DEADLINE).
+        """Cancel the block at the deadline, or `grace` seconds later, and raise `refusal(late)`.
 
-        Not around a `yield`: the task that resumes a generator may be another than began the block.
+        Do not use it around a `yield`: another task may resume the generator.
         """
         try:
             async with asyncio.timeout(self._end + grace - time.monotonic()):

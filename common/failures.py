@@ -1,4 +1,4 @@
-"""Why a request is not answered: a value for both sides, and the exception that carries it."""
+"""Says why a request is not answered: a `Failure`, and the exception `Refusal` that carries it."""
 
 from enum import StrEnum
 
@@ -6,22 +6,35 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ErrorCode(StrEnum):
+    """What kind of reason it is; `api/errors.py` has the HTTP status of each."""
+
     BAD_IMAGE = "bad_image"
+    """The file is not a readable image or document."""
     BAD_PARAMETER = "bad_parameter"
+    """A parameter is wrong, or the model does not have it."""
     TOO_LARGE = "too_large"
+    """The file, the image or the document is over a limit."""
     UNKNOWN_MODEL = "unknown_model"
+    """There is no model of this name."""
     NOT_LOADED = "not_loaded"
+    """The model that is to be unloaded is not loaded."""
     QUEUE_FULL = "queue_full"
+    """Too many other requests wait."""
     UNAVAILABLE = "unavailable"
     """The weights or the device are not there, or the runner is not."""
     LOADING = "loading"
     """The model is not loaded yet, or waits until another one is."""
     OUT_OF_MEMORY = "out_of_memory"
+    """The device has too little memory for the request."""
     DEADLINE = "deadline"
+    """The request's time limit has passed."""
     FAULT = "fault"
+    """The service or the model has failed; the log says why."""
 
 
 class Failure(BaseModel):
+    """Why a request was not answered, as one process tells it to another."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: ErrorCode
@@ -32,7 +45,7 @@ class Failure(BaseModel):
 
 
 class Refusal(Exception):
-    """Raised on either side of the wall where a request cannot be answered."""
+    """Raised in the gateway or in a runner if a request cannot be answered."""
 
     def __init__(self, code: ErrorCode, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -40,7 +53,7 @@ class Refusal(Exception):
 
     @classmethod
     def of(cls, failure: Failure) -> "Refusal":
-        """The exception that carries `failure`, whole."""
+        """The exception that carries the whole of `failure`."""
         refusal = Refusal(failure.code, failure.detail)
         refusal.failure = failure
         return refusal

@@ -1,4 +1,4 @@
-"""Untrusted bytes to an upright RGB image, for the gateway and the runners."""
+"""Turns untrusted bytes into an upright RGB image, for the gateway and the runners."""
 
 import io
 from typing import cast
@@ -13,7 +13,7 @@ Image.MAX_IMAGE_PIXELS = None
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _MAX_BLANK_CONTRAST = 16
 """Grey levels of 255 by which compression may make an empty page uneven."""
-_UPRIGHT = {
+_UNDO_ORIENTATION: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -63,7 +63,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Whether the page shows nothing, that is, no more contrast than compression leaves."""
+    """Whether the page shows nothing: it has no more contrast than compression makes."""
     darkest, brightest = image.convert("L").getextrema()
     return int(brightest) - int(darkest) <= _MAX_BLANK_CONTRAST  # type: ignore[arg-type]
 
@@ -86,7 +86,8 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a page with broken EXIF is read as it lies
         return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    undo = _UNDO_ORIENTATION.get(orientation)
+    return image if undo is None else image.transpose(undo)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

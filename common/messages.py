@@ -1,7 +1,8 @@
-"""The messages between the gateway and the runners: plain data, no tensors, no decoded images.
+"""Defines the protocol between the gateway and the runners: the requests and replies on the wire.
 
-A runner answers every call with a value: an `Answer`, or the `Failure` of the `Refusal` that was
-raised. If a call raises anything else, the runner has a fault or its process died.
+They are plain data, without tensors or decoded images. A runner answers every call with a value: an
+`Answer`, or the `Failure` of the `Refusal` that was raised. If a call raises anything else, the
+runner has a fault or its process died.
 """
 
 from collections.abc import AsyncGenerator, Iterable
@@ -17,16 +18,16 @@ Box = tuple[int, int, int, int]
 FinishReason = Literal["stop", "length", "repetition", "deadline"]
 
 
-class Message(BaseModel):
-    """The base of all messages: immutable, and without unknown fields."""
+class WireModel(BaseModel):
+    """The base of all that crosses the wire: immutable, and without unknown fields."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
     )
 
 
-class Options(Message):
-    """Options that only some families understand; `model_fields_set` has those that were given."""
+class Options(WireModel):
+    """Options that only some families know; `model_fields_set` names those that were given."""
 
     box: Box | None = Field(None, description="Read this region only: x0,y0,x1,y1 in pixels")
     color: Literal["red", "green", "blue"] | None = Field(
@@ -36,27 +37,27 @@ class Options(Message):
     mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
 
 
-class Image(Message):
+class Image(WireModel):
     """An image of a conversation."""
 
     data: bytes = Field(repr=False)
     """The encoded image: JPEG, PNG, BMP, TIFF or WebP."""
 
 
-class Turn(Message):
-    """One message of a conversation."""
+class Turn(WireModel):
+    """One turn of a conversation: what one side says."""
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[str | Image, ...]
     """Texts and images, in the order in which they were given."""
 
 
-def question(images: Iterable[bytes], *texts: str) -> tuple[Turn, ...]:
+def single_turn(images: Iterable[bytes], *texts: str) -> tuple[Turn, ...]:
     """A conversation of one turn: the user's encoded images, then the texts about them."""
     return (Turn(role="user", parts=(*(Image(data=image) for image in images), *texts)),)
 
 
-class Request(Message):
+class Request(WireModel):
     """A page to read, or a conversation to continue."""
 
     task: Literal["ocr", "chat"]
@@ -81,12 +82,12 @@ class Request(Message):
         return [part.data for turn in self.turns for part in turn.parts if isinstance(part, Image)]
 
     @property
-    def prompt(self) -> str:
-        """The text of the last turn."""
+    def question(self) -> str:
+        """The text of the last turn; empty for the task `ocr`."""
         return "".join(part for part in self.turns[-1].parts if isinstance(part, str))
 
 
-class Usage(Message):
+class Usage(WireModel):
     """Numbers of tokens."""
 
     prompt_tokens: int
@@ -95,7 +96,7 @@ class Usage(Message):
     completion_tokens: int
 
 
-class Line(Message):
+class Line(WireModel):
     """A line of text on a page."""
 
     text: str
@@ -108,7 +109,7 @@ class Line(Message):
     )
 
 
-class Block(Message):
+class Block(WireModel):
     """A part of a page's layout: a paragraph, a table, a picture."""
 
     category: str
@@ -116,8 +117,8 @@ class Block(Message):
     text: str
 
 
-class Answer(Message):
-    """What a model says to a request."""
+class Answer(WireModel):
+    """What a model answers to a request."""
 
     text: str
     image_size: tuple[int, int]
@@ -127,13 +128,13 @@ class Answer(Message):
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
     prompt_used: bool | None = None
-    """False where the model only reads, so that the prompt had no effect."""
+    """False where the model only reads, so that the question had no effect."""
     truncated: bool | None = None
     """True where a structured answer ended early, so that only its complete elements were kept."""
     warning: str | None = None
 
 
-class Piece(Message):
+class Piece(WireModel):
     """The next text of an answer that is still being made; whole characters only."""
 
     text: str
@@ -143,7 +144,7 @@ Stream = AsyncGenerator[Piece | Answer, None]
 """Pieces as they are made, the answer last."""
 
 
-class Status(Message):
+class Status(WireModel):
     """The state of one runner."""
 
     state: Literal["unloaded", "loading", "loaded", "unavailable"]
@@ -167,7 +168,7 @@ class Status(Message):
     """Free memory of those devices."""
 
 
-class Reply(Message):
+class Reply(WireModel):
     """The value that a runner's call returns."""
 
     outcome: Answer | Piece | Status | Failure

@@ -1,4 +1,4 @@
-"""Sizes of memory, in bytes."""
+"""Defines units of memory, in bytes."""
 
 MIB = 2**20
 GIB = 2**30

@@ -1,1 +1,1 @@
-"""One BentoML service per model. Knows no HTTP."""
+"""Runs each model in a BentoML service of its own. Knows no HTTP."""

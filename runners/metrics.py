@@ -1,4 +1,4 @@
-"""The Prometheus metrics of a runner, which BentoML serves on /metrics.
+"""Holds the Prometheus metrics of a runner, which BentoML serves on /metrics.
 
 Import this module when the model is loaded, not before. A BentoML worker sets the folder in which
 its processes share metrics after it has imported the service, and prometheus_client reads it once.
@@ -22,7 +22,7 @@ def _histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
     return Histogram(f"chatvlm_{name}", what, ["model"], buckets=buckets)
 
 
-_REQUESTS = _gauge("requests", "Requests taken and not yet answered, those in flight among them")
+_REQUESTS = _gauge("requests", "Requests that the runner has taken and not yet answered")
 _ROWS = _gauge("rows_in_flight", "Rows that are being decoded, pages that are being read")
 _WAITING = _gauge("rows_waiting", "Rows that wait for their prefill")
 _MODEL_BYTES = _gauge(
@@ -40,11 +40,14 @@ _FIRST_TOKEN = _histogram(
 )
 _TOKENS = _counter("tokens", "Tokens made")
 _ENDED = _counter("rows_ended", "Rows by how they ended", "reason")
-_EVICTED = _counter("rows_evicted", "Rows failed in flight because memory ran out")
+_EVICTED = _counter("rows_evicted", "Running rows that failed because memory ran out")
 
 
 class Metrics:
-    """The metrics of one model."""
+    """The metrics of one model.
+
+    A row is one request to a vision-language model, see `runners.vlm`; for the reader, a page.
+    """
 
     def __init__(self, model: str) -> None:
         self.requests = _REQUESTS.labels(model)
@@ -60,19 +63,19 @@ class Metrics:
         self._model = model
         self._reused: dict[tuple[str, str], int] = {}
 
-    def unloaded(self) -> None:
-        """The model is no longer in memory."""
+    def reset(self) -> None:
+        """Set to zero what depends on a model in memory, as it was unloaded. Counters go on."""
         for gauge in (self.requests, self.rows, self.waiting, self.model_bytes, self.kv_bytes):
             gauge.set(0)
         for kept, _ in self._reused:
             _REUSE_BYTES.labels(self._model, kept).set(0)
 
-    def ended(self, reason: str) -> None:
-        """A row has ended. reason: a `FinishReason`, "failed" or "cancelled"."""
+    def count_ended(self, reason: str) -> None:
+        """Count a row that has ended. reason: a `FinishReason`, "failed" or "cancelled"."""
         _ENDED.labels(self._model, reason).inc()
 
-    def reuse(self, stats: dict[str, dict[str, int]]) -> None:
-        """stats: `reuse_stats` of the model."""
+    def record_reuse(self, stats: dict[str, dict[str, int]]) -> None:
+        """Take over the model's own counts of what it keeps between requests, `Vlm.reuse_stats`."""
         for kept, counts in stats.items():
             _REUSE_BYTES.labels(self._model, kept).set(counts["bytes"])
             for what, count in counts.items():

@@ -1,4 +1,4 @@
-"""The BentoML service of a catalog entry: a process of its own around an engine.
+"""Makes the BentoML service of a catalog entry: a process of its own around an engine.
 
 An idle runner has imported neither torch nor transformers: an engine imports what it needs when
 it loads its model.
@@ -23,32 +23,34 @@ from runners.reader.engine import ReaderEngine
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What loads one model and answers requests with it.
+    """Loads one model and answers requests with it.
 
-    Every call may be cancelled; the work for a cancelled request is stopped.
+    Every call may be cancelled. The work for a cancelled request is stopped.
     """
 
     def __init__(self, entry: Entry, settings: Settings) -> None: ...
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
-        """The answer; once the deadline has passed, what there is of it. Raises `Refusal`."""
+        """The answer, or what there is of it at the deadline. Raises `Refusal`."""
 
     def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces as they are made, the answer last. Raises `Refusal`."""
 
     async def load(self) -> None:
-        """Load the model. Raises `Refusal` where the weights or the device are not there."""
+        """Load the model. Raises `Refusal` if the weights or the device are not there."""
 
     async def unload(self) -> bool:
-        """Free the model's memory; False where nothing was loaded."""
+        """Free the model's memory. Returns False if nothing was loaded."""
 
-    async def status(self) -> Status: ...
+    async def status(self) -> Status:
+        """The state of the model and of the requests to it."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Refuse the requests that are left, and stop."""
 
 
 def engine_of(entry: Entry) -> type[Engine]:
@@ -57,9 +59,9 @@ def engine_of(entry: Entry) -> type[Engine]:
 
 
 def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = None) -> Any:
-    """The BentoML service that serves `entry`; its name is the entry's id.
+    """Make the BentoML service that serves `entry`; its name is the entry's id.
 
-    engine: another one than `engine_of(entry)`.
+    engine: the class of the engine, if it is not `engine_of(entry)`.
     """
     make_engine = engine or engine_of(entry)
 
@@ -75,7 +77,7 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
 
         @bentoml.api
         async def answer(self, request: Request, time_limit: float) -> Reply:
-            """time_limit: seconds from now."""
+            """Answer a request, within `time_limit` seconds from now."""
             try:
                 return Reply(outcome=await self.engine.answer(request, Deadline(time_limit)))
             except Refusal as refusal:
@@ -83,9 +85,10 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
 
         @bentoml.api
         async def stream(self, request: Request, time_limit: float) -> AsyncGenerator[str, None]:
-            """Lines of ASCII JSON, a `Reply` each; BentoML's client may split or join what is sent.
+            """Answer a request, within `time_limit` seconds from now, in pieces.
 
-            time_limit: seconds from now.
+            They are lines of ASCII JSON, a `Reply` each: BentoML's client may split or join what is
+            sent.
             """
             try:
                 async with aclosing(self.engine.stream(request, Deadline(time_limit))) as pieces:
@@ -131,7 +134,7 @@ async def _preload(engine: Engine) -> None:
     try:
         await engine.load()
     except Refusal as refusal:
-        log.warning("Not preloaded: %s", refusal.failure.detail)
+        logger.warning("Not preloaded: %s", refusal.failure.detail)
 
 
 def _line(outcome: Piece | Answer | Failure) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from runners.vlm.loaded_model import KV_SHARE
+from runners.vlm.scheduler import MAX_SLOWDOWN
 from settings import Settings, settings, unknown_variables
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +19,14 @@ def no_settings(monkeypatch) -> None:
     for name in os.environ:
         if name.startswith("CHATVLM_"):
             monkeypatch.delenv(name)
+
+
+def test_the_descriptions_name_the_shares_that_the_runners_take():
+    """Settings may not import the runners, so the numbers stand in both places."""
+    described = {name: field.description for name, field in Settings.model_fields.items()}
+    assert f"{KV_SHARE * 100:.0f} % of the free memory" in described["kv_budget_gib"]
+    assert MAX_SLOWDOWN == 4
+    assert "four times as long as the model's fastest step" in described["step_target_ms"]
 
 
 def test_the_limits_of_the_contract_are_the_defaults():

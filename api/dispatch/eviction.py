@@ -34,7 +34,7 @@ def choose_victim(
     loaded = {
         other: status
         for other, status in statuses.items()
-        if status.state in ("loaded", "loading") and not CATALOG[other.model].is_embedded
+        if status.state in ("loaded", "loading") and CATALOG[other.model].has_weights
     }
     if max_loaded is None or len(loaded) < max_loaded:
         if own.needs_bytes <= own.free_bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from api.dispatch.loader import Loader
 from api.dispatch.replicas import Replicas
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
-from common.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
+from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, Entry
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Piece, Request, Status, Stream
@@ -27,9 +27,9 @@ class Fleet:
             },
             **{model: Replicas(model, urls) for model, urls in settings.remote.items()},
         }
-        preferred = [GUIDE_DEFAULT, EMBEDDED] if has_gpu else [EMBEDDED]
+        preferred = [DEFAULT_ON_GPU, DEFAULT_ON_CPU] if has_gpu else [DEFAULT_ON_CPU]
         served = [model for model in (*preferred, *self._replicas) if model in self._replicas]
-        self.default = settings.default_model or [*served, EMBEDDED][0]
+        self.default = settings.default_model or [*served, DEFAULT_ON_CPU][0]
         self._loader = Loader(self._runners, settings.max_loaded)
 
     def open(self) -> None:
@@ -142,7 +142,7 @@ class Fleet:
 
         The embedded reader loads itself.
         """
-        if CATALOG[runner.model].is_embedded:
+        if not CATALOG[runner.model].has_weights:
             return
         if (await runner.status()).state == "unloaded":
             await self._loader.load(runner, deadline)

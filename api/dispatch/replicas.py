@@ -119,7 +119,7 @@ class Replicas:
             yield best
 
     def _cost(self, runner: RunnerClient) -> tuple[bool, bool, int, float]:
-        must_load = not CATALOG[self.model].is_embedded and runner.last_status.state != "loaded"
+        must_load = CATALOG[self.model].has_weights and runner.last_status.state != "loaded"
         return runner.last_status.reason is not None, must_load, runner.calls, runner.last_call
 
     def unloaded_alternative(self, runner: RunnerClient) -> RunnerClient | None:

@@ -50,7 +50,7 @@ async def chat(
             warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
     request = messages.Request(
         task="chat",
-        turns=messages.question(images, asked.prompt),
+        turns=messages.single_turn(images, asked.prompt),
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
     )

@@ -17,7 +17,7 @@ from runners.checkpoints import weights
 from runners.checkpoints.packed_linear import pack_linears
 from settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
 """The classes of the model and the processor, by the `model_type` of the checkpoint's config."""
@@ -64,7 +64,7 @@ def load_checkpoint(
                 ErrorCode.OUT_OF_MEMORY,
                 f"The device has too little free memory to load {entry.name}.",
             ) from error
-        log.exception("Loading %s failed", entry.id)
+        logger.exception("Loading %s failed", entry.id)
         raise Refusal(
             ErrorCode.UNAVAILABLE,
             f"The weights of {entry.name} could not be loaded: they are damaged or of another "
@@ -74,7 +74,7 @@ def load_checkpoint(
     if exact:
         unfit["unexpected"] = report["unexpected_keys"]
     if any(unfit.values()):
-        log.error("Tensors of %s: %s", entry.id, unfit)
+        logger.error("Tensors of %s: %s", entry.id, unfit)
         listed = "; ".join(f"{what}: {_first(keys)}" for what, keys in unfit.items() if keys)
         raise Refusal(
             ErrorCode.UNAVAILABLE,

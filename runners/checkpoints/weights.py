@@ -21,7 +21,7 @@ from common.failures import ErrorCode, Refusal
 from common.units import GIB
 from settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 _INDEX = "model.safetensors.index.json"
@@ -75,7 +75,7 @@ def fetch(entry: Entry, settings: Settings) -> Path:
             return folder
         if _is_own(folder, settings):
             raise Refusal(ErrorCode.UNAVAILABLE, _broken(entry, defect))
-    log.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
+    logger.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
     try:
         folder = Path(
             snapshot_download(
@@ -83,11 +83,11 @@ def fetch(entry: Entry, settings: Settings) -> Path:
             )
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
-        log.warning("%s could not be downloaded: %r", entry.repository, error)
+        logger.warning("%s could not be downloaded: %r", entry.repository, error)
         raise Refusal(ErrorCode.UNAVAILABLE, _absent(entry)) from error
     if defect := _defect(folder):
         raise Refusal(ErrorCode.UNAVAILABLE, _broken(entry, defect))
-    log.info("Downloaded %s", entry.repository)
+    logger.info("Downloaded %s", entry.repository)
     return folder
 
 
@@ -107,7 +107,7 @@ class LoggedProgress(tqdm):
     def display(self, *_: object, **__: object) -> None:
         if self.unit == "B" and self.n and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LOG_INTERVAL
-            log.info("Downloaded %.2f of %.2f GiB", self.n / GIB, (self.total or 0) / GIB)
+            logger.info("Downloaded %.2f of %.2f GiB", self.n / GIB, (self.total or 0) / GIB)
 
 
 def _folder(entry: Entry, settings: Settings) -> Path | None:

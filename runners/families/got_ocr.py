@@ -19,7 +19,7 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
 from runners.families.base.transformers_vlm import TransformersVlm
-from runners.vlm.interface import Encoded, Prompt, Task, digest
+from runners.vlm.interface import DecodedRequest, Encoded, Task, digest
 from settings import Settings
 
 _LANGUAGES = {"en", "zh"}
@@ -49,9 +49,9 @@ class GotOcr(TransformersVlm):
         end_of_turn = self.tokenizer.convert_tokens_to_ids(processor.message_end_token)
         self.stop_tokens |= {end_of_turn}
 
-    def encode(self, prompt: Prompt) -> Encoded:
-        (image,) = prompt.images
-        options = prompt.task.options if prompt.task.kind == "ocr" else Options()
+    def encode(self, request: DecodedRequest) -> Encoded:
+        (image,) = request.images
+        options = request.task.options if request.task.kind == "ocr" else Options()
         inputs = self._processor(
             image,
             box=_checked_box(options, image),

@@ -1,1 +1,1 @@
-"""The embedded reader: Tesseract, what it reads, and how it answers."""
+"""Reads pages with Tesseract, the embedded reader, and answers questions from their text."""

@@ -1,24 +1,21 @@
-"""The answer that is made of the pages that were read."""
+"""Makes the answer to a request from the pages that were read."""
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import langcodes
 
 from common.messages import Answer, Block, Line, Request, Usage
 from runners.reader.line_search import search_lines
+from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
-
-if TYPE_CHECKING:
-    from runners.reader.reading import ReadPage
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 """A word or a punctuation mark: the reader has no vocabulary of tokens."""
 
 
-def make_answer(request: Request, pages: "Sequence[ReadPage]") -> Answer:
-    """The text and lines of the page, or what all pages say to the last question.
+def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
+    """The text and lines of the page, or what all pages say to the question.
 
     pages: those of the request's images, in their order; one for the task `ocr`.
     """
@@ -37,7 +34,7 @@ def make_answer(request: Request, pages: "Sequence[ReadPage]") -> Answer:
             blocks=[_block(lines) for lines in page.blocks] if layout else None,
             warning=warning,
         )
-    found = search_lines(request.prompt, pages)
+    found = search_lines(request.question, pages)
     whole = found.text
     if request.stop:
         whole = re.split("|".join(map(re.escape, request.stop)), whole)[0]
@@ -47,7 +44,7 @@ def make_answer(request: Request, pages: "Sequence[ReadPage]") -> Answer:
         image_size=page.size,
         finish_reason="stop" if text == whole else "length",
         usage=Usage(
-            prompt_tokens=_count(request.prompt), visual_tokens=0, completion_tokens=_count(text)
+            prompt_tokens=_count(request.question), visual_tokens=0, completion_tokens=_count(text)
         ),
         lines=found.lines,
         prompt_used=True,

@@ -1,4 +1,4 @@
-"""A page's skew, and the page turned straight."""
+"""Measures a page's skew, and turns the page straight."""
 
 import math
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from PIL import Image
 
 from common.messages import Box
 
-_MAX_SKEW = 10.0  # degrees; a page that leans further is rather on its side
-_WORTH_TURNING = 0.15  # degrees; less costs no accuracy, and resampling blurs
+_MAX_SKEW = 10.0
+"""Degrees; a page that leans further is rather on its side."""
+_WORTH_TURNING = 0.15
+"""Degrees; less skew costs no accuracy, and resampling blurs."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def deskew(page: Image.Image, skew: float, scale: float) -> Frame:
 
 
 def skew_of(page: Image.Image) -> float:
-    """Degrees by which the lines of a grey page sink towards their right end; 0 where none do.
+    """Degrees by which the lines of a grey page sink towards their right end; 0 if none do.
 
     Postl's projection profile: sheared by the right angle, the lower edges of the ink fall into
     the fewest rows, so that the sum of the squared row counts is largest.

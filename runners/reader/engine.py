@@ -1,4 +1,4 @@
-"""The engine of the embedded reader: one page at a time in each of its processes."""
+"""Serves requests to the embedded reader: one page at a time in each of its processes."""
 
 import asyncio
 import os
@@ -56,13 +56,14 @@ class ReaderEngine:
         self._watch: asyncio.Task[None] | None = None
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
-        """The text and lines of the page, or what those of all pages say to the last question.
+        """The text and lines of the page, or what all pages say to the question.
 
         Raises `Refusal`: QUEUE_FULL at once, DEADLINE, UNAVAILABLE without trained data,
         BAD_IMAGE, BAD_PARAMETER without an image. If the call is cancelled, the work ends before
         the next line, and a page that still waits is never begun.
         """
-        if self._accepted > self._settings.queue_size:
+        waiting = max(self._accepted - 1, 0)  # one is being read
+        if waiting >= self._settings.queue_size:
             raise Refusal(
                 ErrorCode.QUEUE_FULL, "Too many pages wait for the reader.", retry_after=1
             )
@@ -86,13 +87,13 @@ class ReaderEngine:
         yield answer
 
     async def load(self) -> None:
-        """Raises `Refusal` (UNAVAILABLE) without trained data."""
+        """Load Tesseract. Raises `Refusal` (UNAVAILABLE) without trained data."""
         await self._in_thread(lambda _: self._loaded())
 
     async def unload(self) -> bool:
-        """Unload Tesseract in every process, after the page that it reads; False where none had it.
+        """Unload Tesseract in every process, after the page that it reads. False if none had it.
 
-        Waits for it, at most the setting `unload_timeout`.
+        Waits until it is unloaded, but at most the setting `unload_timeout`.
         """
         found = bool(self._registry.workers())
         self._registry.ask_to_unload()
@@ -131,7 +132,7 @@ class ReaderEngine:
             shutil.rmtree(self._private, ignore_errors=True)
 
     async def _in_thread(self, work: Callable[[Check], T]) -> T:
-        """Do the work in the engine's thread, after what waits there; it is given its `Check`."""
+        """Do the work in the engine's thread, after what waits there. It gets its `Check`."""
         if self._watch is None:
             self._watch = asyncio.create_task(self._unload_when_asked())
         stop = threading.Event()
@@ -213,7 +214,7 @@ class ReaderEngine:
             self._reader = None
             malloc.trim()
         if self._metrics:
-            self._metrics.unloaded()
+            self._metrics.reset()
             self._metrics = None
         self._registry.leave()
 
@@ -221,8 +222,8 @@ class ReaderEngine:
 def _server_folder() -> Path | None:
     """The folder that the reader's processes of one `bentoml serve`, their parent, share.
 
-    It lies in the folder of that server's metrics: `common.bentoml_workarounds`. None outside a
-    `bentoml serve`.
+    It lies in the folder of that server's metrics, see `common.bentoml_workarounds`. None outside
+    of a `bentoml serve`.
     """
     metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(metrics, f"reader-{os.getppid()}") if metrics else None

@@ -1,4 +1,4 @@
-"""A search for the lines of pages that answer a question in English or Russian.
+"""Searches pages for the lines that answer a question in English or Russian.
 
 There is no language model behind it: the words of the question are compared with those of the
 lines. Where the question asks for more than text, the answer says that only text was read.
@@ -10,27 +10,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import snowballstemmer
 from rapidfuzz import fuzz
 
 from common.messages import Line
-
-if TYPE_CHECKING:
-    from runners.reader.reading import ReadPage
+from runners.reader.read_page import ReadPage
 
 Language = Literal["en", "ru"]
 
-_ALIKE = 80  # of 100, rapidfuzz' ratio over which two stems are the same word, misread
-_SHORT = 4  # letters; shorter stems have to be equal
-_ENOUGH = 0.5  # of the question's weight that a line must hold to answer it
-_NEARLY_BEST = 0.75  # of the best line's weight that another line must hold to be quoted too
-_MOST_LINES = 5
-_START_LINES = 3  # quoted as the beginning of the page
-_HEADING = 1.25  # times the median height of a line
+_ALIKE = 80
+"""rapidfuzz' ratio, of 100, over which two stems are the same word, misread."""
+_SHORT = 4
+"""Letters; shorter stems have to be equal."""
+_ENOUGH = 0.5
+"""Share of the question's weight that a line must hold to answer it."""
+_NEARLY_BEST = 0.75
+"""Share of the best line's weight that another line must hold to be quoted too."""
+_MAX_LINES = 5
+"""Largest number of lines that are quoted, without those after a label."""
+_START_LINES = 3
+"""Number of lines that are quoted as the beginning of the page."""
+_HEADING = 1.25
+"""A heading is at least so many times as high as the median line."""
 
-_VOCABULARY = {  # one form of a word where its forms have one stem
+_VOCABULARY = {
     "stop": "a an the is are was were be been do does did has have of in on at to for from by "
     "with and or not it this that these those there here what which who whom whose where "
     "why how me my you your i we us our can could would will please tell give show find "
@@ -60,11 +65,12 @@ _VOCABULARY = {  # one form of a word where its forms have one stem
     "mail": "email mail e-mail почта",
     "phone": "phone telephone tel телефон",
 }
+"""Words of a question, by what they ask for. Of words with the same stem, one is enough."""
 _MONTHS = (
     "january|february|march|april|may|june|july|august|september|october|november|december|"
     "января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря"
 )
-_SHAPES = {  # what such a thing looks like, where the line does not name it
+_SHAPES = {
     "date": re.compile(rf"\b\d{{1,4}}[./-]\d\d?[./-]\d{{2,4}}\b|\b(?:{_MONTHS})\b", re.IGNORECASE),
     "sum": re.compile(
         r"[$€£₽]|\b(?:usd|eur|gbp|rub|pounds|dollars|euros?|руб\w*)\b", re.IGNORECASE
@@ -72,6 +78,7 @@ _SHAPES = {  # what such a thing looks like, where the line does not name it
     "mail": re.compile(r"\S@\S+\.\w"),
     "phone": re.compile(r"\+?\d[\d ()-]{6,}\d"),
 }
+"""What such a thing looks like on a line that does not name it."""
 _COUNT = re.compile(r"\bhow many\b|\bcount\b|\bсколько\b|\bпосчитай|\bсосчитай", re.IGNORECASE)
 _NAMES = {"en": {"en": "English", "ru": "Russian"}, "ru": {"en": "английский", "ru": "русский"}}
 _PHRASES = {
@@ -98,30 +105,32 @@ _PHRASES = {
 
 @dataclass(frozen=True)
 class FoundLines:
+    """The answer to a question."""
+
     text: str
     lines: list[Line]
     """The lines that the text quotes, in reading order."""
 
 
-def search_lines(prompt: str, pages: Sequence["ReadPage"]) -> FoundLines:
-    """The lines that answer the prompt, or a sentence in the prompt's language about the pages."""
-    language = _language(prompt)
+def search_lines(question: str, pages: Sequence[ReadPage]) -> FoundLines:
+    """The lines that answer the question, or a sentence about the pages in its language."""
+    language = _language(question)
     lines = _lines(pages)
     if not lines:
         return _phrase(language, "empty", pages, [])
-    topic = _stems(prompt) - _words("stop") - _words("page")
+    topic = _stems(question) - _words("stop") - _words("page")
     if topic & _words("describe") or not topic - _words("see"):
         return _phrase(language, "page", pages, [_heading(lines), *lines[:_START_LINES]])
     if topic <= _words("title") | _words("read") and topic & _words("title"):
         return FoundLines(_heading(lines).text, [_heading(lines)])
     if topic <= _words("read") | _words("see"):
         return FoundLines("\n\n".join(page.text for page in pages if page.text), lines)
-    if found := _matches(topic - _words("read"), lines, counted=bool(_COUNT.search(prompt))):
+    if found := _matches(topic - _words("read"), lines, counted=bool(_COUNT.search(question))):
         return FoundLines("\n".join(line.text for line in found), found)
     return _phrase(language, "cannot", pages, lines[:_START_LINES])
 
 
-def _lines(pages: Sequence["ReadPage"]) -> list[Line]:
+def _lines(pages: Sequence[ReadPage]) -> list[Line]:
     """The lines of all pages; where there are several, each line has its page's number."""
     if len(pages) == 1:
         return pages[0].lines
@@ -133,7 +142,7 @@ def _lines(pages: Sequence["ReadPage"]) -> list[Line]:
 
 
 def _phrase(
-    language: Language, what: str, pages: Sequence["ReadPage"], quoted: list[Line]
+    language: Language, what: str, pages: Sequence[ReadPage], quoted: list[Line]
 ) -> FoundLines:
     lines = _lines(pages)
     fullest = max(pages, key=lambda page: len(page.lines))
@@ -167,7 +176,7 @@ def _matches(topic: frozenset[str], lines: Sequence[Line], *, counted: bool) -> 
     best = max(scores)
     if best < _ENOUGH * sum(weight.values()):
         return []
-    best_lines = [n for n, score in enumerate(scores) if score >= _NEARLY_BEST * best][:_MOST_LINES]
+    best_lines = [n for n, score in enumerate(scores) if score >= _NEARLY_BEST * best][:_MAX_LINES]
     # The answer to a label ("Address:") is the line after it.
     after = [n + 1 for n in best_lines if lines[n].text.endswith(":") and n + 1 < len(lines)]
     return [lines[n] for n in sorted({*best_lines, *after})]
@@ -184,7 +193,7 @@ def _holds(text: str, word: str) -> bool:
 
 
 def _heading(lines: Sequence[Line]) -> Line:
-    """The first line that is clearly larger than most, else the first."""
+    """The first line that is clearly higher than most; otherwise the first."""
     heights = [line.box[3] - line.box[1] for line in lines]
     large = _HEADING * median(heights)
     return next((line for line, h in zip(lines, heights, strict=True) if h >= large), lines[0])

@@ -1,7 +1,7 @@
-"""Where Tesseract's trained data lies, and which of it the embedded reader needs.
+"""Finds Tesseract's trained data, and says which of it the embedded reader needs.
 
-`python -m runners.reader.tessdata [FOLDER]` prints the folder where the data was found; where it
-was not, it says what to install and exits with 1.
+`python -m runners.reader.tessdata [FOLDER]` prints the folder where the data was found. If it
+was not, the command says what to install and exits with 1.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The worker processes that have one model loaded, as they see each other through a shared folder.
+"""Lets the worker processes that have one model loaded see each other through a shared folder.
 
 A worker that has the model loaded holds an exclusive `flock` on a file of its own, which the
 kernel releases if it dies. A new word in the file `generation` asks all of them to unload. The
@@ -29,7 +29,7 @@ class Worker:
 
 
 class WorkerRegistry:
-    """One process' entry among the workers, and its view of the others. Any thread may call."""
+    """One process's entry among the workers, and its view of the others. Any thread may call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,12 +48,13 @@ class WorkerRegistry:
             self._enter(worker)
 
     def report(self, worker: Worker) -> None:
-        """Replace what the others see of this process; nothing where it has not joined."""
+        """Replace what the others see of this process. Does nothing if it has not joined."""
         with self._guard:
             if self._lock:
                 self._enter(worker)
 
     def leave(self) -> None:
+        """Take this process out. Does nothing if it has not joined."""
         with self._guard:
             if self._lock:
                 self._lock_file.unlink(missing_ok=True)
@@ -80,7 +81,7 @@ class WorkerRegistry:
         return sum(joined_in != current for joined_in, _ in self._living())
 
     def _living(self) -> list[tuple[str, Worker]]:
-        """Each living worker after the generation that it joined in."""
+        """Each living worker, with the generation that it joined in."""
         living = []
         for path in self._folder.glob("*.lock"):
             try:
@@ -109,7 +110,7 @@ class WorkerRegistry:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _replace(self, path: Path, text: str) -> None:
-        """Readers see the old text or the new one, never half of it."""
+        """Write a file such that readers see the old text or the new one, never half of it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{secrets.token_hex(8)}.draft")
         draft.write_text(text)

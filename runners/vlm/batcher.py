@@ -22,7 +22,7 @@ from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import make_draws, next_tokens
 from runners.vlm.scheduler import Scheduler
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Batcher:
@@ -57,7 +57,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
     @property
-    def in_flight(self) -> int:
+    def running_rows(self) -> int:
         """Rows that run."""
         return len(self._scheduler.running)
 
@@ -100,7 +100,7 @@ class Batcher:
                     with self._wake:
                         self._wake.wait_for(lambda: self._inbox or self._closed)
         except Exception as fault:
-            log.exception("The batcher has died")
+            logger.exception("The batcher has died")
             error = fault
             if torch_errors.is_broken_device(fault):
                 torch_errors.end_process()
@@ -114,7 +114,7 @@ class Batcher:
         row = self._scheduler.admit()
         if row is not None:
             self._prefill(row)
-            self._metrics.reuse(self._model.reuse_stats)
+            self._metrics.record_reuse(self._model.reuse_stats)
         if self._scheduler.running:
             self._decode()
         if self._scheduler.is_idle:
@@ -130,12 +130,12 @@ class Batcher:
             for row in self._inbox:
                 self._scheduler.add(row)
             self._inbox.clear()
-        expired = self._scheduler.drop_expired()
-        for slot in expired.slots:
+        dropped = self._scheduler.drop_dead_rows()
+        for slot in dropped.cancelled_slots:
             self._cache.leave(slot)
-        for _ in range(len(expired.slots) + expired.cancelled):
-            self._metrics.ended("cancelled")
-        for row in expired.late:
+        for _ in range(len(dropped.cancelled_slots) + dropped.cancelled_waiting):
+            self._metrics.count_ended("cancelled")
+        for row in dropped.late:
             self._fail(row, row.deadline.refusal("The time limit passed in the queue."))
 
     def _fits(self, rows: int, columns: int) -> bool:
@@ -183,12 +183,12 @@ class Batcher:
                 seconds = time.monotonic() - started
                 self._scheduler.record_step(seconds)
                 self._metrics.step_seconds.observe(seconds)
-                self._cache.advance()
+                self._cache.end_step()
                 for slot in reversed(range(len(tokens))):  # a row that leaves moves a later one
                     self._take(slot, tokens[slot])
                 return
             # Out of memory. Only outside the except block are the tensors of its frames free.
-            slot, row = self._scheduler.evict()
+            slot, row = self._scheduler.drop_newest()
             self._cache.leave(slot)
             self._fail(row, torch_errors.out_of_memory_refusal())
             self._metrics.evicted.inc()
@@ -201,7 +201,7 @@ class Batcher:
         tokens, positions = torch.tensor(
             [[row.tokens[-1] for row in rows], [row.position for row in rows]]
         ).to(device, non_blocking=True)
-        mask = self._cache.open()
+        mask = self._cache.begin_step()
         logits = self._model.decode(tokens, positions, mask, self._cache)
         made: list[int] = next_tokens(logits, draws).tolist()
         return made
@@ -213,7 +213,7 @@ class Batcher:
             self._metrics.tokens.inc()
         if reason is not None:
             self._leave(slot)
-            self._metrics.ended(reason)
+            self._metrics.count_ended(reason)
             with suppress(InvalidStateError):  # cancelled meanwhile
                 row.future.set_result(Finished(row.tokens, reason))
 
@@ -223,8 +223,8 @@ class Batcher:
 
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):
-            log.error("A row failed", exc_info=error)
-        self._metrics.ended("failed")
+            logger.error("A row failed", exc_info=error)
+        self._metrics.count_ended("failed")
         with suppress(InvalidStateError):  # cancelled meanwhile
             row.future.set_exception(error)
 

@@ -25,7 +25,7 @@ from settings import Settings
 if TYPE_CHECKING:
     from runners.vlm.loaded_model import LoadedModel
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ENCODERS = 2
 """Threads that decode and encode images beside the decode loop."""
@@ -42,14 +42,21 @@ class VlmEngine:
         self._entry = entry
         self._settings = settings
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
-        self._places: tuple[str, ...] = ()
+
+        # The model, and what is being done with it
         self._model: LoadedModel | None = None
+        self._places: tuple[str, ...] = ()
+        """Where the model is loaded, as in `Status.places`."""
         self._loading: asyncio.Task[None] | None = None
         self._unloading: asyncio.Task[None] | None = None
         self._failure: Failure | None = None
         """Why the last load failed."""
+
+        # Its requests
         self._requests = 0
         """Requests taken and not yet answered."""
+        self._mean_request_seconds = 1.0
+        """Moving average of the time of a request."""
         self._users = 0
         """Requests that hold the loaded model."""
         self._unused = asyncio.Event()
@@ -57,16 +64,14 @@ class VlmEngine:
         self._unused.set()
         self._last_used = time.monotonic()
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._seconds = 1.0
-        """Moving average of the time of a request."""
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
-        """Raises `Refusal`. Cancelling it frees the request's row at the next step."""
+        """Answer a request. Raises `Refusal`. Cancelling it frees the row at the next step."""
         async with self._serve(deadline) as model:
             return await model.answer(request, deadline)
 
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
-        """Pieces of whole characters, then the answer. Raises `Refusal`.
+        """Make pieces of whole characters, then the answer. Raises `Refusal`.
 
         Closing the stream frees the row at the next step.
         """
@@ -86,7 +91,7 @@ class VlmEngine:
         await self._loaded_model()
 
     async def unload(self) -> bool:
-        """Unload the model; False if none is loaded.
+        """Unload the model. Returns False if it is not loaded.
 
         Waits up to `unload_timeout` for the requests that hold the model, then refuses them. A
         request that arrives meanwhile waits, and loads the model again.
@@ -102,6 +107,7 @@ class VlmEngine:
         return True
 
     async def status(self) -> Status:
+        """The state of the model; if it is not loaded, also what loading it would take."""
         model = self._model
         if model is None:
             if self._loading is not None:
@@ -112,30 +118,29 @@ class VlmEngine:
             device=model.device,
             dtype=model.dtype,
             memory_bytes=model.memory_bytes,
-            rows=model.in_flight,
-            queued=max(self._requests - model.in_flight, 0),
+            rows=model.running_rows,
+            queued=max(self._requests - model.running_rows, 0),
             idle_seconds=0 if self._users else time.monotonic() - self._last_used,
             places=self._places,
         )
 
     def _unloaded_status(self) -> Status:
         needed = weights.memory_bytes(self._entry, self._settings)
-        places, memory = self._placement()
+        places, memory = self._places_and_memory()
         failure = self._failure
         if obstacle := self._obstacle(needed, memory.total):
             failure = Failure(code=ErrorCode.UNAVAILABLE, detail=obstacle)
-        # Only if weights and device are there may evicting another model help.
+        hopeless = failure is not None and failure.code is ErrorCode.UNAVAILABLE
+        # `unloaded` lets the gateway make room; `unavailable` says that this would not help.
         return Status(
-            state="unavailable"
-            if failure and failure.code is ErrorCode.UNAVAILABLE
-            else "unloaded",
+            state="unavailable" if hopeless else "unloaded",
             reason=failure.detail if failure else None,
             places=places,
             needs_bytes=needed,
             free_bytes=memory.free,
         )
 
-    def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
+    def _places_and_memory(self) -> tuple[tuple[str, ...], devices.Memory]:
         return devices.placement(self._settings.devices.get(self._entry.id))
 
     def _obstacle(self, needed: int, total: int) -> str | None:
@@ -160,13 +165,13 @@ class VlmEngine:
 
     @asynccontextmanager
     async def _serve(self, deadline: Deadline) -> AsyncIterator["LoadedModel"]:
-        """The loaded model, for one request. Raises `Refusal`."""
-        waiting = self._requests - (self._model.in_flight if self._model else 0)
+        """Lend the loaded model to one request. Raises `Refusal`."""
+        waiting = self._requests - (self._model.running_rows if self._model else 0)
         if waiting >= self._settings.queue_size:
             raise Refusal(
                 ErrorCode.QUEUE_FULL,
                 f"{self._entry.name} has {waiting} requests waiting, its limit; try again later.",
-                retry_after=math.ceil(self._seconds),
+                retry_after=math.ceil(self._mean_request_seconds),
             )
         started = time.monotonic()
         self._requests += 1
@@ -187,7 +192,8 @@ class VlmEngine:
             self._requests -= 1
             if self._model is not None:
                 self._model.metrics.requests.set(self._requests)
-            self._seconds += _NEWEST_WEIGHT * (time.monotonic() - started - self._seconds)
+            seconds = time.monotonic() - started
+            self._mean_request_seconds += _NEWEST_WEIGHT * (seconds - self._mean_request_seconds)
 
     async def _loaded_model(self) -> "LoadedModel":
         while True:
@@ -221,9 +227,9 @@ class VlmEngine:
             self._loading = None
 
     def _load_model(self) -> "LoadedModel":
-        self._places, there = self._placement()
+        self._places, memory = self._places_and_memory()
         needed = weights.memory_bytes(self._entry, self._settings)
-        if obstacle := self._obstacle(needed, there.total):
+        if obstacle := self._obstacle(needed, memory.total):
             raise Refusal(ErrorCode.UNAVAILABLE, obstacle)  # before torch is imported for nothing
         malloc.share_one_arena()
         from runners.vlm.loaded_model import LoadedModel
@@ -256,7 +262,7 @@ class VlmEngine:
 
     def _unload_idle(self) -> None:
         if self._model is not None and self._unloading is None:
-            log.info("Unloading %s: it has not been used for a while", self._entry.id)
+            logger.info("Unloading %s: it has not been used for a while", self._entry.id)
             self._unloading = asyncio.create_task(self._unload(self._model))
 
     def _stop_idle_timer(self) -> None:

@@ -1,7 +1,7 @@
-"""What a family of vision-language models provides to the engine and the batcher.
+"""Defines what a family of vision-language models provides to the engine and the batcher.
 
-The batcher sees rows, tokens and positions; all that is special about pixels, prompts and
-position encodings is behind these methods.
+The batcher sees rows, tokens and positions. All that is special about pixels, prompts and position
+encodings is behind the methods of `Vlm`.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class PromptTurn:
+class DecodedTurn:
     """One turn of a conversation, its images decoded."""
 
     role: Literal["system", "user", "assistant"]
@@ -41,14 +41,14 @@ class PromptTurn:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What is asked of a model: a request whose images are decoded."""
+class DecodedRequest:
+    """A request whose images are decoded: a page to read, or a whole conversation to continue."""
 
     task: Task
-    turns: tuple[PromptTurn, ...]
+    turns: tuple[DecodedTurn, ...]
     """For OCR a single turn with a single image and no text."""
     max_tokens: int
-    """Most tokens of the answer."""
+    """Largest number of tokens of the answer."""
 
     @property
     def images(self) -> list[Image.Image]:
@@ -58,7 +58,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as tensors on the CPU, ready to be prefilled."""
+    """A request as tensors on the CPU, ready to be prefilled: the prompt, and its images."""
 
     inputs: dict[str, Tensor]
     """`input_ids` [1, length], `position_ids` [..., 1, length], pixel values, grids."""
@@ -105,8 +105,8 @@ class Vlm(ABC):
     dtype: torch.dtype
 
     @abstractmethod
-    def encode(self, prompt: Prompt) -> Encoded:
-        """Turn a prompt into tensors. Raises `Refusal` if the model cannot take it."""
+    def encode(self, request: DecodedRequest) -> Encoded:
+        """Turn a request into tensors. Raises `Refusal` if the model cannot take it."""
 
     @abstractmethod
     def prefill(self, encoded: Encoded) -> Prefilled:

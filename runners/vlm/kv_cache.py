@@ -1,4 +1,4 @@
-"""The KV cache of the running rows: preallocated, written in place, grown in chunks."""
+"""Holds the KV cache of the running rows: preallocated, written in place, grown in chunks."""
 
 import functools
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ class KvCache(Cache):
     - when the rows no longer fit, each layer in turn moves into tensors of as many whole chunks as
       the live rows need. While no row joins, that happens at most once in `column_chunk` steps.
 
-    `advance` ends a step. Until then the same columns are written again, so that a failed step can
+    `end_step` ends a step. Until then the same columns are written again, so that a failed step can
     be repeated. The layers may be on different devices.
 
-    A model gets the mask of `open` as `[rows, 1, 1, columns]`. As `[rows, columns]` it is exact
-    too: the library's causal mask starts from `get_seq_length`, the longest row's length.
+    A model gets the mask of `begin_step` as `[rows, 1, 1, columns]`. As `[rows, columns]` it is
+    exact too: the library's causal mask starts from `get_seq_length`, the longest row's length.
     """
 
     def __init__(self, row_chunk: int = 4, column_chunk: int = 256) -> None:
@@ -84,7 +84,7 @@ class KvCache(Cache):
             self.lengths[row] = self.lengths[last]
         self.lengths.pop()
 
-    def open(self) -> Tensor:
+    def begin_step(self) -> Tensor:
         """Prepare a step, in which `update` writes the column after each row's last.
 
         Returns where each row may attend, the new column included: [rows, columns] bool, on the
@@ -98,20 +98,20 @@ class KvCache(Cache):
         def places(device: torch.device, heads: int, columns: int) -> Tensor:
             """[rows * heads], of the new columns, in `[slots * heads * columns, head size]`."""
             heads_of_rows = torch.arange(rows * heads).view(rows, heads)
-            open_columns = heads_of_rows * columns + lengths[:, None]
-            return open_columns.flatten().to(device, non_blocking=True)
+            new_columns = heads_of_rows * columns + lengths[:, None]
+            return new_columns.flatten().to(device, non_blocking=True)
 
         for layer in self.layers:
             keys, values = (
                 places(slots.device, slots.shape[1], slots.shape[2])
                 for slots in (layer.keys, layer.values)
             )
-            layer.open(keys, values, width)
+            layer.begin_step(keys, values, width)
         device = self.layers[0].keys.device
         ends = lengths.to(device, non_blocking=True)
         return torch.arange(width, device=device) <= ends[:, None]
 
-    def advance(self) -> None:
+    def end_step(self) -> None:
         """End a step: what was written in the new columns stays."""
         self.lengths = [length + 1 for length in self.lengths]
 
@@ -140,7 +140,7 @@ class KvLayer(CacheLayerMixin):
     values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """Without slots. keys, values: tensors of the same heads, head size, dtype and device."""
+        """Make a layer without slots, with these tensors' heads, head size, dtype and device."""
         super().__init__()
         self.keys, self.values = (_slots(like, 0, 0) for like in (keys, values))
         self.is_initialized = True
@@ -165,7 +165,7 @@ class KvLayer(CacheLayerMixin):
         self.keys = _fitted(self.keys, needed, chunks, live)
         self.values = _fitted(self.values, needed, chunks, live)
 
-    def open(self, key_places: Tensor, value_places: Tensor, width: int) -> None:
+    def begin_step(self, key_places: Tensor, value_places: Tensor, width: int) -> None:
         """Prepare a step. Places: where `update` writes, in `[slots * heads * columns, head size]`.
 
         width: columns of the longest row, the new one included.

@@ -1,4 +1,4 @@
-"""A model in memory: turns requests into rows, and rows into answers. Imports torch."""
+"""Holds a model in memory, and turns requests into rows and rows into answers. Imports torch."""
 
 import asyncio
 import gc
@@ -18,10 +18,10 @@ from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
-from runners import malloc
+from runners import gpu_memory, malloc
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import Encoded, Prompt, PromptTurn, Task, Vlm
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
 from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import Sampling
 from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
@@ -31,14 +31,16 @@ GRACE = 0.5
 """Seconds after its deadline within which a running row should end by itself, at its next step. If
 it has not by then, it is answered with the tokens it has, before the gateway gives up."""
 KV_SHARE = 0.6
-"""Share of the free memory that the KV cache may take; the rest is for activations, encoding, and
+"""Share of the free memory that the KV cache may take. The rest is for activations, encoding, and
 other models."""
 _TOO_LATE = "The request could not be answered within its time limit."
 
 
 class LoadedModel:
+    """A model in memory, with the batcher that runs its rows. Used by one event loop."""
+
     def __init__(self, entry: Entry, settings: Settings, encoders: Executor) -> None:
-        """Load the model; blocks. Raises `Refusal` if the weights or the device are not there.
+        """Load the model. Raises `Refusal` if the weights or the device are not there. Blocks.
 
         encoders: runs the decoding and encoding of images, beside the decode loop.
         """
@@ -58,8 +60,8 @@ class LoadedModel:
         self._batcher.start()
 
     @property
-    def in_flight(self) -> int:
-        return self._batcher.in_flight
+    def running_rows(self) -> int:
+        return self._batcher.running_rows
 
     @property
     def is_alive(self) -> bool:
@@ -77,12 +79,12 @@ class LoadedModel:
     def memory_bytes(self) -> int:
         """On GPUs, all that is allocated; on the CPU, weights, KV cache and reuse memory."""
         if self._model.device.type == "cuda":
-            return sum(map(torch.cuda.memory_allocated, range(torch.cuda.device_count())))
+            return gpu_memory.allocated_on_gpus()
         kept = sum(counts["bytes"] for counts in self._model.reuse_stats.values())
         return self._model.weights_bytes + self._batcher.kv_bytes + kept
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
-        """Raises `Refusal`."""
+        """Answer a request. Raises `Refusal`."""
         if request.stop:  # stop texts are looked for while the text grows
             async with aclosing(self.stream(request, deadline)) as items:
                 return cast(Answer, [item async for item in items][-1])
@@ -90,7 +92,7 @@ class LoadedModel:
         return self._answer_of(submitted, await _result(submitted.row))
 
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
-        """Pieces as they are made, then the answer; closing it frees the row. Raises `Refusal`.
+        """Make pieces of the text, then the answer. Closing it frees the row. Raises `Refusal`.
 
         Joined, the pieces are the text from which the family builds the answer. If a loop was cut
         off, the pieces contain more of it than the answer does.
@@ -122,17 +124,18 @@ class LoadedModel:
             submitted.row.future.cancel()
 
     def close(self) -> None:
-        """Refuse the rows that are left; blocks."""
+        """Refuse the rows that are left. Blocks."""
         self._batcher.close()
         self._model.forget()
 
     def release(self) -> None:
-        """Let go of the model and return its memory to the system; blocks.
+        """Let go of the model and return its memory to the system. Blocks.
 
-        The frames of refused requests may still hold this object for a while, but not the model.
+        Call it after `close`, and nothing after it.
         """
+        # A refused request may hold this object for a while longer; it must not hold the model.
         del self._batcher, self._model
-        self.metrics.unloaded()
+        self.metrics.reset()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -154,10 +157,13 @@ class LoadedModel:
         return _Submitted(task, row)
 
     def _encode(self, request: Request) -> tuple[Task, Encoded, bool]:
-        """Also returns whether there is nothing to read. The decoded images are freed here."""
-        prompt = _decoded(request)
-        blank = request.task == "ocr" and images.is_blank(prompt.images[0])
-        return prompt.task, self._model.encode(prompt), blank
+        """The task, the request as tensors, and whether there is nothing to read.
+
+        The decoded images are freed when this returns.
+        """
+        decoded = _decoded(request)
+        blank = request.task == "ocr" and images.is_blank(decoded.images[0])
+        return decoded.task, self._model.encode(decoded), blank
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
@@ -181,7 +187,7 @@ class LoadedModel:
         if self._settings.kv_budget_gib is not None:
             return int(self._settings.kv_budget_gib * GIB)
         if self._model.device.type == "cuda":
-            free = len(self._gpus) * min(map(_free_on_gpu, self._gpus))
+            free = gpu_memory.free_on_gpus(self._gpus)
         else:
             free = cpu_memory().free
         return held + int(free * KV_SHARE)
@@ -189,16 +195,16 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class _Submitted:
-    """A request on its way, without its images."""
+    """A request whose row was submitted. Its decoded images are no longer held."""
 
     task: Task
     row: Row
 
 
-def _decoded(request: Request) -> Prompt:
-    """Raises `Refusal` (BAD_IMAGE)."""
+def _decoded(request: Request) -> DecodedRequest:
+    """The request with its images decoded. Raises `Refusal` (BAD_IMAGE)."""
     turns = tuple(
-        PromptTurn(
+        DecodedTurn(
             turn.role,
             tuple(
                 images.decode(part.data) if isinstance(part, messages.Image) else part
@@ -208,13 +214,14 @@ def _decoded(request: Request) -> Prompt:
         for turn in request.turns
     )
     task = Task(request.task, request.language, request.options)
-    return Prompt(task, turns, request.max_tokens)
+    return DecodedRequest(task, turns, request.max_tokens)
 
 
 async def _result(row: Row) -> Finished:
-    """The result of a row; if the row is held up past its deadline, the tokens that it has.
+    """The result of a row, or, if the row is held up past its deadline, the tokens that it has.
 
-    Raises `Refusal`, DEADLINE if it has none by then. Cancelling this frees the row.
+    Raises `Refusal`; its code is DEADLINE if there are no tokens by then. Cancelling this frees the
+    row.
     """
     try:
         async with row.deadline.bound(_TOO_LATE, GRACE):
@@ -223,9 +230,3 @@ async def _result(row: Row) -> Finished:
         if late.code is not ErrorCode.DEADLINE or not row.tokens:
             raise
         return Finished(list(row.tokens), "deadline")
-
-
-def _free_on_gpu(number: int) -> int:
-    """Bytes that are free on the GPU, or cached by the allocator of this process."""
-    cached = torch.cuda.memory_reserved(number) - torch.cuda.memory_allocated(number)
-    return torch.cuda.mem_get_info(number)[0] + cached

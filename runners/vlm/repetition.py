@@ -1,14 +1,14 @@
-"""Loop detection: finds a row that repeats the same tokens without end. Imports no torch."""
+"""Finds out when a row repeats the same tokens without end, as in a loop. Imports no torch."""
 
 import numpy as np
 
 LONGEST_PERIOD = 256
-"""Tokens of the longest loop that is recognised: a paragraph, or a table's widest row."""
+"""Tokens of the longest loop that is recognised: a paragraph, or the widest line of a table."""
 _PERIODS = np.arange(1, LONGEST_PERIOD + 1)
 _REPEATS = np.clip(np.ceil(512 / _PERIODS), 3, 128)
-"""How often each period must be seen. Real pages repeat themselves too (dotted leaders, empty
-cells, the rows of a blank form), so a loop is called one once it is 512 tokens long; but a loop of
-one or two tokens after 128 repeats, and one of a paragraph not before 3."""
+"""How often each period must be seen to count as a loop. Real pages repeat themselves too (dotted
+leaders, empty cells, the lines of a blank form), so it has to be 512 tokens long. Loops of up to
+three tokens count after 128 repeats, loops of a paragraph after 3."""
 _LOOP = (_REPEATS - 1) * _PERIODS
 
 
@@ -25,8 +25,11 @@ class Repetition:
         self._equal = np.zeros(LONGEST_PERIOD, dtype=np.int64)
 
     def add(self, token: int) -> int | None:
-        """Appends a token. If it completes a loop, returns how many tokens of the row remain when
-        the loop is cut to one period; else None."""
+        """Append a token.
+
+        If it completes a loop, returns how many tokens of the row remain when the loop is cut to
+        one period; otherwise None.
+        """
         before = self._tokens[self._end - LONGEST_PERIOD : self._end][::-1]
         self._equal = np.where(before == token, self._equal + 1, 0)
         self._tokens[self._end] = token

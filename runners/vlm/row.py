@@ -1,4 +1,4 @@
-"""One request in flight: its prompt, its limits, and the tokens made so far. Imports no torch."""
+"""A row: one request's prompt, its limits, and the tokens made so far. Imports no torch."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the tensors are for the batcher; the scheduler only asks fo
 
 @dataclass(frozen=True)
 class Finished:
-    """The result of a row."""
+    """The tokens of a row that has ended, and why it ended."""
 
     tokens: list[int]
     """Without the stop token; of a loop, only the first period."""
@@ -26,12 +26,12 @@ class Finished:
 
 @dataclass(eq=False)
 class Row:
-    """One request, from its submission to its result. Cancel it by cancelling its future."""
+    """One request to the model, from its submission to its result; cancel `future` to cancel it."""
 
     encoded: "Encoded"
     max_new_tokens: int
     deadline: Deadline
-    """When it passes, a waiting row is refused; a running row ends with the tokens it has."""
+    """When it passes, a waiting row is refused, and a running row ends with the tokens it has."""
     sampling: "Sampling"
     on_token: Callable[[int], object] | None = None
     """Called in the batcher's thread with every token but the stop token; must not raise."""
@@ -47,7 +47,7 @@ class Row:
     started: float = field(default=0.0, init=False)
     """When its last prefill began, in seconds of `time.monotonic`."""
     prefills: int = field(default=0, init=False)
-    """How often its prefill was begun; more than once only if memory ran out."""
+    """How often its prefill began; more than once only if memory ran out."""
 
     def __post_init__(self) -> None:
         self.repetition = Repetition(self.max_new_tokens)

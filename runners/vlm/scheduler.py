@@ -1,6 +1,6 @@
 """Decides which rows wait, which run, and which have to leave. Imports no torch.
 
-It knows rows, tokens and time; no image, no HTTP, no family, no device. The scheme is the
+The scheduler knows rows, tokens and time, but no images, HTTP, family or device. The scheme is the
 iteration-level scheduling of Orca (Yu et al., OSDI 2022): rows join and leave the running batch
 between any two steps.
 """
@@ -19,19 +19,19 @@ _NEWEST_WEIGHT = 0.3
 
 
 @dataclass
-class Expired:
-    """Rows that `Scheduler.drop_expired` has taken out."""
+class DroppedRows:
+    """The rows that `Scheduler.drop_dead_rows` took out."""
 
-    slots: list[int] = field(default_factory=list)
+    cancelled_slots: list[int] = field(default_factory=list)
     """Slots of the running rows that were cancelled, in the order in which `leave` freed them."""
-    cancelled: int = 0
+    cancelled_waiting: int = 0
     """How many waiting rows were cancelled."""
     late: list[Row] = field(default_factory=list)
-    """Rows whose deadline passed while they waited."""
+    """Rows whose deadline passed while they waited; they have to be told."""
 
 
 class Scheduler:
-    """The queue of waiting rows and the running batch. For one thread at a time.
+    """Holds the queue of waiting rows and the running batch. For one thread at a time.
 
     First come, first served. The next row is admitted if
     - the KV cache has space for all rows even if each uses all its new tokens, so that no row has
@@ -64,31 +64,31 @@ class Scheduler:
             self._max_rows = float("inf")
         self.waiting.append(row)
 
-    def drop_expired(self) -> Expired:
+    def drop_dead_rows(self) -> DroppedRows:
         """Take out the rows that were cancelled, and those whose deadline passed in the queue.
 
-        The deadline of a running row is its own matter: the row ends with its next token.
+        A running row checks its deadline itself: the row ends with its next token.
         """
-        expired = Expired()
+        dropped = DroppedRows()
         for slot in reversed(range(len(self.running))):
             if self.running[slot].future.cancelled():
                 self.leave(slot)
-                expired.slots.append(slot)
+                dropped.cancelled_slots.append(slot)
         kept: deque[Row] = deque()
         for row in self.waiting:
             if row.future.cancelled():
-                expired.cancelled += 1
+                dropped.cancelled_waiting += 1
             elif row.deadline.passed:
-                expired.late.append(row)
+                dropped.late.append(row)
             else:
                 kept.append(row)
         self.waiting = kept
-        return expired
+        return dropped
 
     def admit(self) -> Row | None:
-        """Take the next row out of the queue if it may run now: it is to be prefilled.
+        """Take the next row out of the queue, to be prefilled, if it may run now.
 
-        Then comes `join`, or `postpone` if memory runs out.
+        The caller then calls `join`, or `postpone` if memory ran out in the prefill.
         """
         if not self.waiting or not self._may_admit(self.waiting[0]):
             return None
@@ -108,7 +108,7 @@ class Scheduler:
         )
 
     def join(self, row: Row) -> int:
-        """Run a row that was prefilled. Returns its slot, which is the one after the last."""
+        """Add a prefilled row to the batch. Returns its slot, which is the one after the last."""
         self.running.append(row)
         return len(self.running) - 1
 
@@ -120,10 +120,10 @@ class Scheduler:
         return row
 
     def postpone(self, row: Row) -> bool:
-        """Memory ran out in the prefill of a row: it goes back to the head of the queue.
+        """Put a row back at the head of the queue, as memory ran out in its prefill.
 
-        False, and the row is not queued, if that is hopeless: it was alone, and not for the first
-        time. No more rows are admitted than run now.
+        Returns False, and does not queue the row, if that is hopeless: it was alone, and not for
+        the first time. From then on, no more rows are admitted than run now.
         """
         self._limit_rows()
         if not self.running and row.prefills > 1:
@@ -131,10 +131,10 @@ class Scheduler:
         self.waiting.appendleft(row)
         return True
 
-    def evict(self) -> tuple[int, Row]:
-        """Memory ran out in a step: take out the row that started last. Returns its slot and it.
+    def drop_newest(self) -> tuple[int, Row]:
+        """Take out the row that started last, as memory ran out in a step. Returns its slot and it.
 
-        No more rows are admitted than are left.
+        From then on, no more rows are admitted than are left.
         """
         slot = max(range(len(self.running)), key=lambda index: self.running[index].started)
         row = self.leave(slot)

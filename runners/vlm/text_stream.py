@@ -1,4 +1,4 @@
-"""Text of a row while its tokens are made: whole characters, up to a stop text."""
+"""Makes the text of a row while its tokens are made: whole characters, up to a stop text."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ class Detokeniser:
         self._held: list[int] = []
 
     def add(self, token: int) -> str:
-        """The characters that `token` completes; may be empty."""
+        """Append a token. Returns the characters that it completes, if any."""
         self._held.append(token)
         text = self._text(self._held)
         if text != strip_cut_character(text):
@@ -37,7 +37,7 @@ class StopTexts:
         self.met = False
 
     def add(self, piece: str) -> str:
-        """Appends a piece; returns what can be shown now. Sets `met` at a stop text."""
+        """Append a piece. Returns what can be shown now. Sets `met` at a stop text."""
         text = self._held + piece
         found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
         if found:

@@ -3,7 +3,7 @@ import inspect
 
 import pytest
 
-from common.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT
+from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU
 from common.messages import Options
 from runners.service import Engine, engine_of
 
@@ -11,8 +11,8 @@ ENTRIES = pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
 
 
 def test_the_defaults_are_in_the_catalog():
-    assert CATALOG[GUIDE_DEFAULT].repository
-    assert CATALOG[EMBEDDED].is_embedded
+    assert CATALOG[DEFAULT_ON_GPU].repository
+    assert CATALOG[DEFAULT_ON_CPU].is_embedded
 
 
 def test_an_id_is_the_key_of_its_entry_and_can_name_a_service():
@@ -33,7 +33,7 @@ def test_the_options_of_an_entry_are_options_of_a_request(entry):
 
 @ENTRIES
 def test_only_the_embedded_reader_has_no_weights_to_download(entry):
-    assert (entry.weights_gib > 0) == (entry.repository is not None) == (not entry.is_embedded)
+    assert (entry.weights_gib > 0) == entry.has_weights == (not entry.is_embedded)
 
 
 @ENTRIES

@@ -27,4 +27,4 @@ def test_every_model_has_its_options_and_number_of_images() -> None:
     for model, text in described.items():
         entry = CATALOG[model]
         assert all(option in text for option in entry.options)
-        assert ("one image" if entry.images == 1 else f"{entry.images} images") in text
+        assert ("one image" if entry.max_images == 1 else f"{entry.max_images} images") in text

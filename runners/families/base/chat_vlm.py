@@ -10,7 +10,7 @@ from common.failures import ErrorCode, Refusal
 from runners.families.base.chat_template import ChatTemplate
 from runners.families.base.qwen_images import QwenImages
 from runners.families.base.transformers_vlm import TransformersVlm
-from runners.vlm.interface import Encoded, Prompt, PromptTurn, Task, digest
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, digest
 
 
 class ChatVlm(TransformersVlm):
@@ -42,10 +42,10 @@ class ChatVlm(TransformersVlm):
         width; None without an image.
         """
 
-    def encode(self, prompt: Prompt) -> Encoded:
-        turns, images = prompt.turns, prompt.images
-        if prompt.task.kind == "ocr":
-            turns = (PromptTurn("user", (*images, self.instruction(prompt.task))),)
+    def encode(self, request: DecodedRequest) -> Encoded:
+        turns, images = request.turns, request.images
+        if request.task.kind == "ocr":
+            turns = (DecodedTurn("user", (*images, self.instruction(request.task))),)
         pixels: dict[str, Tensor] = {}
         grids, counts = None, []
         if images:
@@ -53,11 +53,11 @@ class ChatVlm(TransformersVlm):
             counts = self.images.token_counts(grids)
             pixels = {"pixel_values": patches, "image_grid_thw": grids}
         tokens = self._template.tokens(turns, counts)
-        if len(tokens) + prompt.max_tokens > self._context:
+        if len(tokens) + request.max_tokens > self._context:
             raise Refusal(
                 ErrorCode.BAD_PARAMETER,
                 f"The model takes at most {self._context} tokens together with the answer's; the "
-                f"conversation has {len(tokens)}, and max_tokens is {prompt.max_tokens}.",
+                f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
             )
         input_ids = torch.tensor([tokens])
         visual = (input_ids[0] == self._image_token).nonzero()

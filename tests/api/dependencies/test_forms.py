@@ -38,7 +38,7 @@ async def test_parameters_in_json_are_those_of_a_form(client, runners):
     response = await client.post("/chat", json=sent | {"temperature": 0.25, "max_tokens": 77})
     assert response.json()["prompt"] == "Why?"
     [request] = runners["qwen3_vl_2b"].requests
-    assert (request.prompt, request.temperature, request.max_tokens) == ("Why?", 0.25, 77)
+    assert (request.question, request.temperature, request.max_tokens) == ("Why?", 0.25, 77)
 
 
 @pytest.mark.parametrize("box", ["0,0,3,3", [0, 0, 3, 3]])

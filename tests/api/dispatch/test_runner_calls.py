@@ -7,10 +7,10 @@ from api.dispatch.runner_calls import RunnerCalls
 from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import ErrorCode, Failure, Refusal
-from common.messages import Piece, Request, question
+from common.messages import Piece, Request, single_turn
 from tests.support.fakes.runner import GONE, Dies, Fails, picture
 
-REQUEST = Request(task="ocr", turns=question([picture()]))
+REQUEST = Request(task="ocr", turns=single_turn([picture()]))
 
 
 async def test_a_failure_is_refused_in_its_words(runner, fake):

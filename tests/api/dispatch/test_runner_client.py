@@ -11,10 +11,10 @@ from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
 from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Request, Status, question
+from common.messages import Answer, Request, Status, single_turn
 from tests.support.fakes.runner import GONE, FakeDependency, picture, until
 
-REQUEST = Request(task="ocr", turns=question([picture()]))
+REQUEST = Request(task="ocr", turns=single_turn([picture()]))
 
 
 async def test_it_answers_streams_loads_unloads_and_reports_its_status(runner, fake):

@@ -50,7 +50,7 @@ async def test_the_runner_gets_what_was_asked(client, runners, place):
     sent = {"model": "qwen3_vl_2b", "prompt": "Why?", "temperature": "0.2", "max_tokens": "77"}
     await client.post("/chat", files={"file": picture()}, **{place: sent})
     [request] = runners["qwen3_vl_2b"].requests
-    assert (request.task, request.prompt) == ("chat", "Why?")
+    assert (request.task, request.question) == ("chat", "Why?")
     assert (request.temperature, request.max_tokens) == (0.2, 77)
     assert request.images == [picture()]
 
@@ -59,7 +59,7 @@ async def test_the_defaults_are_those_of_the_contract(client, runners):
     answer = (await client.post("/chat", files={"file": picture()})).json()
     assert answer["prompt"] == "Describe this image"
     [request] = runners["tesseract"].requests
-    assert (request.prompt, request.temperature, request.max_tokens) == (
+    assert (request.question, request.temperature, request.max_tokens) == (
         "Describe this image",
         0.7,
         512,
@@ -99,7 +99,7 @@ async def test_or_about_several_where_the_model_takes_them(client, runners, mode
     assert response.json()["response"] == "6x1 7x1"
     assert "warning" not in response.json()
     [request] = runners[model].requests
-    assert request.prompt == "Which?"
+    assert request.question == "Which?"
 
 
 @pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
@@ -149,7 +149,7 @@ async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, run
     assert (answer["response"], answer["model"]) == ("A cat.", "tesseract")
     assert (answer["prompt"], answer["finish_reason"]) == ("What?", "stop")
     [request] = runners["tesseract"].requests
-    assert (request.images, request.prompt) == ([picture()], "What?")
+    assert (request.images, request.question) == ([picture()], "What?")
 
 
 @pytest.mark.parametrize("text", ["line\nbreak\r\n\r\nand data: more", "слово\u2028 \N{CAT} \x00"])

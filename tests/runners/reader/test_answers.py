@@ -1,6 +1,6 @@
-from common.messages import Answer, Line, Options, Request, Usage, question
+from common.messages import Answer, Line, Options, Request, Usage, single_turn
 from runners.reader.answers import make_answer
-from runners.reader.reading import ReadPage
+from runners.reader.read_page import ReadPage
 from tests.support.pages import ENGLISH
 
 
@@ -20,7 +20,7 @@ def page(*blocks: tuple[str, ...]) -> ReadPage:
 def answer(*pages: ReadPage, prompt: str | None = None, **fields: object) -> Answer:
     """To the prompt; without one, the page is read."""
     task = "ocr" if prompt is None else "chat"
-    turns = question([b"an image"], *([] if prompt is None else [prompt]))
+    turns = single_turn([b"an image"], *([] if prompt is None else [prompt]))
     request = Request.model_validate({"task": task, "turns": turns} | fields)
     return make_answer(request, pages or [page(ENGLISH)])
 

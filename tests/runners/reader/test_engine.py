@@ -12,7 +12,7 @@ import pytest
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Options, Piece, Request, Usage, question
+from common.messages import Answer, Options, Piece, Request, Usage, single_turn
 from runners.reader.engine import ReaderEngine
 from runners.reader.tessdata import find_tessdata
 from settings import Settings
@@ -26,7 +26,7 @@ def ask(
     *images: bytes, prompt: str | None = None, seconds: float = 30, **fields: object
 ) -> tuple[Request, Deadline]:
     """To read the page, or to answer the prompt from the pages."""
-    turns = question(images or [PAGE], *([] if prompt is None else [prompt]))
+    turns = single_turn(images or [PAGE], *([] if prompt is None else [prompt]))
     task = "ocr" if prompt is None else "chat"
     request = Request.model_validate({"task": task, "turns": turns} | fields)
     return request, Deadline(seconds)
@@ -108,7 +108,7 @@ async def test_a_question_is_answered_from_all_the_images_shown(engine: ReaderEn
 
 async def test_a_question_without_an_image_is_refused(engine: ReaderEngine) -> None:
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(*ask(prompt="What?", turns=question([], "What?")))
+        await engine.answer(*ask(prompt="What?", turns=single_turn([], "What?")))
     assert refusal.value.code is ErrorCode.BAD_PARAMETER
 
 

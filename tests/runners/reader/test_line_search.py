@@ -2,7 +2,7 @@ import pytest
 
 from common.messages import Line
 from runners.reader.line_search import search_lines
-from runners.reader.reading import ReadPage
+from runners.reader.read_page import ReadPage
 
 INVOICE = (
     "Harbour Supplies Ltd",

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
-from runners.reader.reading import Reader, ReadPage
+from runners.reader.read_page import ReadPage
+from runners.reader.reading import Reader
 from runners.reader.tessdata import find_tessdata
 from settings import Settings
 from tests.support.pages import ENGLISH, RUSSIAN, render

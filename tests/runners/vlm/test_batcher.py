@@ -69,7 +69,7 @@ def test_every_answer_is_what_generate_gives_alone(
         else:
             tokens = vlm.generate(row.encoded, row.max_new_tokens)
             assert row.future.result(timeout=0).tokens == tokens
-    assert batcher.in_flight == batcher.kv_bytes == 0
+    assert batcher.running_rows == batcher.kv_bytes == 0
 
 
 def test_threads_that_submit_at_once_all_get_what_generate_gives(vlm):
@@ -147,7 +147,7 @@ def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
     batcher.submit(second)
     while not first.future.done():
         batcher.step()
-        assert batcher.in_flight <= 1
+        assert batcher.running_rows <= 1
     run(batcher)
     assert first.future.result(timeout=0) == second.future.result(timeout=0)
 
@@ -160,10 +160,10 @@ def test_a_row_waits_while_somebody_else_has_the_memory(vlm):
         batcher.submit(row)
     for _ in rows:
         batcher.step()
-    assert batcher.in_flight == 4  # the slots that the first row's chunk has
+    assert batcher.running_rows == 4  # the slots that the first row's chunk has
     taken = False
     batcher.step()
-    assert batcher.in_flight == 5
+    assert batcher.running_rows == 5
 
 
 def test_rows_are_kept_in_the_cache_that_was_given(vlm):
@@ -187,7 +187,7 @@ def test_the_cache_never_holds_more_than_its_budget(vlm):
         batcher.submit(row)
     most = 0
     while batcher.step():
-        most = max(most, batcher.in_flight)
+        most = max(most, batcher.running_rows)
         assert batcher.kv_bytes <= budget
     assert most >= 3
     assert all(row.future.done() for row in rows)
@@ -200,7 +200,7 @@ def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch
     for row in rows:
         batcher.submit(row)
     while batcher.step():
-        assert batcher.in_flight <= 1
+        assert batcher.running_rows <= 1
     assert all(row.future.result(timeout=0) for row in rows)
 
 
@@ -215,14 +215,14 @@ def test_a_cancelled_row_is_gone_after_the_next_step(vlm, steps):
         batcher.step()
     assert row.future.cancel()
     batcher.step()
-    assert batcher.in_flight == 1
+    assert batcher.running_rows == 1
     run(batcher)
     assert other.future.result(timeout=0).tokens == vlm.generate(other.encoded, 20)
     with pytest.raises(CancelledError):
         row.future.result(timeout=0)
 
 
-def test_a_deadline_refuses_a_row_that_waits_and_ends_one_in_flight(vlm):
+def test_a_deadline_refuses_a_row_that_waits_and_ends_one_that_runs(vlm):
     batcher = make_batcher(vlm, kv_budget=0)
     running, waiting = make_row(new=500), make_row(seconds=0)
     batcher.submit(running)
@@ -267,7 +267,7 @@ def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
 
 def test_a_thread_that_dies_takes_no_row_with_it_in_silence(vlm):
     class Broken(Metrics):
-        def reuse(self, stats):
+        def record_reuse(self, stats):
             raise SystemError("a fault in the batcher itself")
 
     batcher = Batcher(vlm, Broken("test"), lambda held: GIB, 60.0)

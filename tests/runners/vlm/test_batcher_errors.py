@@ -52,13 +52,13 @@ OUT_OF_MEMORY = [
 BROKEN = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
 
-def rows_in_flight(batcher: Batcher) -> list[Row]:
+def running_rows(batcher: Batcher) -> list[Row]:
     rows = [make_row(bytes([65 + number]) * 5) for number in range(3)]
     for row in rows:
         batcher.submit(row)
     for _ in rows:
         batcher.step()
-    assert batcher.in_flight == 3
+    assert batcher.running_rows == 3
     return rows
 
 
@@ -71,13 +71,13 @@ def assert_as_alone(vlm: TextVlm, rows: list[Row]) -> None:
 def test_where_memory_runs_out_in_a_prefill_the_row_waits_until_another_leaves(vlm, error):
     failing = Failing()
     batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
+    rows = running_rows(batcher)
     failing.prefills.append(error)
     more = [make_row(bytes([97 + number]) * 4) for number in range(5)]
     for row in more:
         batcher.submit(row)
     while batcher.step():
-        assert batcher.in_flight <= 3
+        assert batcher.running_rows <= 3
     assert not failing.kept
     assert_as_alone(vlm, [*rows, *more])
     assert [row.started for row in more] == sorted(row.started for row in more)
@@ -109,14 +109,14 @@ def test_a_lone_row_that_still_finds_no_memory_is_refused(vlm):
 def test_memory_that_runs_out_in_a_step_costs_the_youngest_row_and_a_place(vlm, error):
     failing = Failing()
     batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
+    rows = running_rows(batcher)
     failing.decodes.append(error)
     later = make_row(b"later")
     batcher.step()
     batcher.submit(later)
     assert refusal(rows[2]) is ErrorCode.OUT_OF_MEMORY
     while batcher.step():
-        assert batcher.in_flight <= 2
+        assert batcher.running_rows <= 2
     assert_as_alone(vlm, [*rows[:2], later])
 
 
@@ -139,16 +139,16 @@ def test_a_seeded_row_draws_the_same_where_memory_ran_out_meanwhile():
 def test_an_idle_batcher_forgets_that_memory_ran_out(vlm):
     failing = Failing()
     batcher = make_batcher(failing)
-    rows_in_flight(batcher)
+    running_rows(batcher)
     failing.decodes += [torch.OutOfMemoryError()] * 2
     run(batcher)
-    rows_in_flight(batcher)
+    running_rows(batcher)
 
 
 def test_an_error_in_a_prefill_costs_that_row_alone(vlm):
     failing = Failing()
     batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
+    rows = running_rows(batcher)
     failing.prefills.append(ValueError("a fault"))
     unlucky = make_row(b"large")
     batcher.submit(unlucky)
@@ -157,10 +157,10 @@ def test_an_error_in_a_prefill_costs_that_row_alone(vlm):
     assert_as_alone(vlm, rows)
 
 
-def test_an_error_in_a_step_costs_the_rows_in_flight_and_not_the_next(vlm):
+def test_an_error_in_a_step_costs_the_running_rows_and_not_the_next(vlm):
     failing = Failing()
     batcher = make_batcher(failing)
-    rows = rows_in_flight(batcher)
+    rows = running_rows(batcher)
     failing.decodes.append(ValueError("a fault"))
     later = make_row(b"later")
     batcher.step()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Piece, Request, Stream, Usage, question
+from common.messages import Answer, Piece, Request, Stream, Usage, single_turn
 from runners.checkpoints import weights
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -57,7 +57,7 @@ def ask(
         file = io.BytesIO()
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
-    turns = question([image], text)
+    turns = single_turn([image], text)
     fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
     return Request.model_validate(fields), Deadline(seconds)
 
@@ -303,7 +303,7 @@ async def test_the_time_limit_covers_the_load(engine, family):
     assert family.loads == 1
 
 
-async def test_past_its_time_limit_a_row_in_flight_ends_with_what_it_has(engine, family):
+async def test_past_its_time_limit_a_running_row_ends_with_what_it_has(engine, family):
     family.endless = True
     await engine.load()
     answer = await engine.answer(*ask(new=100_000, seconds=0.3))
@@ -344,7 +344,7 @@ async def test_a_full_queue_refuses_at_once(make_engine, family):
     assert [answer.text for answer in await asyncio.gather(*waiting)] == [alone("page")] * 2
 
 
-async def test_rows_in_flight_take_no_place_in_the_queue(make_engine, family):
+async def test_running_rows_take_no_place_in_the_queue(make_engine, family):
     family.endless = True
     engine = make_engine(queue_size=1)
     tasks = []
@@ -359,7 +359,7 @@ async def test_nothing_is_unloaded_where_nothing_is_loaded(engine):
     assert not await engine.unload()
 
 
-async def test_an_unload_waits_for_the_rows_in_flight_and_frees_the_model(engine, family):
+async def test_an_unload_waits_for_the_running_rows_and_frees_the_model(engine, family):
     await engine.load()
     family.may_encode.clear()
     task = asyncio.create_task(engine.answer(*ask()))

@@ -63,9 +63,9 @@ def test_attention_sees_what_concatenation_would_give(row_chunk, column_chunk, m
             naive.rows[row] = naive.rows[-1]
             naive.rows.pop()
         else:
-            mask = cache.open()
+            mask = cache.begin_step()
             new, seen = step(cache)
-            cache.advance()
+            cache.end_step()
             naive.append(new)
             for row, layers in enumerate(naive.rows):
                 for (keys, values), (all_keys, all_values) in zip(layers, seen, strict=True):
@@ -83,9 +83,9 @@ def test_a_step_moves_nothing_while_the_rows_fit_their_chunk():
     cache.join(states(1, 3))
     places = {cache.layers[0].keys.data_ptr()}
     for _ in range(5):
-        cache.open()
+        cache.begin_step()
         step(cache)
-        cache.advance()
+        cache.end_step()
         places.add(cache.layers[0].keys.data_ptr())
     assert cache.width == 8
     assert len(places) == 1
@@ -94,9 +94,9 @@ def test_a_step_moves_nothing_while_the_rows_fit_their_chunk():
 def test_a_repeated_step_writes_the_same_columns_again():
     cache = KvCache()
     cache.join(states(1, 3))
-    cache.open()
+    cache.begin_step()
     step(cache)
-    cache.open()
+    cache.begin_step()
     new, seen = step(cache)
     assert seen[0][0].shape[2] == 4
     assert torch.equal(seen[0][0][:, :, 3:], new[0][0])
@@ -131,7 +131,7 @@ def test_the_nan_of_a_row_that_left_reaches_no_other():
     cache.leave(0)
     cache.join(states(1, 2))
     cache.join(states(1, 9))
-    cache.open()
+    cache.begin_step()
     _, seen = step(cache)
     assert not any(tensor.isnan().any() for pair in seen for tensor in pair)
 
@@ -143,10 +143,10 @@ def test_the_library_takes_the_mask_in_two_or_four_dimensions():
     for encoded in prompts:
         cache.join(vlm.prefill(encoded).layers)
     tokens, positions = torch.tensor([3, 4]), torch.tensor(cache.lengths)
-    wide = vlm.decode(tokens, positions, cache.open(), cache)
+    wide = vlm.decode(tokens, positions, cache.begin_step(), cache)
     flat = vlm.model(
         tokens[:, None],
-        attention_mask=cache.open(),
+        attention_mask=cache.begin_step(),
         position_ids=positions[:, None],
         cache=cache,
     ).logits[:, -1]

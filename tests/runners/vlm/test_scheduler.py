@@ -12,12 +12,14 @@ from runners.vlm.scheduler import MAX_SLOWDOWN, Scheduler
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Encoded:
+    """Has what the scheduler asks of an encoded request."""
+
     length: int
 
 
 def make_row(length: int = 10, new: int = 5, seconds: float = 600) -> Row:
-    return Row(Prompt(length), new, Deadline(seconds), sampling=None)
+    return Row(Encoded(length), new, Deadline(seconds), sampling=None)
 
 
 def make_scheduler(rows: int = 0, step_target: float = 60.0, fits=None) -> Scheduler:
@@ -105,8 +107,8 @@ def test_cancelled_rows_are_dropped_wherever_they_are():
         scheduler.add(row)
     for row in (running[0], running[2], waiting[1]):
         row.future.cancel()
-    expired = scheduler.drop_expired()
-    assert (expired.slots, expired.cancelled, expired.late) == ([2, 0], 1, [])
+    dropped = scheduler.drop_dead_rows()
+    assert (dropped.cancelled_slots, dropped.cancelled_waiting, dropped.late) == ([2, 0], 1, [])
     assert scheduler.running == [running[3], running[1]]
     assert list(scheduler.waiting) == [waiting[0], waiting[2]]
 
@@ -117,8 +119,8 @@ def test_a_deadline_drops_a_row_that_waits_but_none_that_runs():
     late, other = make_row(seconds=0), make_row()
     scheduler.add(late)
     scheduler.add(other)
-    expired = scheduler.drop_expired()
-    assert (expired.slots, expired.late) == ([], [late])
+    dropped = scheduler.drop_dead_rows()
+    assert (dropped.cancelled_slots, dropped.late) == ([], [late])
     assert list(scheduler.waiting) == [other]
 
 
@@ -144,11 +146,11 @@ def test_a_row_that_is_alone_is_postponed_once():
     assert scheduler.is_idle
 
 
-def test_where_memory_ran_out_in_a_step_the_youngest_row_leaves_and_its_place_is_gone():
+def test_where_memory_ran_out_in_a_step_the_newest_row_leaves_and_its_place_is_gone():
     scheduler = make_scheduler(rows=3)
-    oldest, youngest, middle = scheduler.running
-    oldest.started, youngest.started, middle.started = 1.0, 3.0, 2.0
-    assert scheduler.evict() == (1, youngest)
+    oldest, newest, middle = scheduler.running
+    oldest.started, newest.started, middle.started = 1.0, 3.0, 2.0
+    assert scheduler.drop_newest() == (1, newest)
     assert scheduler.running == [oldest, middle]
     scheduler.add(make_row())
     assert scheduler.admit() is None
@@ -158,7 +160,7 @@ def test_where_memory_ran_out_in_a_step_the_youngest_row_leaves_and_its_place_is
 
 def test_an_idle_scheduler_forgets_that_memory_ran_out():
     scheduler = make_scheduler(rows=2)
-    scheduler.evict()
+    scheduler.drop_newest()
     scheduler.leave(0)
     for _ in range(3):
         scheduler.add(make_row())
@@ -183,7 +185,7 @@ def test_it_is_cleared_of_all_rows():
             st.tuples(st.just("leave"), st.integers(0, 9)),
             st.tuples(st.just("cancel"), st.integers(0, 9)),
             st.tuples(st.just("postpone"), st.just(0)),
-            st.tuples(st.just("evict"), st.just(0)),
+            st.tuples(st.just("drop_newest"), st.just(0)),
         ),
         max_size=60,
     ),
@@ -206,11 +208,11 @@ def test_no_row_is_lost_none_runs_twice_and_the_budget_holds(moves, budget):
                 there.remove(row)
         elif move == "cancel" and there:
             there.pop(number % len(there)).future.cancel()
-            scheduler.drop_expired()
+            scheduler.drop_dead_rows()
         elif move == "leave" and scheduler.running:
             there.remove(scheduler.leave(number % len(scheduler.running)))
-        elif move == "evict" and scheduler.running:
-            there.remove(scheduler.evict()[1])
+        elif move == "drop_newest" and scheduler.running:
+            there.remove(scheduler.drop_newest()[1])
         held = [*scheduler.running, *scheduler.waiting]
         assert len(held) == len(there)
         assert set(held) == set(there)

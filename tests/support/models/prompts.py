@@ -1,4 +1,4 @@
-"""Prompts for a `Vlm`, and pages to read."""
+"""Decoded requests for a `Vlm`, and pages to read."""
 
 import random
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from common.messages import Options
-from runners.vlm.interface import Prompt, PromptTurn, Task
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Task
 
 MAX_TOKENS = 2048
 
@@ -28,17 +28,21 @@ Part = str | Image.Image
 PLAIN = Options()
 
 
-def ocr(image: Image.Image, language: str | None = None, options: Options = PLAIN) -> Prompt:
+def ocr(
+    image: Image.Image, language: str | None = None, options: Options = PLAIN
+) -> DecodedRequest:
     """A page to read."""
-    return Prompt(Task("ocr", language, options), (PromptTurn("user", (image,)),), MAX_TOKENS)
+    return DecodedRequest(
+        Task("ocr", language, options), (DecodedTurn("user", (image,)),), MAX_TOKENS
+    )
 
 
-def chat(image: Image.Image, text: str, options: Options = PLAIN) -> Prompt:
+def chat(image: Image.Image, text: str, options: Options = PLAIN) -> DecodedRequest:
     """A question about an image."""
     return talk(("user", image, text), options=options)
 
 
-def talk(*turns: tuple[Role, *tuple[Part, ...]], options: Options = PLAIN) -> Prompt:
+def talk(*turns: tuple[Role, *tuple[Part, ...]], options: Options = PLAIN) -> DecodedRequest:
     """A conversation: of each turn the role, then its texts and images."""
-    made = tuple(PromptTurn(role, tuple(parts)) for role, *parts in turns)
-    return Prompt(Task("chat", options=options), made, MAX_TOKENS)
+    made = tuple(DecodedTurn(role, tuple(parts)) for role, *parts in turns)
+    return DecodedRequest(Task("chat", options=options), made, MAX_TOKENS)

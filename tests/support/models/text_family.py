@@ -46,10 +46,10 @@ class Text(TextVlm):
         super().__init__()
         self.family = family
 
-    def encode(self, prompt):
+    def encode(self, request):
         self.family.may_encode.wait(30)
-        self.family.images += map(weakref.ref, prompt.images)
-        return super().encode(prompt)
+        self.family.images += map(weakref.ref, request.images)
+        return super().encode(request)
 
     def prefill(self, encoded):
         time.sleep(self.family.slow)

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from common.messages import Answer, FinishReason
-from runners.vlm.interface import Encoded, Prefilled, Prompt, Task, Vlm
+from runners.vlm.interface import DecodedRequest, Encoded, Prefilled, Task, Vlm
 
 STOP = 232
 
@@ -36,9 +36,9 @@ class TextVlm(Vlm):
         self.model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
         self.weights_bytes = self.model.get_memory_footprint()
 
-    def encode(self, prompt: Prompt) -> Encoded:
+    def encode(self, request: DecodedRequest) -> Encoded:
         """Of the last turn's texts."""
-        texts = [part for part in prompt.turns[-1].parts if isinstance(part, str)]
+        texts = [part for part in request.turns[-1].parts if isinstance(part, str)]
         return encode("".join(texts).encode())
 
     def prefill(self, encoded: Encoded) -> Prefilled:

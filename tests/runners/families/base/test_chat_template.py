@@ -2,7 +2,7 @@ import pytest
 from transformers import AutoProcessor
 
 from runners.families.base.chat_template import ChatTemplate
-from runners.vlm.interface import PromptTurn
+from runners.vlm.interface import DecodedTurn
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.prompts import page
 
@@ -22,7 +22,7 @@ def template(processor):
 
 
 def tokens_of(template, text):
-    return template.tokens([PromptTurn("user", (page(64, 64), text))], [VISUAL_TOKENS])
+    return template.tokens([DecodedTurn("user", (page(64, 64), text))], [VISUAL_TOKENS])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_tokens_are_those_of_the_template_rendered_whole(processor, template, te
 
 def test_a_template_that_leaves_something_out_is_not_used(processor, template, monkeypatch):
     monkeypatch.setattr(processor, "chat_template", "{{ messages[0]['content'][0]['text'] }}")
-    turns = (PromptTurn("user", ("one",)), PromptTurn("assistant", ("two",)))
+    turns = (DecodedTurn("user", ("one",)), DecodedTurn("assistant", ("two",)))
     with pytest.raises(ValueError, match="leaves a part out"):
         template.tokens(turns, [])
 

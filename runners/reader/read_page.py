@@ -1,0 +1,24 @@
+"""Holds the text of a page that was read. Imports no Tesseract."""
+
+from dataclasses import dataclass
+
+from common.messages import Line
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """The text of one page. Boxes are in pixels of the upright page."""
+
+    size: tuple[int, int]
+    """Width, height of the page once it was turned upright."""
+    blocks: list[list[Line]]
+    language: str
+    """ISO 639-1 code of the language that most of it is in."""
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line for block in self.blocks for line in block]
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join("\n".join(line.text for line in block) for block in self.blocks)
