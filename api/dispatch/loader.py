@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import WeakValueDictionary
 
-from api.dispatch.eviction import RETRY_AFTER, Statuses, choose_victim
 from api.dispatch.runner_client import RunnerClient
+from api.dispatch.unloading import RETRY_AFTER, Statuses, choose_victim
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Status

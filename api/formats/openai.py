@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 
-from api.errors import OPENAI_PREFIX, failure_body
+from api.errors.bodies import OPENAI_PREFIX, failure_body
 from api.schemas.extras import OPENAI_EXTRAS, extras
 from api.schemas.openai import Choice, Completion, CompletionUsage, FinishReason, ReplyMessage
 from common.failures import Refusal

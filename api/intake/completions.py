@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
-from api.errors import BadParameter, validation_sentence
 from api.intake.json_bodies import read_json
+from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
 from settings import Settings
 

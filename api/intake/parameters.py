@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
-from api.errors import validation_sentence
+from api.intake.wrong_parameters import validation_sentence
 from common.failures import ErrorCode, Refusal
 from common.messages import Box, Options
 

@@ -5,17 +5,17 @@ import time
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from api.conversations import check_image_count
 from api.dependencies.admission import RequestDeadline
 from api.dependencies.forms import ChatForm
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import select_pages
-from api.formats.native import ChatFormat
+from api.formats.guide import ChatFormat
+from api.formats.sse import EVENT_STREAM, stream_response
 from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request
 from api.intake.parameters import ChatParameters
-from api.schemas.native import ERRORS, Chat
-from api.sse import EVENT_STREAM, stream_response
+from api.schemas.guide import ERRORS, Chat
+from api.tasks.conversations import check_image_count
 from common import messages
 
 router = APIRouter(tags=["chat"])

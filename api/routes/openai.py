@@ -6,15 +6,15 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from api.conversations import completion_turns
 from api.dependencies.admission import RequestDeadline
 from api.dependencies.forms import CompletionForm
 from api.formats.openai import CompletionFormat
+from api.formats.sse import EVENT_STREAM, stream_response
 from api.gateway import CurrentGateway
 from api.intake.openapi import json_request
-from api.schemas.native import ERRORS
+from api.schemas.guide import ERRORS
 from api.schemas.openai import Completion, CompletionRequest, ModelCard, ModelCards, OpenAIError
-from api.sse import EVENT_STREAM, stream_response
+from api.tasks.conversations import completion_turns
 from common import messages
 
 router = APIRouter(prefix="/v1", tags=["openai"])

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.dispatch.runner_client import RunnerClient
 from api.gateway import CurrentGateway
-from api.schemas.native import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
+from api.schemas.guide import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
 from common.catalog import CATALOG
 from common.messages import Status
 

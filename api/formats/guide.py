@@ -8,10 +8,10 @@ from typing import Any
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
-from api.errors import failure_body
-from api.results import FileResult, PageFailure, PageResult
+from api.errors.bodies import failure_body
 from api.schemas.extras import extras
-from api.schemas.native import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
+from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
+from api.tasks.results import FileResult, PageFailure, PageResult
 from common.failures import Failure, Refusal
 from common.messages import Answer, Piece, Stream
 

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.sse import HEADERS, stream_response
+from api.formats.sse import HEADERS, stream_response
 from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Answer, Piece, Stream
 

@@ -10,7 +10,7 @@ from api.gateway import Gateway
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
 from api.intake.uploads import Upload
-from api.results import FileResult, PageFailure, PageResult
+from api.tasks.results import FileResult, PageFailure, PageResult
 from common import messages
 from common.catalog import Entry
 from common.deadline import Deadline

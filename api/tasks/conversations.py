@@ -1,9 +1,9 @@
 """Turns of a conversation as a model gets them: its texts, and its files as images."""
 
 from api.documents.pixel_budget import PixelBudget
-from api.errors import BadParameter
 from api.gateway import Gateway
 from api.intake import base64_files
+from api.intake.wrong_parameters import BadParameter
 from api.schemas.openai import CompletionRequest, ImagePart, TextPart
 from api.wording import counted
 from common import messages
