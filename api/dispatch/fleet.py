@@ -1,17 +1,18 @@
 """All models that the gateway serves: pick one, ask it, load and unload it, list their statuses."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from api.dispatch.loader import Loader
 from api.dispatch.replicas import Replicas
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
+from api.streams import wait_for_first
 from common.catalog import CATALOG, EMBEDDED, GUIDE_DEFAULT, Entry
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Piece, Request, Status, Stream
+from common.messages import Answer, Request, Status, Stream
 from settings import Settings
 
 
@@ -49,16 +50,16 @@ class Fleet:
             replicas.local is None or replicas.local.started for replicas in self._replicas.values()
         )
 
-    def pick(self, model: str | None, asked: Mapping[str, Any] | None = None) -> Entry:
+    def pick(self, model: str | None, options: Collection[str] = ()) -> Entry:
         """The entry of `model`, or of the default one.
 
-        asked: options that the request names.
+        options: names of the options that the request uses.
 
         Raises `Refusal`: UNKNOWN_MODEL, BAD_PARAMETER where the model lacks an option,
         UNAVAILABLE where it is not served here.
         """
         entry = _entry(model or self.default)
-        for option in asked or {}:
+        for option in options:
             if option not in entry.options:
                 raise Refusal(
                     ErrorCode.BAD_PARAMETER,
@@ -91,14 +92,11 @@ class Fleet:
                     async for outcome in outcomes:
                         yield outcome
 
-        async def begin(runner: RunnerClient) -> tuple[Piece | Answer, Stream]:
-            outcomes = stream(runner)
-            return await anext(outcomes), outcomes
+        async def begin(runner: RunnerClient) -> Stream:
+            return await wait_for_first(stream(runner))
 
-        first, rest = await self._replicas[model].try_each(begin)
-        async with aclosing(rest):
-            yield first
-            async for outcome in rest:
+        async with aclosing(await self._replicas[model].try_each(begin)) as outcomes:
+            async for outcome in outcomes:
                 yield outcome
 
     async def load(self, model: str) -> None:
@@ -151,7 +149,7 @@ class Fleet:
 
 
 def _entry(model: str) -> Entry:
-    if model not in CATALOG:
+    if model not in CATALOG:  # worded as docs/rest_api_guide.md words it for every route
         raise Refusal(ErrorCode.UNKNOWN_MODEL, f"Failed to load model: Model '{model}' not found")
     return CATALOG[model]
 

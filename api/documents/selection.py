@@ -30,7 +30,12 @@ def select_pages(ranges: PageRanges | None, count: int, max_pages: int) -> list[
     if len(pages) > max_pages:
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
-            f"A request takes at most {counted(max_pages, 'page')}, and the document has {count}: "
-            f"choose some with 'pages', as in pages=1-{max_pages}.",
+            f"{too_many_pages(count, max_pages)}: choose some with 'pages', as in "
+            f"pages=1-{max_pages}.",
         )
     return sorted(pages)
+
+
+def too_many_pages(count: int, max_pages: int) -> str:
+    """The sentence about a document over the limit, without its full stop."""
+    return f"A request takes at most {counted(max_pages, 'page')}, and the document has {count}"

@@ -10,7 +10,7 @@ from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Piece, Request, question
 from tests.support.fakes.runner import GONE, Dies, Fails, picture
 
-REQUEST = Request(task="ocr", turns=question([picture()]))
+REQUEST = Request(task="ocr", turns=question([picture()]), max_tokens=9)
 
 
 async def test_a_failure_is_refused_in_its_words(runner, fake):

@@ -14,7 +14,7 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Request, Status, question
 from tests.support.fakes.runner import GONE, FakeDependency, picture, until
 
-REQUEST = Request(task="ocr", turns=question([picture()]))
+REQUEST = Request(task="ocr", turns=question([picture()]), max_tokens=9)
 
 
 async def test_it_answers_streams_loads_unloads_and_reports_its_status(runner, fake):

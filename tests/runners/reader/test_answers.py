@@ -21,7 +21,7 @@ def answer(*pages: ReadPage, prompt: str | None = None, **fields: object) -> Ans
     """To the prompt; without one, the page is read."""
     task = "ocr" if prompt is None else "chat"
     turns = question([b"an image"], *([] if prompt is None else [prompt]))
-    request = Request.model_validate({"task": task, "turns": turns} | fields)
+    request = Request.model_validate({"task": task, "turns": turns, "max_tokens": 2048} | fields)
     return make_answer(request, pages or [page(ENGLISH)])
 
 
