@@ -1,4 +1,4 @@
-"""All models that the gateway serves: pick one, ask it, load and unload it, list their statuses."""
+"""All models that the gateway serves: picks, asks, loads and unloads one, lists their statuses."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ class Fleet:
     """The replicas of every model, beside the gateway and elsewhere."""
 
     def __init__(self, local: Mapping[str, Any], settings: Settings, has_gpu: bool) -> None:
-        """local: what `bentoml.depends` makes of the runners beside the gateway, by model id."""
+        """local: what `bentoml.depends` makes of each runner beside the gateway, by model id."""
         self._replicas = {
             **{
                 model: Replicas(model, local=LocalRunnerClient(model, local[model]))
@@ -73,7 +73,7 @@ class Fleet:
         """The model's answer. Raises `Refusal`. Cancelling the call stops the work."""
 
         async def answer(runner: RunnerClient) -> Answer:
-            with runner.track_call():
+            with runner.track_request():
                 await self._ensure_loaded(runner, deadline)
                 return await runner.answer(request, deadline)
 
@@ -82,11 +82,11 @@ class Fleet:
     async def stream(self, model: str, request: Request, deadline: Deadline) -> Stream:
         """Pieces, then the whole answer. Raises `Refusal`. Closing the stream stops the work.
 
-        Where a runner is lost before its first piece, another is tried; after it, none.
+        If a runner is lost before its first piece, another is tried; afterwards none.
         """
 
         async def stream(runner: RunnerClient) -> Stream:
-            with runner.track_call():
+            with runner.track_request():
                 await self._ensure_loaded(runner, deadline)
                 async with aclosing(runner.stream(request, deadline)) as outcomes:
                     async for outcome in outcomes:
@@ -122,10 +122,12 @@ class Fleet:
         """The models that are served here, but of which no runner is reachable."""
         return [model for model, replicas in self._replicas.items() if not replicas.reachable]
 
-    def remote(self, model: str) -> list[RunnerClient] | None:
-        """The replicas of a model that is served elsewhere; None for any other model."""
+    def remote_statuses(self, model: str) -> dict[str, Status] | None:
+        """The last status of each replica, by URL; None for a model that is not remote."""
         replicas = self._replicas.get(model)
-        return replicas.runners if replicas is not None and replicas.local is None else None
+        if replicas is None or replicas.local is not None:
+            return None
+        return {runner.url: runner.last_status for runner in replicas.runners}
 
     async def _status(self, model: str) -> Status:
         if model not in self._replicas:
