@@ -1,4 +1,4 @@
-"""The FastAPI app: routers and error handlers. Its pages load nothing from other hosts."""
+"""The FastAPI app with its routers and error handlers. Its pages load nothing from other hosts."""
 
 from fastapi import Request
 from fastapi.openapi.docs import get_redoc_html

@@ -45,7 +45,7 @@ class FilesForm(Generic[Parameters]):
 
 def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parameters]]]:
     """A dependency that reads a multipart form with the file in 'file', or JSON. It raises
-    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE where a URL cannot be fetched."""
+    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE if a URL cannot be fetched."""
 
     async def read(
         request: Request, gateway: CurrentGateway, deadline: RequestDeadline

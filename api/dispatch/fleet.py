@@ -55,8 +55,8 @@ class Fleet:
 
         options: names of the options that the request uses.
 
-        Raises `Refusal`: UNKNOWN_MODEL, BAD_PARAMETER where the model lacks an option,
-        UNAVAILABLE where it is not served here.
+        Raises `Refusal`: UNKNOWN_MODEL, BAD_PARAMETER if the model lacks an option,
+        UNAVAILABLE if it is not served here.
         """
         entry = _entry(model or self.default)
         for option in options:
@@ -106,7 +106,7 @@ class Fleet:
     async def unload(self, model: str) -> None:
         """Unload the model on all its replicas.
 
-        Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE where no runner is reachable.
+        Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE if no runner is reachable.
         """
         replicas = self._replicas.get(_entry(model).id)
         if replicas is None or not await replicas.unload():

@@ -19,7 +19,7 @@ from common.messages import Answer, Reply, Request, Status, Stream
 from common.units import MIB
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds."""
+"""Seconds to connect to a runner."""
 MAX_REPLY_BYTES = 64 * MIB
 KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 12_000}
 """Socket options, where the system knows them: a host that vanishes is lost after 12 seconds."""
@@ -114,7 +114,7 @@ class RunnerCalls:
 
 
 def arguments_of(request: Request | None, deadline: Deadline | None) -> dict[str, Any]:
-    """The arguments of a call. Raises `Refusal` (DEADLINE) where no time is left for it."""
+    """The arguments of a call. Raises `Refusal` (DEADLINE) if no time is left for it."""
     if request is None or deadline is None:
         return {}
     deadline.check("The request's time limit passed before a model could begin.")
@@ -122,7 +122,7 @@ def arguments_of(request: Request | None, deadline: Deadline | None) -> dict[str
 
 
 def outcome_of(reply: Reply) -> Any:
-    """What the runner replied. Raises `Refusal` where that is a failure."""
+    """What the runner replied. Raises `Refusal` if that is a failure."""
     if isinstance(reply.outcome, Failure):
         raise Refusal.of(reply.outcome)
     return reply.outcome

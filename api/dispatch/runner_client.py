@@ -43,7 +43,7 @@ class RunnerClient:
         self.last_request = 0.0
         """When the last request was sent, by the monotonic clock."""
         self._status_timeouts: set[asyncio.Timeout] = set()
-        """Of the calls that wait for a status; each ends at once when the runner is lost."""
+        """One for each call that waits for a status; it expires at once when the runner is lost."""
         self._watch: asyncio.Task[None] | None = None
         self._refresh: asyncio.Task[None] | None = None
 
@@ -100,7 +100,7 @@ class RunnerClient:
         return self.last_status
 
     async def cached_status(self) -> Status:
-        """The last status, refreshed where the runner reports within CACHED_STATUS_TIMEOUT."""
+        """The last status, refreshed if the runner reports within CACHED_STATUS_TIMEOUT."""
         if self.reachable:
             if self._refresh is None or self._refresh.done():
                 self._refresh = asyncio.create_task(self._refresh_status())
@@ -153,7 +153,7 @@ class LocalRunnerClient(RunnerClient):
     """
 
     def __init__(self, model: str, dependency: Any) -> None:
-        """dependency: what `bentoml.depends` makes."""
+        """dependency: what `bentoml.depends` makes of the runner."""
         super().__init__(model, dependency.to_async.url)
         self._dependency = dependency
 

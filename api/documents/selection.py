@@ -1,4 +1,4 @@
-"""Choice of a document's pages by the ranges that a request names."""
+"""Chooses a document's pages by the ranges that a request names."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ def select_pages(ranges: PageRanges | None, count: int, max_pages: int) -> list[
 
     count: pages of the document.
 
-    Raises `Refusal` (BAD_PARAMETER) for a page that does not exist, or more than `max_pages`.
+    Raises `Refusal` (BAD_PARAMETER) for a page that does not exist, or for more pages than
+    `max_pages`.
     """
     ranges = ranges or [(1, count)]
     last = max(last for _, last in ranges)

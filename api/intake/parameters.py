@@ -91,7 +91,7 @@ def parse(
     """The parameters of one request, checked.
 
     An empty value counts as absent; a name that `kind` does not have is passed over.
-    Raises `Refusal` (BAD_PARAMETER) for a bad value, or where the same parameter is given twice
+    Raises `Refusal` (BAD_PARAMETER) for a bad value, or if the same parameter is given twice
     with different values.
     """
     given: dict[str, str] = {}

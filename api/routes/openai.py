@@ -39,7 +39,7 @@ async def models(gateway: CurrentGateway) -> ModelCards:
 
 @router.get("/models/{model}", responses={status: _ERRORS[status] for status in (404, 500, 503)})
 async def model(model: str, gateway: CurrentGateway) -> ModelCard:
-    """One model, where it is served here."""
+    """One model, if it is served here."""
     return ModelCard(id=gateway.fleet.pick(model).id, created=STARTED)
 
 

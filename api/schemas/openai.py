@@ -136,7 +136,7 @@ class Choice(BaseModel):
 
 
 class Completion(BaseModel):
-    """OpenAI's fields come first."""
+    """OpenAI's fields come first; the optional ones are repeated, as in `guide.py`."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"

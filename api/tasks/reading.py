@@ -73,7 +73,7 @@ class FileReader:
     ) -> list[PageResult | PageFailure]:
         """The outcomes in the order of `numbers`.
 
-        Raises `Refusal` (QUEUE_FULL) where the queue has no place for the first page. Once it has,
+        Raises `Refusal` (QUEUE_FULL) if the queue has no place for the first page. Once it has,
         the document is accepted, and its other pages wait for a place.
         """
 
