@@ -43,6 +43,8 @@ ModelId = Annotated[
 
 
 class OcrParameters(Options):
+    """Parameters of a reading request: those of every model, and the options of some families."""
+
     model_config = ConfigDict(extra="ignore")
 
     model: ModelId = None

@@ -136,7 +136,9 @@ class Choice(BaseModel):
 
 
 class Completion(BaseModel):
-    """OpenAI's fields come first; the optional ones are repeated, as in `guide.py`."""
+    """OpenAI's fields come first."""
+
+    # The optional fields are repeated for their order, as in `guide.py`.
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"

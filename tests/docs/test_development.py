@@ -12,7 +12,7 @@ DOCUMENT = sections("docs/development.md")
 CHANGES = {row[0]: row for row in table_rows(DOCUMENT["To change something"])}
 MAIN_FILES = {
     "a new size of a known model": ["common/catalog.py"],
-    "a new family of models": ["runners/families/"],
+    "a new family of models": ["runners/families/", "common/catalog.py"],
     "a route": ["api/routes/", "api/app.py"],
     "how many requests are accepted": [
         "api/dependencies/admission.py",
