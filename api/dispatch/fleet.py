@@ -59,7 +59,7 @@ class Fleet:
         UNAVAILABLE if it is not served here.
         """
         entry = _entry(model or self.default)
-        for option in options:
+        for option in sorted(options):
             if option not in entry.options:
                 raise Refusal(
                     ErrorCode.BAD_PARAMETER,
