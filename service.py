@@ -14,8 +14,8 @@ import bentoml
 
 from api.app import app
 from api.dependencies.admission import DEADLINE_GRACE
+from api.errors.bentoml_errors import BentomlErrors
 from api.gateway import Gateway
-from api.json_errors import JSONErrors
 from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG
 from common.disconnect import CancelOnDisconnect
@@ -55,7 +55,7 @@ def make_service(runners: Mapping[str, Any]) -> Any:
         traffic={"timeout": NO_TIMEOUT},
         runner_probe={"enabled": False},  # `__is_ready__` tells whether the runners are ready
     )(bentoml.asgi_app(app, path="/")(with_runners))
-    service.add_asgi_middleware(JSONErrors)
+    service.add_asgi_middleware(BentomlErrors)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
 

@@ -1,1 +1,1 @@
-"""HTTP. Imports no torch, no transformers, no model."""
+"""The gateway: it speaks HTTP and asks the runners. It imports no torch and no transformers."""

@@ -1,11 +1,11 @@
-"""The FastAPI app: routers and error handlers. Its pages load nothing from other hosts."""
+"""The FastAPI app with its routers and error handlers. Its pages load nothing from other hosts."""
 
 from fastapi import Request
 from fastapi.openapi.docs import get_redoc_html
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
-from api import errors
+from api.errors import handlers
 from api.routes import chat, ocr, openai, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
@@ -16,7 +16,7 @@ Every parameter may be sent as a form field or in the query. Every error is
 app = FastAPIOffline(
     title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None
 )
-errors.install(app)
+handlers.install(app)
 for module in (system, ocr, preview, chat, openai, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)

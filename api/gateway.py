@@ -14,16 +14,17 @@ from settings import Settings
 
 
 class Gateway:
-    """The runners, the documents, and the requests in flight."""
+    """The runners, the documents, and the number of accepted requests."""
 
     def __init__(self, runners: Mapping[str, object], settings: Settings) -> None:
-        """runners: clients that `bentoml.depends` makes of the runners beside it, by model id."""
+        """runners: what `bentoml.depends` makes of each runner beside it, by model id."""
         self.settings = settings
         self.gpu_name = gpu_name()
         self.fleet = Fleet(runners, settings, has_gpu=self.gpu_name is not None)
         self.documents = Documents(settings)
         self.fetcher = Fetcher(settings)
-        self.in_flight = 0
+        self.accepted = 0
+        """Requests that were accepted and not yet answered."""
 
 
 def current_gateway() -> Gateway:

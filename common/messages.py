@@ -63,6 +63,8 @@ class Request(WireModel):
     task: Literal["ocr", "chat"]
     """`ocr` has one image and no text."""
     turns: tuple[Turn, ...]
+    max_tokens: int
+    """Most tokens of the answer."""
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
     temperature: float = 0.0
@@ -73,7 +75,6 @@ class Request(WireModel):
     """The same seed draws the same tokens."""
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these texts."""
-    max_tokens: int = 2048
     options: Options = Options()
 
     @property

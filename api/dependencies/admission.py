@@ -1,4 +1,4 @@
-"""The limit on requests in flight, and the time limit of each."""
+"""Limits how many requests are accepted, and the time of each."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,17 +16,17 @@ the runner has stopped its work when the gateway answers."""
 
 
 async def _limit_request(gateway: CurrentGateway) -> AsyncIterator[Deadline]:
-    """Counts a request as in flight until its response is sent, and bounds its time.
+    """Counts a request as accepted until its response is sent, and bounds its time.
 
-    Raises `Refusal`: QUEUE_FULL at once, DEADLINE when its time is up.
+    Raises `Refusal`: QUEUE_FULL at once, or DEADLINE when the time is up.
     """
-    if gateway.in_flight >= gateway.settings.max_requests:
+    if gateway.accepted >= gateway.settings.max_requests:
         raise Refusal(
             ErrorCode.QUEUE_FULL,
             "The service is at its limit of requests; try again.",
             retry_after=1,
         )
-    gateway.in_flight += 1
+    gateway.accepted += 1
     deadline = Deadline(gateway.settings.request_timeout)
     try:
         # Not `Deadline.bound`, which may not surround a `yield`. FastAPI resumes this in one task.
@@ -35,8 +35,9 @@ async def _limit_request(gateway: CurrentGateway) -> AsyncIterator[Deadline]:
     except TimeoutError as error:
         raise deadline.refusal() from error
     finally:
-        gateway.in_flight -= 1
+        gateway.accepted -= 1
 
 
 RequestDeadline = Annotated[Deadline, Depends(_limit_request)]
-"""The request's deadline, for a route whose requests in flight are limited."""
+"""The request's deadline, for a route whose requests are limited. Declaring it, or a form, is what
+limits them."""

@@ -1,7 +1,8 @@
 """FastAPI dependencies that hand a route its checked form: the files and the parameters.
 
-A route declares one of the types below as a parameter. Each takes the request's deadline first, so
-that no body is read of a request over the limit of requests in flight.
+A route declares one of the types below as a parameter. Each dependency declares the request's
+deadline, even where it does not use it: that counts the request and starts its time limit before
+the body is read.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,7 +45,7 @@ class FilesForm(Generic[Parameters]):
 
 def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parameters]]]:
     """A dependency that reads a multipart form with the file in 'file', or JSON. It raises
-    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE where a URL cannot be fetched."""
+    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE if a URL cannot be fetched."""
 
     async def read(
         request: Request, gateway: CurrentGateway, deadline: RequestDeadline
@@ -81,6 +82,7 @@ def _several_files(kind: type[Parameters]) -> Callable[..., Awaitable[FilesForm[
 async def _completion(
     request: Request, gateway: CurrentGateway, deadline: RequestDeadline
 ) -> CompletionRequest:
+    """Reads the JSON of a chat completion. Raises `Refusal`: BAD_PARAMETER or TOO_LARGE."""
     return await read_completion_request(request, gateway.settings)
 
 

@@ -1,1 +1,1 @@
-"""Which runner answers, on which host, and which model is unloaded for another."""
+"""Chooses the runner that answers, on which host, and the model that is unloaded for another."""

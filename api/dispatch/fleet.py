@@ -1,17 +1,18 @@
-"""All models that the gateway serves: pick one, ask it, load and unload it, list their statuses."""
+"""All models that the gateway serves: picks, asks, loads and unloads one, lists their statuses."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from api.dispatch.loader import Loader
 from api.dispatch.replicas import Replicas
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
+from api.streams import wait_for_first
 from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, Entry
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Piece, Request, Status, Stream
+from common.messages import Answer, Request, Status, Stream
 from settings import Settings
 
 
@@ -19,7 +20,7 @@ class Fleet:
     """The replicas of every model, beside the gateway and elsewhere."""
 
     def __init__(self, local: Mapping[str, Any], settings: Settings, has_gpu: bool) -> None:
-        """local: what `bentoml.depends` makes of the runners beside the gateway, by model id."""
+        """local: what `bentoml.depends` makes of each runner beside the gateway, by model id."""
         self._replicas = {
             **{
                 model: Replicas(model, local=LocalRunnerClient(model, local[model]))
@@ -49,16 +50,16 @@ class Fleet:
             replicas.local is None or replicas.local.started for replicas in self._replicas.values()
         )
 
-    def pick(self, model: str | None, asked: Mapping[str, Any] | None = None) -> Entry:
+    def pick(self, model: str | None, options: Collection[str] = ()) -> Entry:
         """The entry of `model`, or of the default one.
 
-        asked: options that the request names.
+        options: names of the options that the request uses.
 
-        Raises `Refusal`: UNKNOWN_MODEL, BAD_PARAMETER where the model lacks an option,
-        UNAVAILABLE where it is not served here.
+        Raises `Refusal`: UNKNOWN_MODEL, BAD_PARAMETER if the model lacks an option,
+        UNAVAILABLE if it is not served here.
         """
         entry = _entry(model or self.default)
-        for option in asked or {}:
+        for option in sorted(options):
             if option not in entry.options:
                 raise Refusal(
                     ErrorCode.BAD_PARAMETER,
@@ -72,7 +73,7 @@ class Fleet:
         """The model's answer. Raises `Refusal`. Cancelling the call stops the work."""
 
         async def answer(runner: RunnerClient) -> Answer:
-            with runner.track_call():
+            with runner.track_request():
                 await self._ensure_loaded(runner, deadline)
                 return await runner.answer(request, deadline)
 
@@ -81,24 +82,21 @@ class Fleet:
     async def stream(self, model: str, request: Request, deadline: Deadline) -> Stream:
         """Pieces, then the whole answer. Raises `Refusal`. Closing the stream stops the work.
 
-        Where a runner is lost before its first piece, another is tried; after it, none.
+        If a runner is lost before its first piece, another is tried; afterwards none.
         """
 
         async def stream(runner: RunnerClient) -> Stream:
-            with runner.track_call():
+            with runner.track_request():
                 await self._ensure_loaded(runner, deadline)
                 async with aclosing(runner.stream(request, deadline)) as outcomes:
                     async for outcome in outcomes:
                         yield outcome
 
-        async def begin(runner: RunnerClient) -> tuple[Piece | Answer, Stream]:
-            outcomes = stream(runner)
-            return await anext(outcomes), outcomes
+        async def begin(runner: RunnerClient) -> Stream:
+            return await wait_for_first(stream(runner))
 
-        first, rest = await self._replicas[model].try_each(begin)
-        async with aclosing(rest):
-            yield first
-            async for outcome in rest:
+        async with aclosing(await self._replicas[model].try_each(begin)) as outcomes:
+            async for outcome in outcomes:
                 yield outcome
 
     async def load(self, model: str) -> None:
@@ -108,7 +106,7 @@ class Fleet:
     async def unload(self, model: str) -> None:
         """Unload the model on all its replicas.
 
-        Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE where no runner is reachable.
+        Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE if no runner is reachable.
         """
         replicas = self._replicas.get(_entry(model).id)
         if replicas is None or not await replicas.unload():
@@ -124,10 +122,12 @@ class Fleet:
         """The models that are served here, but of which no runner is reachable."""
         return [model for model, replicas in self._replicas.items() if not replicas.reachable]
 
-    def remote(self, model: str) -> list[RunnerClient] | None:
-        """The replicas of a model that is served elsewhere; None for any other model."""
+    def remote_statuses(self, model: str) -> dict[str, Status] | None:
+        """The last status of each replica, by URL; None for a model that is not remote."""
         replicas = self._replicas.get(model)
-        return replicas.runners if replicas is not None and replicas.local is None else None
+        if replicas is None or replicas.local is not None:
+            return None
+        return {runner.url: runner.last_status for runner in replicas.runners}
 
     async def _status(self, model: str) -> Status:
         if model not in self._replicas:
@@ -142,7 +142,7 @@ class Fleet:
 
         The embedded reader loads itself.
         """
-        if not CATALOG[runner.model].has_weights:
+        if CATALOG[runner.model].is_embedded:
             return
         if (await runner.status()).state == "unloaded":
             await self._loader.load(runner, deadline)
@@ -151,7 +151,7 @@ class Fleet:
 
 
 def _entry(model: str) -> Entry:
-    if model not in CATALOG:
+    if model not in CATALOG:  # worded as docs/rest_api_guide.md words it for every route
         raise Refusal(ErrorCode.UNKNOWN_MODEL, f"Failed to load model: Model '{model}' not found")
     return CATALOG[model]
 

@@ -1,13 +1,12 @@
-"""Loading of models: one at a time on each host, after others were unloaded for it."""
+"""Loads models: one at a time on each host, after others were unloaded for it."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from weakref import WeakValueDictionary
 
-from api.dispatch.eviction import RETRY_AFTER, Statuses, choose_victim
 from api.dispatch.runner_client import RunnerClient
+from api.dispatch.unloading import RETRY_AFTER, Statuses, next_to_unload
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Status
@@ -21,13 +20,14 @@ class Loader:
     def __init__(
         self, runners: Callable[[], Iterable[RunnerClient]], max_loaded: int | None
     ) -> None:
-        """runners: gives all runners that there are now. max_loaded: on one host."""
+        """runners: returns all runners that there are now. max_loaded: most models of one host."""
         self._runners = runners
         self._max_loaded = max_loaded
-        self._locks: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
-        """By host."""
+        self._locks: dict[str | None, asyncio.Lock] = {}
+        """One for each host; held while a model is loaded there."""
         self._loads: dict[RunnerClient, asyncio.Task[None]] = {}
-        """On each host the first one runs, and the others wait in this order."""
+        """The loads that have not ended, in the order in which they were started. On each host the
+        first one runs, and the others wait for it."""
 
     def close(self) -> None:
         for load in self._loads.values():
@@ -38,16 +38,16 @@ class Loader:
 
         deadline: until when to wait; the load goes on afterwards.
 
-        Raises `Refusal`: LOADING where the deadline passed, and what `choose_victim` and the
-        runner raise.
+        Raises `Refusal`: LOADING if the deadline passed, and what `next_to_unload` and the runner
+        raise.
         """
         load = self.start(runner)
-        if not (await asyncio.wait({load}, timeout=None if deadline is None else deadline.left))[0]:
-            first = next(other for other in self._loads if other.host == runner.host)
+        await asyncio.wait({load}, timeout=None if deadline is None else deadline.left)
+        if not load.done():
             raise Refusal(
                 ErrorCode.LOADING,
-                f"Model '{runner.model}' cannot answer yet: model '{first.model}' is still being "
-                f"loaded; try again.",
+                f"Model '{runner.model}' cannot answer yet: model '{self._loading_on(runner.host)}'"
+                " is still being loaded; try again.",
                 RETRY_AFTER,
             )
         load.result()
@@ -67,17 +67,21 @@ class Loader:
         if not load.cancelled() and (error := load.exception()):
             logger.warning("%s was not loaded: %r", runner.model, error)
 
+    def _loading_on(self, host: str | None) -> str:
+        """The model whose load runs on a host, on which loads are under way."""
+        return next(runner.model for runner in self._loads if runner.host == host)
+
     async def _load(self, runner: RunnerClient) -> None:
         async with self._locks.setdefault(runner.host, asyncio.Lock()):
-            while victim := choose_victim(
+            while other := next_to_unload(
                 runner, await self._statuses(runner.host), self._max_loaded
             ):
-                logger.info("Unloading %s to make room for %s", victim.model, runner.model)
-                await victim.unload()
+                logger.info("Unloading %s to make room for %s", other.model, runner.model)
+                await other.unload()
             await runner.load()
 
     async def _statuses(self, host: str | None) -> Statuses:
-        """Of the host's runners that report one."""
+        """The statuses of the host's runners, without those that do not report one."""
         here = [runner for runner in self._runners() if runner.host == host and runner.reachable]
         reports = await asyncio.gather(*(one.status() for one in here), return_exceptions=True)
         return {

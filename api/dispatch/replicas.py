@@ -1,28 +1,24 @@
 """The runners of one model: one beside the gateway, or replicas elsewhere that come and go."""
 
 import asyncio
-import logging
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit
 
+from api.dispatch.addresses import Addresses
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
 from api.dispatch.runner_errors import RunnerLost
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from common.messages import Status
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK_UP_SECONDS = 2.0
-"""Between two look-ups of the addresses."""
+"""Seconds between two look-ups of the addresses."""
 MAX_LOSSES = 2
-"""Runners that may be lost at work on one request: the request may be what kills them."""
+"""Runners that one request may lose after they began it: the request may be what kills them."""
 TRIED_ELSEWHERE = {ErrorCode.QUEUE_FULL, ErrorCode.UNAVAILABLE}
 """Refusals after which another replica is tried."""
-NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 STATES = ("loaded", "loading", "unloaded", "unavailable")
 """The best one first."""
 
@@ -33,12 +29,12 @@ class Replicas:
     def __init__(
         self, model: str, urls: Sequence[str] = (), local: LocalRunnerClient | None = None
     ) -> None:
-        """urls: of remote runners; a host name stands for all addresses that it resolves to."""
+        """urls: those of remote runners, as in the setting."""
         self.model = model
         self.local = local
-        self._found: dict[str, list[str]] = {url: [] for url in urls}
-        """By URL with a host name, URLs with one address each."""
+        self._addresses = Addresses(urls)
         self._remote: dict[str, RunnerClient] = {}
+        """The clients of remote runners, by URL with an address."""
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -63,8 +59,7 @@ class Replicas:
 
     async def _watch_addresses(self) -> None:
         while True:
-            await asyncio.gather(*map(self._look_up, self._found))
-            found = {url for urls in self._found.values() for url in urls}
+            found = await self._addresses.look_up()
             for url in self._remote.keys() - found:
                 self._remote.pop(url).close()
             for url in found - self._remote.keys():
@@ -72,28 +67,13 @@ class Replicas:
                 self._remote[url].open()
             await asyncio.sleep(LOOK_UP_SECONDS)
 
-    async def _look_up(self, url: str) -> None:
-        parts = urlsplit(url)
-        try:
-            infos = await asyncio.get_running_loop().getaddrinfo(
-                parts.hostname, parts.port, type=socket.SOCK_STREAM
-            )
-        except socket.gaierror as error:
-            if error.errno not in NO_SUCH_NAME:
-                logger.warning("Looking up %s: %s", parts.hostname, error)
-                return  # the addresses known so far stay
-            infos = []
-        # A host with IPv4 and IPv6 is one replica; `bentoml serve` listens on IPv4 by default.
-        family = min((family for family, *_ in infos), default=None)
-        template = "http://[%s]:%s" if family == socket.AF_INET6 else "http://%s:%s"
-        self._found[url] = [template % at[:2] for of, *_, at in infos if of == family]
-
     async def try_each(self, attempt: Callable[[RunnerClient], Awaitable[T]]) -> T:
         """The outcome of `attempt` with the best runner that does not refuse it.
 
         After a refusal in TRIED_ELSEWHERE the next runner is tried.
 
-        Raises `Refusal`: that of the runner; of several, rather not a `RunnerLost`.
+        Raises `Refusal`. If several runners refused, a refusal that is not `RunnerLost` is
+        preferred.
         """
         refusals: list[Refusal] = []
         losses = 0
@@ -104,11 +84,11 @@ class Replicas:
                 if refusal.code not in TRIED_ELSEWHERE:
                     raise
                 refusals.append(refusal)
-                losses += isinstance(refusal, RunnerLost) and refusal.at_work
+                losses += isinstance(refusal, RunnerLost) and refusal.may_have_started
                 if losses == MAX_LOSSES:
                     break
-        telling = [refusal for refusal in refusals if not isinstance(refusal, RunnerLost)]
-        raise [*telling, *refusals, RunnerLost(self.model)][0]
+        reasons = [refusal for refusal in refusals if not isinstance(refusal, RunnerLost)]
+        raise [*reasons, *refusals, RunnerLost(self.model)][0]
 
     def _candidates(self) -> Iterator[RunnerClient]:
         """Each reachable runner once: those with the model loaded first, the least busy of them."""
@@ -120,20 +100,25 @@ class Replicas:
 
     def _cost(self, runner: RunnerClient) -> tuple[bool, bool, int, float]:
         must_load = CATALOG[self.model].has_weights and runner.last_status.state != "loaded"
-        return runner.last_status.reason is not None, must_load, runner.calls, runner.last_call
+        last_load_failed = runner.last_status.reason is not None
+        return last_load_failed, must_load, runner.requests, runner.last_request
 
     def unloaded_alternative(self, runner: RunnerClient) -> RunnerClient | None:
-        """An unloaded runner with fewer requests, to which the last one of `runner` could go."""
+        """A runner without the model and with at least two fewer requests than `runner`.
+
+        It is worth loading, so that later requests are shared.
+        """
         for other in self.reachable:
             status = other.last_status
-            if status.state == "unloaded" and not status.reason and other.calls < runner.calls - 1:
+            may_load = status.state == "unloaded" and not status.reason
+            if may_load and other.requests <= runner.requests - 2:
                 return other
         return None
 
     async def unload(self) -> bool:
-        """Unload the model on every reachable runner; whether any had it loaded.
+        """Unload the model on every reachable runner. Returns whether any had it loaded.
 
-        Raises `Refusal` where no runner is reachable, or one is lost meanwhile.
+        Raises `Refusal` if no runner is reachable, or if one is lost meanwhile.
         """
         if not self.reachable:
             raise RunnerLost(self.model)

@@ -1,4 +1,4 @@
-"""The calls of one runner, over HTTP: through a Unix socket, or TCP to another host."""
+"""Calls one runner over HTTP: through a Unix socket, or TCP to another host."""
 
 import asyncio
 import json
@@ -19,17 +19,18 @@ from common.messages import Answer, Reply, Request, Status, Stream
 from common.units import MIB
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds."""
+"""Seconds to connect to a runner."""
 MAX_REPLY_BYTES = 64 * MIB
 KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 12_000}
 """Socket options, where the system knows them: a host that vanishes is lost after 12 seconds."""
 
 
 class RunnerCalls:
-    """Every call has a connection of its own: the runner stops the work when the connection ends.
+    """Every call has a connection of its own, which is closed when the call is cancelled or its
+    stream closed: the runner stops the work for a connection that ends.
 
-    So it does when a call is cancelled, or a stream closed. Every call raises `Refusal`:
-    `RunnerLost` where the runner is not reached or lost, else what the runner refuses.
+    Every call raises `Refusal`: `RunnerLost` if the runner cannot be reached or is lost, else what
+    the runner itself refuses.
     """
 
     def __init__(self, model: str, url: str) -> None:
@@ -57,12 +58,12 @@ class RunnerCalls:
             raise aiohttp.ServerDisconnectedError("The stream ended without its answer")
 
     async def load(self) -> Status:
-        """Load the model, however long it takes; the status afterwards."""
+        """Load the model, however long it takes. Returns the status afterwards."""
         async with self._post("load") as response:
             return outcome_of(Reply.model_validate_json(await response.read()))
 
     async def unload(self) -> bool:
-        """Unload the model; whether it was loaded."""
+        """Unload the model. Returns whether it was loaded."""
         async with self._post("unload") as response:
             was_loaded: bool = json.loads(await response.read())
             return was_loaded
@@ -73,7 +74,7 @@ class RunnerCalls:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[asyncio.StreamReader]:
-        """A connection on which nothing is said. Raises `OSError`."""
+        """A connection on which nothing is sent. Raises `OSError`."""
         async with asyncio.timeout(CONNECT_TIMEOUT):
             if self._path:
                 reader, writer = await asyncio.open_unix_connection(self._path)
@@ -92,7 +93,7 @@ class RunnerCalls:
         """One call, which lasts while its response is read. Raises `Refusal`."""
         headers = {"Content-Type": "application/json"}
         propagate.inject(headers)
-        with failures_as_refusals(self._model, at_work=method != "status"):
+        with failures_as_refusals(self._model, may_have_started=method != "status"):
             async with (
                 aiohttp.ClientSession(
                     connector=aiohttp.UnixConnector(self._path)
@@ -113,7 +114,7 @@ class RunnerCalls:
 
 
 def arguments_of(request: Request | None, deadline: Deadline | None) -> dict[str, Any]:
-    """The arguments of a call. Raises `Refusal` (DEADLINE) where no time is left for it."""
+    """The arguments of a call. Raises `Refusal` (DEADLINE) if no time is left for it."""
     if request is None or deadline is None:
         return {}
     deadline.check("The request's time limit passed before a model could begin.")
@@ -121,7 +122,7 @@ def arguments_of(request: Request | None, deadline: Deadline | None) -> dict[str
 
 
 def outcome_of(reply: Reply) -> Any:
-    """What the runner replied. Raises `Refusal` where that is a failure."""
+    """What the runner replied. Raises `Refusal` if that is a failure."""
     if isinstance(reply.outcome, Failure):
         raise Refusal.of(reply.outcome)
     return reply.outcome

@@ -29,8 +29,8 @@ class RunnerClient:
         """url: `http://address:port`, or `file://` and the path of a Unix socket."""
         self.model = model
         self.url = url
-        self._calls = RunnerCalls(model, url)
-        self.host = self._calls.host
+        self._http = RunnerCalls(model, url)
+        self.host = self._http.host
         """None on the gateway's own host."""
         self.started = False
         """Whether it was ever reached."""
@@ -38,12 +38,12 @@ class RunnerClient:
         """Whether calls may be sent to it."""
         self.last_status = _unavailable(RunnerLost(model))
         """As it last reported, or "unavailable" since it was lost."""
-        self.calls = 0
-        """Requests in flight from this gateway."""
-        self.last_call = 0.0
+        self.requests = 0
+        """How many requests of this gateway it has not answered yet."""
+        self.last_request = 0.0
         """When the last request was sent, by the monotonic clock."""
         self._status_timeouts: set[asyncio.Timeout] = set()
-        """Of the calls that wait for a status; each ends at once when the runner is lost."""
+        """One for each call that waits for a status; it expires at once when the runner is lost."""
         self._watch: asyncio.Task[None] | None = None
         self._refresh: asyncio.Task[None] | None = None
 
@@ -57,28 +57,28 @@ class RunnerClient:
                 task.cancel()
 
     @contextmanager
-    def track_call(self) -> Iterator[None]:
-        """Count a request as in flight while the context is open."""
-        self.calls += 1
-        self.last_call = time.monotonic()
+    def track_request(self) -> Iterator[None]:
+        """Count a request while the context is open."""
+        self.requests += 1
+        self.last_request = time.monotonic()
         try:
             yield
         finally:
-            self.calls -= 1
+            self.requests -= 1
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
-        return await self._calls.answer(request, deadline)
+        return await self._http.answer(request, deadline)
 
     def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Pieces, then the whole answer."""
-        return self._calls.stream(request, deadline)
+        return self._http.stream(request, deadline)
 
     async def load(self) -> None:
-        self.last_status = await self._calls.load()
+        self.last_status = await self._http.load()
 
     async def unload(self) -> bool:
-        """Unload the model; whether it was loaded."""
-        was_loaded = await self._calls.unload()
+        """Unload the model. Returns whether it was loaded."""
+        was_loaded = await self._http.unload()
         self.last_status = Status(state="unloaded")
         return was_loaded
 
@@ -92,7 +92,7 @@ class RunnerClient:
             async with asyncio.timeout(STATUS_TIMEOUT) as timeout:
                 self._status_timeouts.add(timeout)
                 try:
-                    self.last_status = await self._calls.status()
+                    self.last_status = await self._http.status()
                 finally:
                     self._status_timeouts.discard(timeout)
         except TimeoutError as error:
@@ -100,7 +100,7 @@ class RunnerClient:
         return self.last_status
 
     async def cached_status(self) -> Status:
-        """The last status, refreshed where the runner reports within CACHED_STATUS_TIMEOUT."""
+        """The last status, refreshed if the runner reports within CACHED_STATUS_TIMEOUT."""
         if self.reachable:
             if self._refresh is None or self._refresh.done():
                 self._refresh = asyncio.create_task(self._refresh_status())
@@ -124,7 +124,7 @@ class RunnerClient:
             lost: Exception = RunnerLost(self.model)
             pause = RECONNECT_SECONDS
             try:
-                async with self._calls.connect() as connection:
+                async with self._http.connect() as connection:
                     await self.status()
                     self.started = self.reachable = True
                     await connection.read()
@@ -145,10 +145,15 @@ class RunnerClient:
 
 
 class LocalRunnerClient(RunnerClient):
-    """A runner beside the gateway: requests skip JSON, whose base64 costs 5 ms for 1 MiB."""
+    """A runner beside the gateway.
+
+    `answer` goes through BentoML's own client, which sends no JSON: images in it are base64, which
+    costs 5 ms for 1 MiB. `stream` stays with JSON, because BentoML's client may split or join the
+    lines of a stream.
+    """
 
     def __init__(self, model: str, dependency: Any) -> None:
-        """dependency: what `bentoml.depends` makes."""
+        """dependency: what `bentoml.depends` makes of the runner."""
         super().__init__(model, dependency.to_async.url)
         self._dependency = dependency
 

@@ -1,4 +1,4 @@
-"""Failures of a runner's call, turned into refusals with a plain sentence."""
+"""Turns failures of a call to a runner into refusals with a plain sentence."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from common.failures import ErrorCode, Refusal
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 10
-"""What a runner that died takes to come back, about."""
+"""About how long a runner that died takes to come back."""
 SERVER_PREFIX = "BentoML Service/"
 """Before the service's name in the header `Server`."""
 
@@ -20,30 +20,31 @@ SERVER_PREFIX = "BentoML Service/"
 class RunnerLost(Refusal):
     """The runner cannot be reached, or its connection broke.
 
-    at_work: the runner may have begun to work on the request.
+    may_have_started: whether the runner may have begun to work on the request.
     """
 
-    def __init__(self, model: str, at_work: bool = False) -> None:
+    def __init__(self, model: str, may_have_started: bool = False) -> None:
         super().__init__(
             ErrorCode.UNAVAILABLE,
             f"The runner of model '{model}' was lost while it worked on this; try again."
-            if at_work
+            if may_have_started
             else f"No runner of model '{model}' answers at the moment; try again.",
             RESTART_SECONDS,
         )
-        self.at_work = at_work
+        self.may_have_started = may_have_started
 
 
 @contextmanager
-def failures_as_refusals(model: str, at_work: bool = True) -> Iterator[None]:
+def failures_as_refusals(model: str, may_have_started: bool = True) -> Iterator[None]:
     """Turn what a client library raises during a call into `Refusal` or `RunnerLost`.
 
-    at_work: whether the call makes the runner work, so that its loss may be the call's doing.
+    may_have_started: whether a runner that is lost during the call may have begun to work on it, so
+    that the call itself may be what ended it.
     """
     try:
         yield
     except (aiohttp.ClientResponseError, BentoMLException, ValueError) as error:
-        if at_work:
+        if may_have_started:
             logger.error("Model %s failed on a request: %r", model, error)
         raise Refusal(
             ErrorCode.FAULT, f"Model '{model}' failed on this request; the log says why."
@@ -51,7 +52,7 @@ def failures_as_refusals(model: str, at_work: bool = True) -> Iterator[None]:
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise RunnerLost(model) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise RunnerLost(model, at_work) from error
+        raise RunnerLost(model, may_have_started) from error
 
 
 def check_model(model: str, server: str) -> None:

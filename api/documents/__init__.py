@@ -1,1 +1,1 @@
-"""From an uploaded file to its pages: opening, choice of pages, rasterising."""
+"""Turns an uploaded file into its pages: opens it, chooses the pages, has them drawn."""

@@ -1,7 +1,7 @@
-"""Opening of an uploaded file: an image as it came, a PDF or a multi-page TIFF page by page.
+"""Opens an uploaded file: an image as it came, a PDF or a TIFF with several pages page by page.
 
-A page is drawn when it is asked for, by a process of its document's own, and kept by nobody but
-the caller.
+Each document has a process of its own, which draws a page when it is asked for and does not keep
+it.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from api.documents.rasteriser import DrawingError, Rasteriser
+from api.documents.rasteriser import DrawingError, PageTooLarge, Rasteriser
 from api.documents.sniffing import DocumentKind, document_kind
 from common.failures import ErrorCode, Refusal
 from common.images import check_size
@@ -94,7 +94,7 @@ class _Document:
         self._rasteriser = Rasteriser(data, kind, settings)
 
     async def open(self) -> None:
-        """Raises `Refusal` (BAD_IMAGE)."""
+        """Opens the document and counts its pages. Raises `Refusal` (BAD_IMAGE)."""
         try:
             self.count = await self._rasteriser.open()
         except DrawingError as error:
@@ -104,15 +104,16 @@ class _Document:
     async def image(self, number: int, max_pixels: int | None = None) -> bytes:
         try:
             return await self._rasteriser.draw(number, max_pixels or self._max_pixels)
-        except DrawingError as error:
-            if error.cause == "broken":
-                raise Refusal(
-                    ErrorCode.BAD_IMAGE,
-                    f"Page {number} of the {self._kind} is broken: it cannot be drawn.",
-                ) from error
+        except PageTooLarge as error:
             raise Refusal(
                 ErrorCode.TOO_LARGE,
-                f"Page {number} has {error.cause} pixels; at most {self._max_pixels} are read.",
+                f"Page {number} has {error.width} x {error.height} pixels; at most "
+                f"{self._max_pixels} are read.",
+            ) from error
+        except DrawingError as error:
+            raise Refusal(
+                ErrorCode.BAD_IMAGE,
+                f"Page {number} of the {self._kind} is broken: it cannot be drawn.",
             ) from error
 
     async def close(self) -> None:

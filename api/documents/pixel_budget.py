@@ -1,4 +1,4 @@
-"""The limit on the pixels of all images of one question together."""
+"""Limits the pixels of all images of one question together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from settings import Settings
 
 
 class PixelBudget:
-    """Counts the pixels of one question's images, which may have as many as one image may."""
+    """Counts the pixels of one question's images: together they may have as many pixels as a single
+    image (`max_image_pixels`)."""
 
     def __init__(self, settings: Settings) -> None:
         self._max_pixels = settings.max_image_pixels
@@ -21,7 +22,7 @@ class PixelBudget:
 
         Each page of a PDF is drawn with at most its share of the budget, so that all fit in.
 
-        Raises `Refusal`: TOO_LARGE where the budget is exceeded, and what `Pages.image` raises.
+        Raises `Refusal`: TOO_LARGE if the budget is exceeded, and what `Pages.image` raises.
         """
         share = max(1, self._max_pixels // len(numbers))
         images = []

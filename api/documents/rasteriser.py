@@ -1,4 +1,4 @@
-"""The subprocess that draws the pages of one PDF or TIFF, as the gateway drives it.
+"""Runs the process that draws the pages of one PDF or TIFF.
 
 The program that runs in it, and the protocol, are in `rasteriser_program.py`.
 """
@@ -21,10 +21,10 @@ _PROGRAM = Path(__file__).with_name("rasteriser_program.py")
 
 
 class DrawingError(Exception):
-    """The document cannot be opened, or the page cannot be drawn.
+    """Raised if the document cannot be opened, or the page cannot be drawn.
 
-    cause: "broken", also where the process died or took too long; "locked" or "empty" of a
-    document; "300 x 200" of a TIFF's page with too many pixels.
+    cause: "broken", also if the process died or took too long; a document may also be "locked" or
+    "empty".
     """
 
     def __init__(self, cause: str) -> None:
@@ -32,29 +32,40 @@ class DrawingError(Exception):
         self.cause = cause
 
 
+class PageTooLarge(Exception):
+    """Raised for a page of a TIFF that has too many pixels."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(f"{width} x {height}")
+        self.width = width
+        self.height = height
+
+
 class _ProcessDied(Exception):
-    """The process ended, or says what the program never says."""
+    """Raised if the process ended, or sent a line that is not an answer."""
 
 
 class _Answer(BaseModel):
-    """What the program says to one question."""
+    """The program's answer to one question."""
 
     pages: int = 0
     size: int = 0
     """Bytes of `content`, which follows the line."""
     error: str | None = None
+    too_large: tuple[int, int] | None = None
+    """Width and height of a page that has too many pixels."""
     content: bytes = b""
 
 
 class Rasteriser:
     """Draws one document's pages, one at a time, in a process of its own.
 
-    Where the process dies or hangs over a page, the next page gets a new process.
+    If the process dies or hangs over a page, the next page gets a new process.
     """
 
     def __init__(self, data: bytes, kind: DocumentKind, settings: Settings) -> None:
         self._data = data
-        self._order = {
+        self._header = {
             "size": len(data),
             "kind": kind,
             "dpi": settings.pdf_dpi,
@@ -65,13 +76,13 @@ class Rasteriser:
         self._turn = asyncio.Lock()
 
     async def open(self) -> int:
-        """Open the document; its number of pages. Raises `DrawingError`."""
+        """Open the document. Returns its number of pages. Raises `DrawingError`."""
         return (await self._answer(self._start())).pages
 
     async def draw(self, number: int, max_pixels: int) -> bytes:
-        """Page `number`, from 1, as an encoded image; of a PDF with at most `max_pixels`.
+        """Page `number`, from 1, as an encoded image. A PDF's page has at most `max_pixels`.
 
-        Raises `DrawingError`.
+        Raises `DrawingError` or `PageTooLarge`.
         """
         async with self._turn:
             return (await self._answer(self._draw(number, max_pixels))).content
@@ -82,9 +93,9 @@ class Rasteriser:
             await process.close()
 
     async def _answer(self, conversation: Awaitable[_Answer]) -> _Answer:
-        """The process's answer; a process that gives none in time is ended.
+        """The process's answer. A process that does not answer in time is ended.
 
-        Raises `DrawingError`.
+        Raises `DrawingError` or `PageTooLarge`.
         """
         try:
             async with asyncio.timeout(PAGE_SECONDS):
@@ -97,6 +108,8 @@ class Rasteriser:
             raise
         if answer.error is not None:
             raise DrawingError(answer.error)
+        if answer.too_large is not None:
+            raise PageTooLarge(*answer.too_large)
         return answer
 
     async def _start(self) -> _Answer:
@@ -109,7 +122,7 @@ class Rasteriser:
 
     async def _open(self) -> _Answer:
         self._process = await _Process.start()
-        return await self._process.ask(json.dumps(self._order).encode() + b"\n" + self._data)
+        return await self._process.ask(json.dumps(self._header).encode() + b"\n" + self._data)
 
     async def _draw(self, number: int, max_pixels: int) -> _Answer:
         if self._process is None:
@@ -130,7 +143,7 @@ class _Process:
 
     @classmethod
     async def start(cls) -> "_Process":
-        """Raises `_ProcessDied`."""
+        """Starts the program. Raises `_ProcessDied` if that fails."""
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -12,11 +12,11 @@ Standard input:
 
 Standard output:
 - one line of JSON with `pages`, their number, or `error`;
-- for each page wanted one line of JSON with `error`, or with `size` and then as many bytes of an
-  encoded image.
+- for each page wanted one line of JSON with `error`; or with `too_large`, the width and height of a
+  TIFF's page with too many pixels; or with `size`, followed by as many bytes of an encoded image.
 
-The process ignores the signals that stop the server, which still answers the requests in flight.
-It ends when its gateway closes the pipes or is gone.
+The process ignores the signals that stop the server, because a stopping server still answers the
+requests that it has accepted. It ends when its gateway closes the pipes or is gone.
 """
 
 import io
@@ -36,44 +36,52 @@ POINTS_PER_INCH = 72
 NEW_SUBFILE_TYPE = 254
 """The TIFF tag that says what a frame is (TIFF 6.0)."""
 REDUCED_VERSION = 1
-"""Its bit that marks a smaller version of another page."""
+"""The bit of that tag that marks a smaller version of another page."""
 BASE_MEMORY = 2**30
 """Bytes allowed beside what an image of `max_pixels` takes."""
 BYTES_PER_PIXEL = 12
-"""Of PDFium's and Pillow's copies, while one becomes the other and is encoded."""
+"""What the copies of PDFium and Pillow take while one becomes the other and is encoded."""
 
 # The limit on pixels is ours, and checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
 
 class Unreadable(Exception):
-    """The document or the page cannot be read; the text is the `error` that is answered."""
+    """Raised if the document cannot be read. The text is the `error` that is answered."""
+
+
+class TooLarge(Exception):
+    """Raised if a page has more pixels than are allowed."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, signal.SIG_IGN)
-    order = json.loads(stdin.readline())
-    _limit_resources(order["seconds"], BASE_MEMORY + BYTES_PER_PIXEL * order["max_pixels"])
-    data = stdin.read(order["size"])
+    header = json.loads(stdin.readline())
+    _limit_resources(header["seconds"], BASE_MEMORY + BYTES_PER_PIXEL * header["max_pixels"])
+    data = stdin.read(header["size"])
 
     def answer(content: bytes = b"", **fields: object) -> None:
         stdout.write(json.dumps(fields).encode() + b"\n" + content)
         stdout.flush()
 
     try:
-        if order["kind"] == "PDF":
-            count, draw = _open_pdf(data, order["dpi"])
+        if header["kind"] == "PDF":
+            count, draw = _open_pdf(data, header["dpi"])
         else:
-            count, draw = _open_tiff(data, order["max_pixels"])
+            count, draw = _open_tiff(data, header["max_pixels"])
     except Unreadable as error:
         return answer(error=str(error))
     answer(pages=count)
     for line in stdin:
         try:
             image = _encode(draw(*map(int, line.split())))
-        except Unreadable as error:
-            answer(error=str(error))
+        except TooLarge as error:
+            answer(too_large=error.size)
         except Exception:  # both libraries raise nearly anything on broken data
             answer(error="broken")
         else:
@@ -82,7 +90,7 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
 
 def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
-    """The number of pages, and what draws them. Raises `Unreadable`."""
+    """The number of pages, and the function that draws them. Raises `Unreadable`."""
     import pypdfium2  # a TIFF's process does without
 
     try:
@@ -119,7 +127,7 @@ def _largest_scale(width: float, height: float, max_pixels: int) -> float:
 
 
 def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
-    """The number of pages, and what draws them."""
+    """The number of pages, and the function that draws them, which raises `TooLarge`."""
     image = Image.open(io.BytesIO(data), formats=["TIFF"])
     frames = [0]
     try:
@@ -136,7 +144,7 @@ def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
     def draw(number: int, _: int) -> Image.Image:
         image.seek(frames[number])
         if image.width * image.height > max_pixels:
-            raise Unreadable(f"{image.width} x {image.height}")
+            raise TooLarge(image.size)
         image.load()
         return image
 
@@ -151,7 +159,7 @@ def _encode(image: Image.Image) -> bytes:
 
 
 def _limit_resources(seconds: int, memory: int) -> None:
-    """seconds: of CPU time. memory: bytes. Linux only."""
+    """Limits CPU time, in seconds, and memory, in bytes; on Linux only."""
     if sys.platform != "linux":
         return
     import resource

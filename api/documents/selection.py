@@ -1,4 +1,4 @@
-"""Choice of a document's pages by the ranges that a request names."""
+"""Chooses a document's pages by the ranges that a request names."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ def select_pages(ranges: PageRanges | None, count: int, max_pages: int) -> list[
 
     count: pages of the document.
 
-    Raises `Refusal` (BAD_PARAMETER) for a page that does not exist, or more than `max_pages`.
+    Raises `Refusal` (BAD_PARAMETER) for a page that does not exist, or for more pages than
+    `max_pages`.
     """
     ranges = ranges or [(1, count)]
     last = max(last for _, last in ranges)
@@ -30,7 +31,12 @@ def select_pages(ranges: PageRanges | None, count: int, max_pages: int) -> list[
     if len(pages) > max_pages:
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
-            f"A request takes at most {counted(max_pages, 'page')}, and the document has {count}: "
-            f"choose some with 'pages', as in pages=1-{max_pages}.",
+            f"{too_many_pages(count, max_pages)}: choose some with 'pages', as in "
+            f"pages=1-{max_pages}.",
         )
     return sorted(pages)
+
+
+def too_many_pages(count: int, max_pages: int) -> str:
+    """The sentence about a document over the limit, without its full stop."""
+    return f"A request takes at most {counted(max_pages, 'page')}, and the document has {count}"

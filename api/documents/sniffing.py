@@ -1,4 +1,4 @@
-"""Recognition of documents by their first bytes."""
+"""Recognises documents by their first bytes."""
 
 import io
 from typing import Literal

@@ -1,4 +1,4 @@
-"""OpenAI's JSON: a chat completion, whole or in chunks."""
+"""Makes OpenAI's JSON: a chat completion, whole or in chunks."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 
-from api.errors import OPENAI_PREFIX, failure_body
+from api.errors.bodies import OPENAI_PREFIX, failure_body
 from api.schemas.extras import OPENAI_EXTRAS, extras
 from api.schemas.openai import Choice, Completion, CompletionUsage, FinishReason, ReplyMessage
 from common.failures import Refusal
@@ -38,8 +38,10 @@ class CompletionFormat:
         )
 
     async def events(self, stream: Stream) -> AsyncIterator[bytes]:
-        """An event per chunk, the last ones with the finish reason and the usage, then `[DONE]`;
-        or an error, which ends it."""
+        """An event for each chunk, then `[DONE]`. An error ends the stream instead.
+
+        The last chunks have the finish reason and the usage.
+        """
         async with aclosing(stream):
             yield self._chunk({"role": "assistant", "content": ""})
             try:
@@ -51,7 +53,7 @@ class CompletionFormat:
                     yield self._chunk({}, _finish_reason(outcome), **more)
                     if self._include_usage:
                         usage = _usage(outcome)
-                        yield self._event(choices=[], usage=usage and usage.model_dump())
+                        yield self._chunk_event(choices=[], usage=usage and usage.model_dump())
                     break
             except Refusal as refusal:
                 yield _event(failure_body(refusal.failure, OPENAI_PREFIX))
@@ -64,9 +66,9 @@ class CompletionFormat:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         if self._include_usage:
             fields["usage"] = None
-        return self._event(choices=[choice], **fields)
+        return self._chunk_event(choices=[choice], **fields)
 
-    def _event(self, **fields: Any) -> bytes:
+    def _chunk_event(self, **fields: Any) -> bytes:
         return _event({**self._identity, "object": "chat.completion.chunk", **fields})
 
 
@@ -75,7 +77,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 def _finish_reason(answer: Answer) -> FinishReason:
-    """OpenAI knows no loop and no time limit; they cut an answer off as its length does."""
+    # OpenAI has no reason for a loop or a time limit; "length" is the nearest.
     return "stop" if answer.finish_reason in (None, "stop") else "length"
 
 

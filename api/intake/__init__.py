@@ -1,1 +1,1 @@
-"""Untrusted bytes to a checked form: uploads, JSON bodies, fetched files, parameters."""
+"""Turns untrusted bytes into a checked form: uploads, JSON bodies, fetched files, parameters."""

@@ -1,4 +1,4 @@
-"""The JSON body of a chat completion to a checked `CompletionRequest`."""
+"""Turns the JSON body of a chat completion into a checked `CompletionRequest`."""
 
 import asyncio
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
-from api.errors import BadParameter, validation_sentence
 from api.intake.json_bodies import read_json
+from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
 from settings import Settings
 
 
 async def read_completion_request(request: Request, settings: Settings) -> CompletionRequest:
-    """Raises `BadParameter`, or `Refusal` as `read_json` does."""
+    """Reads and checks the body. Raises `BadParameter`, or `Refusal` as `read_json` does."""
     body = await read_json(request, settings, settings.max_files)
     return await asyncio.to_thread(_parse, body)
 
@@ -29,7 +29,9 @@ def _parse(body: Any) -> CompletionRequest:
         parsed = CompletionRequest.model_validate(body)
     except ValidationError as error:
         wrong = error.errors()[0]
-        if wrong["loc"][:1] == ("messages",):  # its fifth part is the type of a content part
+        if wrong["loc"][:1] == ("messages",):
+            # ("messages", 0, "content", 1, "image_url", "image_url", "detail"): the first
+            # "image_url" is the type by which pydantic chose the class, not a field that was sent.
             wrong["loc"] = wrong["loc"][:4] + wrong["loc"][5:]
         raise BadParameter(".".join(map(str, wrong["loc"])), validation_sentence(wrong)) from error
     if parsed.max_tokens and parsed.max_completion_tokens not in (None, parsed.max_tokens):

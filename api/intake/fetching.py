@@ -30,8 +30,8 @@ _FORBIDDEN_NETWORKS = [
         "fec0::/10",  # site-local, RFC 3879
     )
 ]
-"""Added to those that `ipaddress` knows: private, loopback, link-local, shared and reserved
-addresses, NAT64's among them."""
+"""These are added to the networks that `ipaddress` knows: private, loopback, link-local, shared and
+reserved addresses, NAT64's among them."""
 _NOT_FETCHED = "The URL cannot be fetched: "
 
 
@@ -48,15 +48,15 @@ class Fetcher:
     """Fetches over https, without cookies, proxies or credentials."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
-        """tls: whose certificates are trusted; by default those that the system trusts."""
+        """tls: says whose certificates are trusted; by default those that the system trusts."""
         self._settings = settings
         self._tls = tls
 
     async def fetch(self, url: str) -> bytes:
         """The file's bytes.
 
-        Raises `Refusal`: BAD_PARAMETER where URLs are not allowed, or this one is not; BAD_IMAGE
-        where the host does not send the file; TOO_LARGE while it arrives, past the limit of a file.
+        Raises `Refusal`: BAD_PARAMETER if URLs are not allowed, or this one is not; BAD_IMAGE
+        if the host does not send the file; TOO_LARGE while it arrives, over the limit of a file.
         """
         if not self._settings.allow_urls:
             raise Refusal(
@@ -115,7 +115,7 @@ class Fetcher:
 
 
 def _parsed(text: str) -> URL:
-    """Raises `Refusal` (BAD_PARAMETER) for what is not an https URL."""
+    """The URL. Raises `Refusal` (BAD_PARAMETER) if the text is not an https URL."""
     try:
         url = URL(text)
     except ValueError:
@@ -129,7 +129,7 @@ def _parsed(text: str) -> URL:
 
 
 def _public_socket(address: Any) -> socket.socket:
-    """Raises `Refusal` (BAD_PARAMETER) for an address that is not public."""
+    """A socket for an address. Raises `Refusal` (BAD_PARAMETER) if the address is not public."""
     family, kind, protocol, _, (host, *_) = address
     if not is_public(host):
         raise Refusal(

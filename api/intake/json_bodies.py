@@ -1,4 +1,4 @@
-"""A JSON body: read within its limits, and as the form that it stands for."""
+"""Reads a JSON body within its limits, and turns it into the form that it stands for."""
 
 import asyncio
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ MAX_VALUE_MARKS = 200_000
 
 @dataclass(frozen=True)
 class JsonForm:
-    """What a multipart form with one file would hold, from a JSON object."""
+    """A JSON object, as the multipart form with one file that says the same."""
 
     file: str
     """Its address where `is_url`, else its bytes in base64 or as a data: URL."""
@@ -38,8 +38,8 @@ def is_json(request: Request) -> bool:
 async def read_json(request: Request, settings: Settings, max_files: int) -> Any:
     """The parsed body. max_files: how many files in base64 it has room for.
 
-    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER where it is not valid JSON or has
-    more than `MAX_VALUE_MARKS` commas and brackets.
+    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER if it is not valid JSON or has more
+    than `MAX_VALUE_MARKS` commas and brackets.
     """
     body = bytearray()
     max_bytes = max_files * (settings.max_file_bytes * 4 // 3)
@@ -49,7 +49,10 @@ async def read_json(request: Request, settings: Settings, max_files: int) -> Any
 
 
 async def read_json_form(request: Request, settings: Settings) -> JsonForm:
-    """Raises `Refusal`: BAD_PARAMETER where the body is no such form, or as `read_json` does."""
+    """Reads a form with one file.
+
+    Raises `Refusal`: BAD_PARAMETER if the body is not such a form, or as `read_json` does.
+    """
     body = await read_json(request, settings, max_files=1)
     if not isinstance(body, Mapping):
         raise _refusal("The body has to be a JSON object.")

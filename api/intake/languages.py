@@ -1,4 +1,4 @@
-"""Language hints, in any common spelling, to language codes."""
+"""Turns language hints, in any common spelling, into language codes."""
 
 from functools import lru_cache
 

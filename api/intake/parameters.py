@@ -7,7 +7,8 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
-from api.errors import validation_sentence
+from api.defaults import TEMPERATURE
+from api.intake.wrong_parameters import validation_sentence
 from common.failures import ErrorCode, Refusal
 from common.messages import Box, Options
 
@@ -42,6 +43,8 @@ ModelId = Annotated[
 
 
 class OcrParameters(Options):
+    """Parameters of a reading request: those of every model, and the options of some families."""
+
     model_config = ConfigDict(extra="ignore")
 
     model: ModelId = None
@@ -57,7 +60,7 @@ class OcrParameters(Options):
     def options(self) -> Options:
         """The options that differ from their defaults; only those count as asked for."""
         asked = self.model_dump(include=set(Options.model_fields), exclude_defaults=True)
-        return Options.model_validate(asked)
+        return Options(**asked)
 
 
 class PreviewParameters(BaseModel):
@@ -71,7 +74,11 @@ class ChatParameters(BaseModel):
     )
     prompt: str = Field("Describe this image", max_length=20_000, description="What is asked")
     temperature: float = Field(
-        0.7, ge=0, le=1, allow_inf_nan=False, description="0 is greedy, 1 the model's own spread"
+        TEMPERATURE,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0 is greedy, 1 the model's own spread",
     )
     max_tokens: int = Field(512, ge=1, le=4096, description="Most tokens of the answer")
     stream: bool = Field(False, description="Answer in server-sent events, as the text is made")
@@ -86,7 +93,7 @@ def parse(
     """The parameters of one request, checked.
 
     An empty value counts as absent; a name that `kind` does not have is passed over.
-    Raises `Refusal` (BAD_PARAMETER) for a bad value, or where the same parameter is given twice
+    Raises `Refusal` (BAD_PARAMETER) for a bad value, or if the same parameter is given twice
     with different values.
     """
     given: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A multipart form from an untrusted client, with every limit enforced while the body arrives.
+"""Reads a multipart form from an untrusted client. Every limit is enforced while the body arrives.
 
 Nothing is spooled to disk: a body is bounded before it is held in memory.
 """
@@ -20,6 +20,8 @@ MAX_FIELDS = 32
 
 @dataclass(frozen=True)
 class Upload:
+    """One file of a form."""
+
     filename: str
     data: bytes
     failure: Failure | None = None
@@ -28,9 +30,11 @@ class Upload:
 
 @dataclass
 class MultipartForm:
+    """The files and the text fields of a form."""
+
     files: list[Upload] = field(default_factory=list)
     fields: list[tuple[str, str]] = field(default_factory=list)
-    """Name and text of each, in the order sent."""
+    """Name and text of each field, in the order in which they were sent."""
 
 
 class MultipartReader:
@@ -42,10 +46,12 @@ class MultipartReader:
         self.max_files = max_files
 
     async def read(self, request: Request) -> MultipartForm:
-        """Raises `Refusal`: BAD_PARAMETER where the body is no such form, TOO_LARGE past a limit.
+        """The form's files and fields.
 
-        A file over its limit refuses a request for one file at once; among several it becomes
-        an `Upload` with a failure, so that the others are still read.
+        If the form takes one file, a file over its limit refuses the request at once. If it takes
+        several, that file becomes an `Upload` with a failure, so that the others are still read.
+
+        Raises `Refusal`: BAD_PARAMETER if the body is not such a form, TOO_LARGE over a limit.
         """
         boundary = self._boundary(request)
         form = MultipartForm()

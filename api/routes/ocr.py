@@ -6,12 +6,12 @@ from fastapi import APIRouter
 
 from api.dependencies.admission import RequestDeadline
 from api.dependencies.forms import BatchForm, OcrForm
-from api.formats import native
+from api.formats import guide
 from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request, several_files_request
 from api.intake.parameters import OcrParameters
-from api.reading import FileReader
-from api.schemas.native import ERRORS, Batch, Ocr
+from api.schemas.guide import ERRORS, Batch, Ocr
+from api.tasks.reading import FileReader
 from common.failures import ErrorCode, Failure, Refusal
 
 router = APIRouter(tags=["ocr"])
@@ -24,7 +24,7 @@ async def ocr(form: OcrForm, gateway: CurrentGateway, deadline: RequestDeadline)
     """Read the text of one image or document."""
     reader = FileReader(gateway, form.parameters, deadline)
     result = await reader.read(form.data)
-    return native.ocr(result, reader.entry.id, form.parameters.language)
+    return guide.ocr(result, reader.entry.id, form.parameters.language)
 
 
 @router.post("/batch/ocr", responses=ERRORS, openapi_extra=several_files_request(OcrParameters))
@@ -37,4 +37,4 @@ async def batch(form: BatchForm, gateway: CurrentGateway, deadline: RequestDeadl
     if len(failures) == len(outcomes) and codes <= NOT_ABOUT_A_FILE:
         raise Refusal.of(failures[0])
     filenames = [upload.filename for upload in form.files]
-    return native.batch(list(zip(filenames, outcomes, strict=True)))
+    return guide.batch(list(zip(filenames, outcomes, strict=True)))

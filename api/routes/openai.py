@@ -6,20 +6,17 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from api.conversations import completion_turns
 from api.dependencies.admission import RequestDeadline
 from api.dependencies.forms import CompletionForm
 from api.formats.openai import CompletionFormat
+from api.formats.sse import EVENT_STREAM, stream_response
 from api.gateway import CurrentGateway
 from api.intake.openapi import json_request
-from api.schemas.native import ERRORS
+from api.schemas.guide import ERRORS
 from api.schemas.openai import Completion, CompletionRequest, ModelCard, ModelCards, OpenAIError
-from api.sse import EVENT_STREAM, stream_response
-from common import messages
+from api.tasks.conversations import prepare_conversation
 
 router = APIRouter(prefix="/v1", tags=["openai"])
-TEMPERATURE = 0.7
-MAX_TOKENS = 2048
 STARTED = int(time.time())
 """Unix time, seconds. OpenAI's clients expect every model to have been created at some time."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -42,7 +39,7 @@ async def models(gateway: CurrentGateway) -> ModelCards:
 
 @router.get("/models/{model}", responses={status: _ERRORS[status] for status in (404, 500, 503)})
 async def model(model: str, gateway: CurrentGateway) -> ModelCard:
-    """One model, where it is served here."""
+    """One model, if it is served here."""
     return ModelCard(id=gateway.fleet.pick(model).id, created=STARTED)
 
 
@@ -63,15 +60,7 @@ async def complete(
 ) -> Completion | StreamingResponse:
     """Go on with a conversation of texts, images and documents."""
     entry = gateway.fleet.pick(form.model)
-    request = messages.Request(
-        task="chat",
-        turns=await completion_turns(form, entry, gateway),
-        temperature=TEMPERATURE if form.temperature is None else form.temperature,
-        top_p=1.0 if form.top_p is None else form.top_p,
-        seed=form.seed,
-        stop=tuple(form.stop or ()),
-        max_tokens=form.max_completion_tokens or form.max_tokens or MAX_TOKENS,
-    )
+    request = await prepare_conversation(form, entry, gateway)
     include_usage = form.stream_options is not None and form.stream_options.include_usage
     answer_format = CompletionFormat(entry.id, include_usage)
     if form.stream:

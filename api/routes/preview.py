@@ -12,7 +12,7 @@ from api.documents.selection import select_pages
 from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request
 from api.intake.parameters import PreviewParameters
-from api.schemas.native import ERRORS, Preview
+from api.schemas.guide import ERRORS, Preview
 from common.images import decode
 
 router = APIRouter(tags=["ocr"])

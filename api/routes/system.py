@@ -4,9 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.dispatch.runner_client import RunnerClient
 from api.gateway import CurrentGateway
-from api.schemas.native import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
+from api.schemas.guide import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
 from common.catalog import CATALOG
 from common.messages import Status
 
@@ -51,7 +50,7 @@ async def models(gateway: CurrentGateway) -> Models:
             name=entry.name,
             params=entry.params,
             options=sorted(entry.options),
-            replicas=_replicas(gateway.fleet.remote(entry.id)),
+            replicas=_replicas(gateway.fleet.remote_statuses(entry.id)),
             **_status_fields(statuses[entry.id]),
         )
         for entry in CATALOG.values()
@@ -77,10 +76,10 @@ async def unload(model_name: str, gateway: CurrentGateway) -> Done:
     return Done(message=f"Model {model_name} unloaded")
 
 
-def _replicas(runners: list[RunnerClient] | None) -> list[Replica] | None:
-    if runners is None:
+def _replicas(statuses: dict[str, Status] | None) -> list[Replica] | None:
+    if statuses is None:
         return None
-    return [Replica(url=runner.url, **_status_fields(runner.last_status)) for runner in runners]
+    return [Replica(url=url, **_status_fields(status)) for url, status in statuses.items()]
 
 
 def _status_fields(status: Status) -> dict[str, Any]:

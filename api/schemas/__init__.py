@@ -1,1 +1,1 @@
-"""JSON that is sent and answered: the guide's, and OpenAI's."""
+"""The fields of the JSON that is sent and answered: the guide's, and OpenAI's."""

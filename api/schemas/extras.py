@@ -1,7 +1,7 @@
-"""Fields in which a model says more of its answer than the guide asks for.
+"""Optional answer fields that the guide does not have.
 
 A schema lists them after its own fields, which is their order in the JSON. A field is left out of
-the JSON where the model has not filled it in.
+the JSON if the model has not filled it in.
 """
 
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ TruncatedField = Annotated[bool | None, Field(exclude_if=is_none)]
 WarningField = Annotated[str | None, Field(exclude_if=is_none)]
 
 OPENAI_EXTRAS = {"lines", "blocks", "prompt_used", "truncated", "warning"}
-"""Those for which OpenAI's schema has no field of its own."""
+"""The fields for which OpenAI's schema has no field of its own."""
 EXTRAS = {"finish_reason", "usage"} | OPENAI_EXTRAS
 
 

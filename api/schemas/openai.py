@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.defaults import TEMPERATURE
 from api.schemas.extras import (
     BlocksField,
     LinesField,
@@ -86,7 +87,9 @@ class CompletionRequest(Sent):
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     max_tokens: int | None = Field(None, ge=1, le=4096)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="The same")
-    temperature: float | None = Field(None, ge=0, le=2, description="By default 0.7, as in /chat")
+    temperature: float | None = Field(
+        None, ge=0, le=2, description=f"By default {TEMPERATURE}, as in /chat"
+    )
     top_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stops | None = None
@@ -107,8 +110,7 @@ NEUTRAL_VALUES: dict[str, Any] = {
     "response_format": {"type": "text"},
     "store": False,
 }
-"""Parameters that are not served, each with the value that asks nothing of it; null asks nothing
-either."""
+"""Unsupported parameters. Each is accepted only with this value, OpenAI's default, or null."""
 
 
 class CompletionUsage(BaseModel):
@@ -135,6 +137,8 @@ class Choice(BaseModel):
 
 class Completion(BaseModel):
     """OpenAI's fields come first."""
+
+    # The optional fields are repeated for their order, as in `guide.py`.
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"

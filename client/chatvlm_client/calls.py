@@ -1,4 +1,4 @@
-"""The requests of the service's routes and the types of their answers. Opens no connection."""
+"""Builds the request of each route, and parses its answer. Opens no connection."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -62,8 +62,8 @@ class Call(Generic[T]):
             "files": self.files,
         }
 
-    def read(self, response: httpx.Response) -> T:
-        """Parse a successful response whose body has been read. Raises `ChatVLMError`."""
+    def parse(self, response: httpx.Response) -> T:
+        """The answer in a successful response whose body has been read. Raises `ChatVLMError`."""
         try:
             return TypeAdapter(self.answer).validate_json(response.content)
         except ValidationError as error:

@@ -132,10 +132,6 @@ def _ocr(args: argparse.Namespace) -> int:
     prints = args.json or not args.out
     show_progress = console.is_terminal and not (prints and sys.stdout.isatty())
 
-    async def read() -> None:
-        async with AsyncChatVLMClient(args.url) as client:
-            await read_all(client, jobs, options, ended, parallel=args.parallel, force=args.force)
-
     try:
         with report.progress_bar(console, shown=show_progress) as bar:
             task = bar.add_task("", total=len(jobs))
@@ -145,6 +141,12 @@ def _ocr(args: argparse.Namespace) -> int:
                 bar.advance(task)
                 if args.json:
                     print(report.as_json(report.as_fields(outcome)), flush=True)
+
+            async def read() -> None:
+                async with AsyncChatVLMClient(args.url) as client:
+                    await read_all(
+                        client, jobs, options, ended, parallel=args.parallel, force=args.force
+                    )
 
             asyncio.run(read())
     finally:

@@ -113,7 +113,7 @@ class ChatVLMClient:
         call = build(*args, **kwargs)
         with self._open(call) as response:
             response.read()
-            return call.read(response)
+            return call.parse(response)
 
     @contextmanager
     def _open(self, call: Call[Any]) -> Iterator[httpx.Response]:
@@ -199,7 +199,7 @@ class AsyncChatVLMClient:
         call = await asyncio.to_thread(build, *args, **kwargs)  # reads files
         async with self._open(call) as response:
             await response.aread()
-            return call.read(response)
+            return call.parse(response)
 
     @asynccontextmanager
     async def _open(self, call: Call[Any]) -> AsyncIterator[httpx.Response]:

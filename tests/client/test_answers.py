@@ -4,7 +4,7 @@ import pytest
 from chatvlm_client import answers, calls
 
 from api.intake import parameters
-from api.schemas import native
+from api.schemas import guide
 from common import messages
 
 NAMES = "ModelInfo Replica Models Done Page PageError Ocr Chat BatchItem BatchError Batch"
@@ -12,7 +12,7 @@ NAMES = "ModelInfo Replica Models Done Page PageError Ocr Chat BatchItem BatchEr
 
 @pytest.mark.parametrize("name", NAMES.split())
 def test_answers_have_the_fields_of_the_service(name: str) -> None:
-    assert set(getattr(answers, name).model_fields) == set(getattr(native, name).model_fields)
+    assert set(getattr(answers, name).model_fields) == set(getattr(guide, name).model_fields)
 
 
 @pytest.mark.parametrize("name", ["Line", "Block", "Usage"])
@@ -21,7 +21,7 @@ def test_parts_of_answers_have_the_fields_of_the_service(name: str) -> None:
 
 
 def test_health_has_the_fields_of_the_service() -> None:
-    assert answers.Health.__annotations__.keys() == native.Health.model_fields.keys()
+    assert answers.Health.__annotations__.keys() == guide.Health.model_fields.keys()
 
 
 def test_options_are_the_parameters_of_the_service() -> None:

@@ -70,7 +70,12 @@ async def client(serve, runners, site) -> httpx.AsyncClient:
 async def answering(client, count: int) -> None:
     """Returns when so many runners of the site answer."""
     fleet = client._transport.gateway.fleet
-    await until(lambda: [one.reachable for one in fleet.remote("got_ocr")].count(True) == count)
+
+    def reachable() -> list[str]:
+        statuses = fleet.remote_statuses("got_ocr")
+        return [url for url, status in statuses.items() if status.state != "unavailable"]
+
+    await until(lambda: len(reachable()) == count)
 
 
 async def post(client, **params) -> httpx.Response:

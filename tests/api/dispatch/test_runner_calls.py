@@ -10,7 +10,7 @@ from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Piece, Request, single_turn
 from tests.support.fakes.runner import GONE, Dies, Fails, picture
 
-REQUEST = Request(task="ocr", turns=single_turn([picture()]))
+REQUEST = Request(task="ocr", turns=single_turn([picture()]), max_tokens=9)
 
 
 async def test_a_failure_is_refused_in_its_words(runner, fake):
@@ -32,7 +32,7 @@ async def test_a_runner_that_goes_while_it_works_is_lost_at_work(runner, fake):
     fake.outcome = Dies()
     with pytest.raises(RunnerLost, match="was lost while it worked on this") as lost:
         await runner.answer(REQUEST, Deadline(10))
-    assert lost.value.at_work
+    assert lost.value.may_have_started
 
 
 @pytest.mark.parametrize("pieces", [[Piece(text="A ")], [Piece(text="A "), Dies()]])
@@ -50,7 +50,7 @@ async def test_a_runner_that_is_not_there_has_not_begun(tmp_path):
         for url in (f"file://{tmp_path}/nobody", "http://{}:{}".format(*nobody.getsockname())):
             with pytest.raises(RunnerLost, match=GONE) as lost:
                 await RunnerCalls("got_ocr", url).answer(REQUEST, Deadline(10))
-            assert not lost.value.at_work
+            assert not lost.value.may_have_started
 
 
 @pytest.mark.parametrize("streamed", [True, False])

@@ -14,7 +14,7 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Request, Status, single_turn
 from tests.support.fakes.runner import GONE, FakeDependency, picture, until
 
-REQUEST = Request(task="ocr", turns=single_turn([picture()]))
+REQUEST = Request(task="ocr", turns=single_turn([picture()]), max_tokens=9)
 
 
 async def test_it_answers_streams_loads_unloads_and_reports_its_status(runner, fake):
@@ -119,7 +119,7 @@ async def test_the_cached_status_is_known_without_waiting_for_the_runner(runner,
     assert time.monotonic() - began < 1
 
 
-async def test_a_request_in_flight_is_counted_until_it_ends(runner):
-    with runner.track_call():
-        assert runner.calls == 1
-    assert runner.calls == 0
+async def test_a_request_is_counted_until_it_ends(runner):
+    with runner.track_request():
+        assert runner.requests == 1
+    assert runner.requests == 0

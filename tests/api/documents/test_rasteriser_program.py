@@ -92,15 +92,15 @@ async def test_the_process_is_bounded_in_memory_and_in_time():
 PROGRAM = Path(rasteriser.__file__).with_name("rasteriser_program.py")
 
 
-@pytest.mark.parametrize("asked", ["nothing", "half an order", "half a document", "its opening"])
+@pytest.mark.parametrize("asked", ["nothing", "half a header", "half a document", "its opening"])
 def test_the_program_ends_with_its_gateway(asked):
     """Its gateway is gone once both pipes are closed."""
     document = pdf(ENGLISH)
-    order = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
-    line = json.dumps(order).encode() + b"\n"
+    header = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
+    line = json.dumps(header).encode() + b"\n"
     sent = {
         "nothing": b"",
-        "half an order": line[:20],
+        "half a header": line[:20],
         "half a document": line + document[:50],
         "its opening": line + document,
     }[asked]
@@ -112,8 +112,8 @@ def test_the_program_ends_with_its_gateway(asked):
 
 def test_the_program_ends_with_its_gateway_while_it_draws():
     document = pdf(ENGLISH, size=(9000, 9000))
-    order = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
-    process = start(json.dumps(order).encode() + b"\n" + document)
+    header = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
+    process = start(json.dumps(header).encode() + b"\n" + document)
     assert process.stdout.readline() == b'{"pages": 1}\n'
     process.stdin.write(b"0 80000000\n" * 100)
     process.stdin.flush()

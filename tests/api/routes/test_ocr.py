@@ -1,6 +1,6 @@
 import pytest
 
-from api.reading import MAX_TOKENS
+from api.tasks.reading import MAX_TOKENS
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Block, Line, Options, Usage
 from tests.support.fakes.runner import picture

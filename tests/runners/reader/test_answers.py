@@ -1,6 +1,6 @@
 from common.messages import Answer, Line, Options, Request, Usage, single_turn
 from runners.reader.answers import make_answer
-from runners.reader.read_page import ReadPage
+from runners.reader.reading import ReadPage
 from tests.support.pages import ENGLISH
 
 
@@ -21,7 +21,7 @@ def answer(*pages: ReadPage, prompt: str | None = None, **fields: object) -> Ans
     """To the prompt; without one, the page is read."""
     task = "ocr" if prompt is None else "chat"
     turns = single_turn([b"an image"], *([] if prompt is None else [prompt]))
-    request = Request.model_validate({"task": task, "turns": turns} | fields)
+    request = Request.model_validate({"task": task, "turns": turns, "max_tokens": 2048} | fields)
     return make_answer(request, pages or [page(ENGLISH)])
 
 

@@ -28,7 +28,7 @@ def ask(
     """To read the page, or to answer the prompt from the pages."""
     turns = single_turn(images or [PAGE], *([] if prompt is None else [prompt]))
     task = "ocr" if prompt is None else "chat"
-    request = Request.model_validate({"task": task, "turns": turns} | fields)
+    request = Request.model_validate({"task": task, "turns": turns, "max_tokens": 2048} | fields)
     return request, Deadline(seconds)
 
 

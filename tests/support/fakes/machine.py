@@ -19,7 +19,7 @@ class Slot:
         self.model = model
         self.host = host
         self.reachable = True
-        self.calls = 0
+        self.requests = 0
 
     async def status(self) -> Status:
         return self.machine.status(self)

@@ -4,12 +4,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from api.json_errors import JSONErrors
+from api.errors.bentoml_errors import BentomlErrors
 
 
 @pytest.fixture
 def plain() -> httpx.AsyncClient:
-    """An app that answers errors in its own forms, behind `JSONErrors`."""
+    """An app that answers errors in its own forms, behind `BentomlErrors`."""
 
     async def refuses(request) -> None:
         raise HTTPException(503, "/home/secret", {"Retry-After": "3"})
@@ -23,7 +23,7 @@ def plain() -> httpx.AsyncClient:
     app = Starlette()
     for name, handler in (("refuses", refuses), ("answers", answers), ("tells", tells)):
         app.add_route(f"/{name}", handler)
-    transport = httpx.ASGITransport(JSONErrors(app))
+    transport = httpx.ASGITransport(BentomlErrors(app))
     return httpx.AsyncClient(transport=transport, base_url="http://service")
 
 

@@ -1,4 +1,4 @@
-"""The guide's JSON: /ocr, /batch/ocr, /chat, and the events of a streamed /chat."""
+"""Makes the JSON of docs/rest_api_guide.md: of /ocr, /batch/ocr and /chat, and /chat's events."""
 
 import time
 from collections.abc import AsyncIterator
@@ -8,21 +8,21 @@ from typing import Any
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
-from api.errors import failure_body
-from api.results import FileResult, PageFailure, PageResult
+from api.errors.bodies import failure_body
 from api.schemas.extras import extras
-from api.schemas.native import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
+from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
+from api.tasks.results import FileResult, PageFailure, PageResult
 from common.failures import Failure, Refusal
 from common.messages import Answer, Piece, Stream
 
 
 def ocr(result: FileResult, model: str, language: str | None) -> Ocr:
-    """language: the hint as it was given."""
+    """The answer of /ocr. language: the hint as it was given."""
     return Ocr(model=model, language=language, **_file_fields(result))
 
 
 def batch(outcomes: list[tuple[str, FileResult | Failure]]) -> Batch:
-    """outcomes: the name of each file, and what came of it."""
+    """The answer of /batch/ocr. outcomes: the name of each file, and its result or failure."""
     results = [_batch_entry(filename, outcome) for filename, outcome in outcomes]
     failed = sum(isinstance(result, BatchError) for result in results)
     return Batch(

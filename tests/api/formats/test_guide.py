@@ -1,5 +1,5 @@
-from api.formats import native
-from api.results import FileResult, PageFailure, PageResult
+from api.formats import guide
+from api.tasks.results import FileResult, PageFailure, PageResult
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Line
 
@@ -12,7 +12,7 @@ LINES = [{"text": "a", "box": [1, 2, 3, 4], "confidence": 0.5}]
 
 
 def test_an_image_is_answered_with_what_the_model_says_of_it_after_the_guides_fields():
-    answer = native.ocr(IMAGE, "got_ocr", "ru").model_dump(mode="json")
+    answer = guide.ocr(IMAGE, "got_ocr", "ru").model_dump(mode="json")
     assert list(answer.items()) == [
         ("text", "a"),
         ("model", "got_ocr"),
@@ -25,7 +25,7 @@ def test_an_image_is_answered_with_what_the_model_says_of_it_after_the_guides_fi
 
 
 def test_a_document_is_answered_page_by_page():
-    answer = native.ocr(DOCUMENT, "got_ocr", None).model_dump(mode="json")
+    answer = guide.ocr(DOCUMENT, "got_ocr", None).model_dump(mode="json")
     pages = answer.pop("pages")
     assert answer == {
         "text": "\fa",
@@ -47,7 +47,7 @@ def test_a_document_is_answered_page_by_page():
 
 
 def test_a_batch_counts_its_files():
-    batch = native.batch([("a.png", IMAGE), ("b.png", FAILED.failure), ("c.pdf", DOCUMENT)])
+    batch = guide.batch([("a.png", IMAGE), ("b.png", FAILED.failure), ("c.pdf", DOCUMENT)])
     answer = batch.model_dump(mode="json")
     assert (answer["total"], answer["successful"], answer["failed"]) == (3, 2, 1)
     image, failed, document = answer["results"]
@@ -60,7 +60,7 @@ def test_a_batch_counts_its_files():
 
 
 def test_a_warning_of_the_service_follows_the_models():
-    chat = native.ChatFormat("got_ocr", "What?", "Only page 1 was shown.", 0.0)
+    chat = guide.ChatFormat("got_ocr", "What?", "Only page 1 was shown.", 0.0)
     assert chat.answer(READ.answer).warning == "Hm. Only page 1 was shown."
     answer = chat.answer(Answer(text="a", image_size=(4, 3)))
     assert answer.warning == "Only page 1 was shown."

@@ -1,11 +1,11 @@
 """Server-sent events: the response that streams an answer while a model makes it."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 from fastapi.responses import StreamingResponse
 
-from common.messages import Answer, Piece, Stream
+from api.streams import wait_for_first
+from common.messages import Stream
 
 EVENT_STREAM = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -20,14 +20,6 @@ async def stream_response(
     It waits for the first piece: a `Refusal` before that is raised here, so that the response has
     its status.
     """
-    first = await anext(stream)
     return StreamingResponse(
-        write(_resumed(first, stream)), headers=HEADERS, media_type=EVENT_STREAM
+        write(await wait_for_first(stream)), headers=HEADERS, media_type=EVENT_STREAM
     )
-
-
-async def _resumed(first: Piece | Answer, rest: Stream) -> Stream:
-    async with aclosing(rest):
-        yield first
-        async for outcome in rest:
-            yield outcome

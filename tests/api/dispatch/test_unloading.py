@@ -34,7 +34,7 @@ async def test_a_busy_model_is_never_unloaded_and_the_newcomer_is_told_to_come_a
 async def test_a_model_that_a_request_is_on_its_way_to_is_busy():
     machine = Machine(4)
     machine.hold("got_ocr")
-    machine.slots["got_ocr", None].calls = 1
+    machine.slots["got_ocr", None].requests = 1
     with pytest.raises(Refusal, match="while got_ocr is busy"):
         await machine.load("qwen3_vl_2b")
     assert machine.events == []

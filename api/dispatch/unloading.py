@@ -1,6 +1,6 @@
-"""Which model is unloaded before another is loaded: the least recently used idle one of the host.
+"""Chooses which model is unloaded before another is loaded: the one that was idle longest.
 
-The host's limits are the number of loaded models and the memory of each device.
+Each host has a limit on the number of loaded models, and each device has its memory.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,24 @@ from common.messages import Status
 from common.units import GIB
 
 RETRY_AFTER = 5
-"""Seconds."""
+"""Seconds after which a client may try again."""
 
 Statuses = Mapping[RunnerClient, Status]
-"""Of the reachable runners of one host."""
+"""The statuses of the reachable runners of one host."""
 
 
-def choose_victim(
+def next_to_unload(
     runner: RunnerClient, statuses: Statuses, max_loaded: int | None
 ) -> RunnerClient | None:
-    """The runner whose model is to be unloaded next for the model of `runner`.
+    """The runner whose model has to be unloaded next, before `runner` can load its own.
 
-    None where the model may be loaded now, or need not be. max_loaded: on one host.
+    None if nothing has to be unloaded any more. The caller unloads what is returned and asks again:
+    how much memory that frees shows only afterwards.
 
-    Raises `Refusal` (UNAVAILABLE) where no model that could be unloaded is idle, or where all of
-    them together would not free enough memory.
+    max_loaded: most loaded models of one host.
+
+    Raises `Refusal` (UNAVAILABLE) if there is too little memory and no other model is left on the
+    devices, or if every model that could be unloaded is busy.
     """
     own = statuses.get(runner)
     if own is None or own.state != "unloaded":
@@ -63,4 +66,4 @@ def choose_victim(
 
 
 def _is_idle(runner: RunnerClient, status: Status) -> bool:
-    return status.state == "loaded" and not (status.rows or status.queued or runner.calls)
+    return status.state == "loaded" and not (status.rows or status.queued or runner.requests)

@@ -3,12 +3,12 @@
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import error_body, status_sentence
+from api.errors.bodies import error_body, status_sentence
 
 REPLACED_HEADERS = {b"content-type", b"content-length"}
 
 
-class JSONErrors:
+class BentomlErrors:
     """Replaces every error response that is not JSON; its status and other headers stay."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,8 @@
-"""The guide's JSON. The fields that the guide has come first and are always there."""
+"""The JSON of docs/rest_api_guide.md. Its fields come first and are always there.
+
+Classes repeat the optional fields instead of inheriting them, because inherited fields come first
+in the JSON.
+"""
 
 from typing import Annotated, Any, Literal
 

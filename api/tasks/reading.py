@@ -1,23 +1,22 @@
-"""Reading the text of a request's files, page by page and side by side."""
+"""Reads the text of a request's files, page by page and side by side."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 
+from api.defaults import MAX_TOKENS
 from api.documents.opening import Pages
 from api.documents.selection import select_pages
 from api.gateway import Gateway
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
 from api.intake.uploads import Upload
-from api.results import FileResult, PageFailure, PageResult
-from common import messages
+from api.tasks.results import FileResult, PageFailure, PageResult
 from common.catalog import Entry
 from common.deadline import Deadline
 from common.failures import ErrorCode, Failure, Refusal
-from common.messages import Answer
+from common.messages import Answer, Request, single_turn
 
-MAX_TOKENS = 2048
 PAGES_AT_ONCE = 8
 """Pages of one request that are drawn, sent and read at once. It bounds their memory."""
 
@@ -26,10 +25,13 @@ class FileReader:
     """Reads the files of one request, all in the same way."""
 
     def __init__(self, gateway: Gateway, parameters: OcrParameters, deadline: Deadline) -> None:
-        """Raises `Refusal`: UNKNOWN_MODEL, UNAVAILABLE, or BAD_PARAMETER for an option that the
-        model does not take, or an unknown language."""
+        """Picks the model and checks that it takes the options.
+
+        Raises `Refusal`: UNKNOWN_MODEL, UNAVAILABLE, or BAD_PARAMETER for an option that the model
+        does not take, or an unknown language.
+        """
         self.entry: Entry = gateway.fleet.pick(
-            parameters.model, parameters.options.model_dump(exclude_defaults=True)
+            parameters.model, parameters.options.model_fields_set
         )
         self._language = language_code(parameters.language) if parameters.language else None
         self._parameters = parameters
@@ -38,8 +40,11 @@ class FileReader:
         self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def read(self, data: bytes) -> FileResult:
-        """Raises `Refusal`. A document is refused as a whole only where the reason is not one
-        page's, or where no page could be read."""
+        """What was read of the file. A page that fails does not fail the document.
+
+        Raises `Refusal` if the file cannot be opened, if the queue has no place for the first page,
+        or if every page failed.
+        """
         began = time.perf_counter()
         async with self._gateway.documents.open(data) as pages:
             numbers = select_pages(
@@ -55,7 +60,7 @@ class FileReader:
         return FileResult(tuple(outcomes), is_document=True, seconds=time.perf_counter() - began)
 
     async def try_read(self, upload: Upload) -> FileResult | Failure:
-        """As `read`, with a failure in place of a `Refusal`."""
+        """Does what `read` does, but returns a failure instead of raising a `Refusal`."""
         if upload.failure is not None:
             return upload.failure
         try:
@@ -68,7 +73,7 @@ class FileReader:
     ) -> list[PageResult | PageFailure]:
         """The outcomes in the order of `numbers`.
 
-        Raises `Refusal` (QUEUE_FULL) where the queue has no place for the first page. Once it has,
+        Raises `Refusal` (QUEUE_FULL) if the queue has no place for the first page. Once it has,
         the document is accepted, and its other pages wait for a place.
         """
 
@@ -91,7 +96,12 @@ class FileReader:
     async def _read_page(
         self, pages: Pages, number: int, wait_for_queue: bool = False
     ) -> PageResult:
-        """Raises `Refusal`. wait_for_queue: try again while the model's queue is full."""
+        """What was read of one page.
+
+        wait_for_queue: try again while the model's queue is full.
+
+        Raises `Refusal`.
+        """
         async with self._slots:
             began = time.perf_counter()
             async with self._deadline.bound():
@@ -108,9 +118,9 @@ class FileReader:
         return PageResult(number, answer, time.perf_counter() - began)
 
     async def _ask(self, image: bytes) -> Answer:
-        request = messages.Request(
+        request = Request(
             task="ocr",
-            turns=messages.single_turn([image]),
+            turns=single_turn([image]),
             language=self._language,
             max_tokens=MAX_TOKENS,
             options=self._parameters.options,

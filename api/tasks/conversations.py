@@ -1,41 +1,42 @@
-"""Turns of a conversation as a model gets them: its texts, and its files as images."""
+"""Turns a chat completion of OpenAI's protocol into the request to a model."""
 
+from api.defaults import MAX_TOKENS, TEMPERATURE
 from api.documents.pixel_budget import PixelBudget
-from api.errors import BadParameter
+from api.documents.selection import too_many_pages
 from api.gateway import Gateway
 from api.intake import base64_files
+from api.intake.wrong_parameters import BadParameter
 from api.schemas.openai import CompletionRequest, ImagePart, TextPart
+from api.tasks.image_count import check_image_count
 from api.wording import counted
-from common import messages
 from common.catalog import Entry
-from common.failures import ErrorCode, Refusal
-from common.messages import Turn
+from common.messages import Image, Request, Turn
 
 
-def check_image_count(entry: Entry, count: int) -> None:
-    """Raises `Refusal` (BAD_PARAMETER) where the model does not take that many images at once."""
-    if count > entry.max_images:
-        raise Refusal(
-            ErrorCode.BAD_PARAMETER,
-            f"Model '{entry.id}' takes at most {counted(entry.max_images, 'image')} at once, "
-            f"not {count}.",
-        )
-
-
-async def completion_turns(
-    asked: CompletionRequest, entry: Entry, gateway: Gateway
-) -> tuple[Turn, ...]:
-    """The turns of a chat completion: each document in it becomes an image per page.
+async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> Request:
+    """Opens the files of all messages; each image, and each page of a document, becomes an image.
 
     Raises `Refusal`: BAD_PARAMETER, BAD_IMAGE or TOO_LARGE.
     """
+    return Request(
+        task="chat",
+        turns=await _turns(asked, entry, gateway),
+        temperature=TEMPERATURE if asked.temperature is None else asked.temperature,
+        top_p=1.0 if asked.top_p is None else asked.top_p,
+        seed=asked.seed,
+        stop=tuple(asked.stop or ()),
+        max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
+    )
+
+
+async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     max_files = gateway.settings.max_files
     files = images = 0
     budget = PixelBudget(gateway.settings)
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
-        parts: list[str | messages.Image] = []
+        parts: list[str | Image] = []
         for part in message.content:
             if isinstance(part, TextPart):
                 parts.append(part.text)
@@ -62,10 +63,11 @@ async def completion_turns(
 
 async def _images(
     url: str, param: str, entry: Entry, gateway: Gateway, images_before: int, budget: PixelBudget
-) -> list[messages.Image]:
+) -> list[Image]:
     """The image, or all pages of the document, at `url`.
 
-    param: where in the request it stands. images_before: of the conversation so far.
+    param: the place of the file in the request, for OpenAI's error object.
+    images_before: how many images the conversation has already.
     """
     if base64_files.is_data_url(url):
         data = await base64_files.decode(url, param, gateway.settings)
@@ -74,10 +76,7 @@ async def _images(
     max_pages = gateway.settings.max_pages
     async with gateway.documents.open(data) as pages:
         if pages.count > max_pages:
-            raise BadParameter(
-                param,
-                f"A document may have at most {counted(max_pages, 'page')}, not {pages.count}.",
-            )
+            raise BadParameter(param, f"{too_many_pages(pages.count, max_pages)}.")
         check_image_count(entry, images_before + pages.count)
         images = await budget.images(pages, range(1, pages.count + 1))
-        return [messages.Image(data=image) for image in images]
+        return [Image(data=image) for image in images]

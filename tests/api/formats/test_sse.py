@@ -2,28 +2,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.sse import HEADERS, stream_response
+from api.formats.sse import HEADERS, stream_response
 from common.failures import ErrorCode, Failure, Refusal
 from common.messages import Answer, Piece, Stream
+from tests.support.fakes.source import Source
 
 ANSWER = Answer(text="A cat.", image_size=(4, 3))
-
-
-class Source:
-    """A stream of outcomes; knows whether it was closed."""
-
-    def __init__(self, *outcomes: Piece | Answer | Failure) -> None:
-        self.outcomes = outcomes
-        self.closed = False
-
-    async def stream(self) -> Stream:
-        try:
-            for outcome in self.outcomes:
-                if isinstance(outcome, Failure):
-                    raise Refusal.of(outcome)
-                yield outcome
-        finally:
-            self.closed = True
 
 
 async def write(stream: Stream) -> AsyncIterator[bytes]:

@@ -6,36 +6,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from api import errors
-from api.errors import STATUS, failure_response
-from common.failures import ErrorCode, Failure
+from api.errors import handlers
 from tests.support.fakes.runner import picture
-
-
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        (ErrorCode.BAD_IMAGE, 400),
-        (ErrorCode.BAD_PARAMETER, 400),
-        (ErrorCode.TOO_LARGE, 413),
-        (ErrorCode.UNKNOWN_MODEL, 404),
-        (ErrorCode.NOT_LOADED, 404),
-        (ErrorCode.QUEUE_FULL, 503),
-        (ErrorCode.UNAVAILABLE, 503),
-        (ErrorCode.OUT_OF_MEMORY, 503),
-        (ErrorCode.DEADLINE, 504),
-        (ErrorCode.FAULT, 500),
-    ],
-)
-def test_each_reason_has_the_status_of_the_contract(code, status):
-    response = failure_response(Failure(code=code, detail="A sentence."), "/ocr")
-    assert response.status_code == status
-    assert response.body == b'{"detail":"A sentence."}'
-    assert ("retry-after" in response.headers) == (status == 503)
-
-
-def test_no_reason_is_without_a_status():
-    assert set(STATUS) == set(ErrorCode)
 
 
 async def test_an_unknown_route_is_404(client):
@@ -64,13 +36,13 @@ async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monk
         raise ZeroDivisionError("/home/secret")
 
     monkeypatch.setattr("api.dispatch.fleet.Fleet.ask", broken)
-    with caplog.at_level(logging.ERROR, "chatvlm.api"):
+    with caplog.at_level(logging.ERROR, handlers.__name__):
         response = await client.post("/ocr", files={"file": picture()})
     assert (response.status_code, response.json()) == (
         500,
         {"detail": "The service failed; its log says why."},
     )
-    [record] = [record for record in caplog.records if record.name == "chatvlm.api"]
+    [record] = [record for record in caplog.records if record.name == handlers.__name__]
     assert record.getMessage() == "POST /ocr failed"
     assert record.exc_info[0] is ZeroDivisionError
 
@@ -78,7 +50,7 @@ async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monk
 async def answer_to(error: HTTPException, path: str = "/raises") -> httpx.Response:
     """What an app with the service's handlers answers where a route raises `error`."""
     app = FastAPI()
-    errors.install(app)
+    handlers.install(app)
 
     @app.get(path)
     async def raises() -> None:

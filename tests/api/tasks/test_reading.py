@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.reading import PAGES_AT_ONCE
+from api.tasks.reading import PAGES_AT_ONCE
 from common.failures import ErrorCode, Failure
 from common.images import decode
 from common.messages import Answer, Usage

@@ -1,0 +1,1 @@
+"""How errors are answered: the status and the body of each, and where they are caught."""

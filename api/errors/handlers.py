@@ -1,0 +1,44 @@
+"""The app's exception handlers: every exception is answered in the service's form."""
+
+import logging
+from http.client import responses as STATUS_PHRASES
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from api.errors.bodies import error_body, failure_response, status_sentence
+from api.intake.wrong_parameters import BadParameter, validation_sentence
+from common.failures import ErrorCode, Failure, Refusal
+
+logger = logging.getLogger(__name__)
+
+FAULT = Failure(code=ErrorCode.FAULT, detail="The service failed; its log says why.")
+
+
+def install(app: FastAPI) -> None:
+    """Adds the handlers to the app."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> JSONResponse:
+        param = error.param if isinstance(error, BadParameter) else None
+        return failure_response(error.failure, request.url.path, param)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        detail = validation_sentence(error.errors()[0])
+        return JSONResponse(error_body(request.url.path, 400, detail), 400)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        path, status, detail = request.url.path, error.status_code, error.detail
+        # Where no detail was given, as by the router itself, Starlette fills in the phrase.
+        if not isinstance(detail, str) or detail == STATUS_PHRASES.get(status):
+            detail = status_sentence(status, request.method, path)
+        return JSONResponse(error_body(path, status, detail), status, error.headers)
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return failure_response(FAULT, request.url.path)

@@ -1,0 +1,1 @@
+"""What is done with a checked form: files are read, a question or a conversation is prepared."""

@@ -1,0 +1,96 @@
+import pytest
+
+from common.messages import Image, Turn
+from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
+from tests.support.documents import pdf
+from tests.support.fakes.runner import data_url, picture
+
+
+async def test_the_runner_gets_the_conversation_in_its_order(client, runners):
+    runners[MODEL].outcome = ANSWER
+    await ask(
+        client,
+        {"role": "developer", "content": "Be brief."},
+        user(text("This"), image(picture(5, 1)), text("or"), image(picture(6, 1), detail="high")),
+        {"role": "assistant", "content": "This.", "refusal": None, "tool_calls": None},
+        user("Why?"),
+    )
+    [request] = runners[MODEL].requests
+    shown = [Image(data=picture(width, 1)) for width in (5, 6)]
+    assert request.task == "chat"
+    assert request.turns == (
+        Turn(role="system", parts=("Be brief.",)),
+        Turn(role="user", parts=("This", shown[0], "or", shown[1])),
+        Turn(role="assistant", parts=("This.",)),
+        Turn(role="user", parts=("Why?",)),
+    )
+
+
+async def test_a_document_is_all_its_pages(client):
+    file = {"file_data": data_url(pdf((), ()), "application/pdf"), "filename": "a.pdf"}
+    document = {"type": "file", "file": file}
+    completion = (await ask(client, user(image(picture()), document, text("Read.")))).json()
+    assert completion["choices"][0]["message"]["content"] == "4x3 1653x2339 1653x2339"
+
+
+async def test_the_runner_gets_how_to_answer(client, runners):
+    runners[MODEL].outcome = ANSWER
+    sent = {"temperature": 1.5, "top_p": 0.3, "seed": 7, "stop": "\n", "max_completion_tokens": 9}
+    neutral = {"n": 1, "presence_penalty": 0, "tools": [], "logprobs": False, "logit_bias": None}
+    await ask(client, **sent, **neutral, response_format={"type": "text"}, user="me")
+    [request] = runners[MODEL].requests
+    assert (request.temperature, request.top_p, request.seed) == (1.5, 0.3, 7)
+    assert (request.stop, request.max_tokens) == (("\n",), 9)
+
+
+async def test_without_a_word_on_it_the_defaults_hold(client, runners):
+    runners[MODEL].outcome = ANSWER
+    await ask(client, max_tokens=None)
+    [request] = runners[MODEL].requests
+    assert (request.temperature, request.top_p, request.seed) == (0.7, 1, None)
+    assert (request.stop, request.max_tokens) == ((), 2048)
+
+
+@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
+async def test_a_model_that_takes_one_question_about_one_image_gets_no_more(client, runners, model):
+    shown = user(image(picture()), text("Read."))
+    runners[model].outcome = ANSWER
+    assert (await ask(client, shown, model=model)).status_code == 200
+    for said in ([user("What?")], [shown, {"role": "assistant", "content": "a"}, user("What?")]):
+        status, told = await error(client, *said, model=model)
+        assert (status, told["param"]) == (400, "messages")
+        assert model in told["message"]
+    status, told = await error(client, user(image(picture()), image(picture())), model=model)
+    assert told["message"] == f"Model '{model}' takes at most one image at once, not 2."
+
+
+async def test_a_document_of_too_many_pages_is_refused(serve):
+    status, told = await error(serve(max_pages=1), user(image(pdf((), ()))))
+    assert (status, told["message"]) == (
+        400,
+        "A request takes at most one page, and the document has 2.",
+    )
+
+
+async def test_images_that_are_too_many_pixels_together_are_refused(serve, runners):
+    client = serve(max_image_pixels=100)
+    first, answer = user(image(picture(8, 8))), {"role": "assistant", "content": "A cat."}
+    status, told = await error(client, first, answer, user(image(picture(6, 7))))
+    assert (status, told["message"][:60]) == (
+        413,
+        "The question's images have 106 pixels or more together; at m",
+    )
+    assert not runners[MODEL].requests
+    assert (await ask(client, first, answer, user(image(picture(6, 6))))).status_code == 200
+
+
+async def test_a_url_is_fetched_where_the_operator_allows_it(client, monkeypatch):
+    shown = user({"type": "image_url", "image_url": {"url": "https://host/a.png"}})
+    _, told = await error(client, shown)
+    assert "CHATVLM_ALLOW_URLS" in told["message"]
+
+    async def fetch(self, url):
+        return picture(9, 9)
+
+    monkeypatch.setattr("api.intake.fetching.Fetcher.fetch", fetch)
+    assert (await ask(client, shown)).json()["choices"][0]["message"]["content"] == "9x9"
