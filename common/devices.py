@@ -3,7 +3,8 @@
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,23 @@ class Memory:
 
 
 def gpu_name() -> str | None:
-    """The name of GPU 0, as CUDA counts them; None where there is none."""
-    with _Driver() as gpus:
-        return str(pynvml.nvmlDeviceGetName(gpus[0])) if gpus else None
+    """The name of GPU 0, as CUDA counts them; None where there is none, or where it fails."""
+    try:
+        with _driver() as gpus:
+            return str(pynvml.nvmlDeviceGetName(gpus[0])) if gpus else None
+    except pynvml.NVMLError:
+        return None
 
 
 def gpu_memory(numbers: Sequence[int]) -> Memory | None:
-    """The memory of these GPUs together, by CUDA's numbers; None where one of them is missing."""
-    with _Driver() as gpus:
-        if not numbers or max(numbers) >= len(gpus):
-            return None
-        infos = [pynvml.nvmlDeviceGetMemoryInfo(gpus[number]) for number in numbers]
+    """The memory of these GPUs together, by CUDA's numbers; None where one is missing or fails."""
+    try:
+        with _driver() as gpus:
+            if not numbers or max(numbers) >= len(gpus):
+                return None
+            infos = [pynvml.nvmlDeviceGetMemoryInfo(gpus[number]) for number in numbers]
+    except pynvml.NVMLError:
+        return None
     return Memory(sum(info.free for info in infos), sum(info.total for info in infos))
 
 
@@ -75,40 +82,36 @@ def placement(gpus: Sequence[int] | None) -> tuple[tuple[str, ...], Memory]:
     return tuple(f"{host}/gpu{number}" for number in numbers), memory
 
 
-class _Driver:
-    """The driver while it is open: the handles of the GPUs that CUDA may use, in CUDA's order."""
+@contextmanager
+def _driver() -> Iterator[list[Any]]:
+    """Opens the driver. Gives the handles of the GPUs that CUDA may use, in CUDA's order.
 
-    def __enter__(self) -> list[Any]:
-        self._opened = False
-        try:
-            pynvml.nvmlInit()
-            self._opened = True
-            return self._handles()
-        except pynvml.NVMLError:  # no driver, or one that fails: there is no GPU that could be used
-            return []
-
-    def __exit__(self, *exception: object) -> None:
-        if self._opened:
+    Raises `NVMLError` if there is no driver, or one that fails.
+    """
+    pynvml.nvmlInit()
+    try:
+        yield _visible_gpus()
+    finally:
+        with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
 
-    def _handles(self) -> list[Any]:
-        """The GPUs that CUDA_VISIBLE_DEVICES allows.
 
-        It holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
-        https://docs.nvidia.com/cuda/cuda-programming-guide.
-        """
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            count = pynvml.nvmlDeviceGetCount()
-            return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        handles = []
-        for name in (part.strip() for part in visible.split(",")):
-            try:
-                handles.append(
-                    pynvml.nvmlDeviceGetHandleByIndex(int(name))
-                    if name.isdecimal()
-                    else pynvml.nvmlDeviceGetHandleByUUID(name)
-                )
-            except pynvml.NVMLError:
-                break
-        return handles
+def _visible_gpus() -> list[Any]:
+    """The GPUs that CUDA_VISIBLE_DEVICES allows, up to the first that fails.
+
+    It holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
+    https://docs.nvidia.com/cuda/cuda-programming-guide.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(pynvml.nvmlDeviceGetCount())) if visible is None else visible.split(",")
+    handles: list[Any] = []
+    for name in (name.strip() for name in names):
+        try:
+            handles.append(
+                pynvml.nvmlDeviceGetHandleByIndex(int(name))
+                if name.isdecimal()
+                else pynvml.nvmlDeviceGetHandleByUUID(name)
+            )
+        except pynvml.NVMLError:
+            break
+    return handles
