@@ -34,6 +34,7 @@ def load_checkpoint(
     not fit the model; OUT_OF_MEMORY if the device is too small.
     """
     _obey_openmp_thread_limit()
+    _turn_cudnn_attention_off()
     placement = _placement(entry, settings)
     folder = weights.fetch(entry, settings)
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
@@ -93,6 +94,16 @@ def _obey_openmp_thread_limit() -> None:
     limit = os.environ.get("OMP_THREAD_LIMIT", "")
     if limit.isdecimal() and 0 < int(limit) < torch.get_num_threads():
         torch.set_num_threads(int(limit))
+
+
+def _turn_cudnn_attention_off() -> None:
+    """Let GPUs use PyTorch's other kernels for attention.
+
+    cuDNN builds a plan for every shape that it meets, and at every decode step the keys are one
+    column longer: each step would cost a plan, which takes longer than the step. PyTorch prefers
+    cuDNN on an H100 and later.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _first(keys: Collection[str], count: int = 5) -> str:

@@ -142,6 +142,12 @@ def test_gpus_are_chosen_by_the_setting(settings, monkeypatch):
     }
 
 
+def test_a_load_turns_the_attention_of_cudnn_off(checkpoint, settings):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    qwen_vl.load(ENTRY, settings)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_no_more_threads_are_asked_for_than_openmp_grants(checkpoint):
     script = (
         "import torch\n"
