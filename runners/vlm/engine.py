@@ -20,6 +20,7 @@ from common.messages import Answer, Request, Status, Stream
 from common.units import GIB
 from runners import malloc
 from runners.checkpoints import weights
+from runners.checkpoints.cuda_environment import set_cuda_defaults
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class VlmEngine:
         if obstacle := self._obstacle(needed, there.total):
             raise Refusal(ErrorCode.UNAVAILABLE, obstacle)  # before torch is imported for nothing
         malloc.share_one_arena()
+        set_cuda_defaults()
         from runners.vlm.loaded_model import LoadedModel
 
         return LoadedModel(self._entry, self._settings, self._encoders)
