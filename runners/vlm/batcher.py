@@ -19,7 +19,7 @@ from runners.metrics import Metrics
 from runners.vlm.interface import Vlm
 from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Finished, Row
-from runners.vlm.sampling import make_draws, next_tokens
+from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
 from runners.vlm.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ class Batcher:
     for reuse, and fewer rows are admitted from then on. In a prefill, the row goes back to the
     queue, and fails if it was alone; in a step, the youngest row fails, and the step is repeated
     with the others. Any other error of the model fails the rows it was raised for, and the batcher
-    goes on. On a device that is broken for good it ends its process.
+    goes on; logits that are not numbers fail their row alone. On a device that is broken for good
+    it ends its process.
     """
 
     def __init__(
@@ -148,6 +149,8 @@ class Batcher:
             prefilled = self._model.prefill(row.encoded)
             row.first_position = prefilled.next_position
             token = int(next_tokens(prefilled.logits[None], draws))
+            if token == NO_TOKEN:
+                raise _no_number()
             self._cache.join(prefilled.layers)
         except Exception as error:
             if not torch_errors.is_out_of_memory(error):
@@ -207,6 +210,9 @@ class Batcher:
         return made
 
     def _take(self, slot: int, token: int) -> None:
+        if token == NO_TOKEN:
+            self._fail(self._leave(slot), _no_number())
+            return
         row = self._scheduler.running[slot]
         reason = row.take(token, self._model.stop_tokens)
         if reason != "stop":
@@ -245,4 +251,12 @@ def _unloaded() -> Refusal:
         ErrorCode.UNAVAILABLE,
         "The model was unloaded before the answer was complete.",
         retry_after=1,
+    )
+
+
+def _no_number() -> Refusal:
+    return Refusal(
+        ErrorCode.FAULT,
+        "The model computed values that are not numbers. If its data type is float16, set "
+        "CHATVLM_DTYPE to bfloat16 or float32.",
     )

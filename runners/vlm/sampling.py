@@ -13,6 +13,8 @@ _GREEDY_BELOW = 1e-5
 _SCALE = 2**40
 """Integer weight of a row's likeliest token. Rounding to integers loses less than float32 does, and
 the weights of a vocabulary of up to eight million tokens add up within int64."""
+NO_TOKEN = -1
+"""Stands for the token of a row whose logits are not numbers."""
 _DIGIT = 15  # bits; two such digits hold any float32 of [0, 1]
 
 
@@ -80,16 +82,22 @@ def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Dr
 def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
     """One token a row, [rows] int64, from logits [rows, vocabulary]. Does not wait for the device.
 
+    A row of which a logit is NaN gets `NO_TOKEN`, which costs no further look at its logits: the
+    maximum of such a row is NaN.
+
     A greedy row takes the exact argmax. A sampled row draws from softmax(logits / temperature) by
     the inverse of its cumulative distribution: the first token at which the sum of the
     probabilities passes the row's uniform number.
 
     The probabilities are float32, but integers (see `_SCALE`) are added up: their sums are exact
     in whatever order a device adds them, and rise only where a token has a weight. So no token
-    without probability is drawn, and none past the end. NaN counts as the likeliest, as in argmax.
+    without probability is drawn, and none past the end. Infinity counts as the likeliest, as in
+    argmax.
     """
     if draws is None or draws.parameters.shape[1] < len(logits):
-        chosen = logits.max(-1).indices  # argmax takes three times as long in bfloat16 on a CPU
+        # argmax takes three times as long in bfloat16 on a CPU.
+        highest, likeliest = logits.max(-1)
+        chosen = likeliest.masked_fill_(highest.isnan(), NO_TOKEN)
     else:
         chosen = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     if draws is None:
@@ -97,14 +105,15 @@ def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
     rows, temperatures, uniforms, top_p = draws.parameters
     rows = rows.long()
     scores = logits[rows].float()  # a copy, to be worked on in place
-    scores.sub_(scores.amax(-1, keepdim=True)).div_(temperatures.float()[:, None])
-    likeliness = scores.exp_().nan_to_num_(1.0)
+    highest = scores.amax(-1, keepdim=True)
+    scores.sub_(highest).div_(temperatures.float()[:, None])
+    likeliness = scores.exp_().nan_to_num_(1.0)  # infinity minus infinity is NaN
     weights = (likeliness * _SCALE).long()
     if nuclei := draws.nuclei:
         keep_nucleus(weights[:nuclei], likeliness[:nuclei], top_p[:nuclei])
     sums = weights.cumsum_(-1)
     drawn = torch.searchsorted(sums, (sums[:, -1] * uniforms).long()[:, None], right=True)
-    chosen[rows] = drawn[:, 0]
+    chosen[rows] = drawn.masked_fill_(highest.isnan(), NO_TOKEN)[:, 0]
     return chosen
 
 
