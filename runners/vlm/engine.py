@@ -6,6 +6,7 @@ torch is imported when the model is loaded, not before.
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENCODERS = 2
-"""Threads that decode and encode images beside the decode loop."""
+_MIN_ENCODERS, _MAX_ENCODERS = 2, 8
+"""Fewest and most threads that decode and encode images beside the decode loop. A GPU reads pages
+faster than two threads encode them."""
 _RELEASE_TIMEOUT = 5.0
 """Seconds that refused requests get to let go of the model before its memory is freed."""
 _NEWEST_WEIGHT = 0.2
@@ -42,7 +44,7 @@ class VlmEngine:
     def __init__(self, entry: Entry, settings: Settings) -> None:
         self._entry = entry
         self._settings = settings
-        self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
+        self._encoders = ThreadPoolExecutor(_encoder_threads(), thread_name_prefix="encoder")
         self._places: tuple[str, ...] = ()
         self._model: LoadedModel | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -265,3 +267,8 @@ class VlmEngine:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+
+
+def _encoder_threads() -> int:
+    """As many threads as there are cores, within bounds."""
+    return max(_MIN_ENCODERS, min(os.cpu_count() or 1, _MAX_ENCODERS))

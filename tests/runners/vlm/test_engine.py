@@ -107,6 +107,12 @@ async def test_each_answer_is_what_generate_gives_alone(engine):
     assert [answer.text for answer in answers] == [alone(text) for text in texts]
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(None, 2), (1, 2), (6, 6), (64, 8)])
+def test_images_are_encoded_by_as_many_threads_as_there_are_cores(monkeypatch, cores, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert VlmEngine(ENTRY, Settings())._encoders._max_workers == threads
+
+
 async def test_an_answer_says_what_it_took(engine):
     answer = await engine.answer(*ask("page", new=5))
     assert answer.usage == Usage(prompt_tokens=4, visual_tokens=0, completion_tokens=5)
