@@ -125,8 +125,8 @@ class VlmEngine:
         needed = weights.memory_bytes(self._entry, self._settings)
         places, memory = self._placement()
         failure = self._failure
-        if obstacle := self._obstacle(needed, memory.total):
-            failure = Failure(code=ErrorCode.UNAVAILABLE, detail=obstacle)
+        if reason := self._why_unavailable(needed, memory.total):
+            failure = Failure(code=ErrorCode.UNAVAILABLE, detail=reason)
         # Only if weights and device are there may evicting another model help.
         return Status(
             state="unavailable"
@@ -141,15 +141,15 @@ class VlmEngine:
     def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
         return devices.placement(self._settings.devices.get(self._entry.id))
 
-    def _obstacle(self, needed: int, total: int) -> str | None:
+    def _why_unavailable(self, needed: int, total: int) -> str | None:
         """Why the model could not be loaded even on an otherwise empty device; None if it could."""
-        absent = weights.availability(self._entry, self._settings)
-        if absent is None and needed > total:
+        reason = weights.why_unavailable(self._entry, self._settings)
+        if reason is None and needed > total:
             return (
                 f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
                 f"its device has {total / GIB:.1f} GiB."
             )
-        return absent
+        return reason
 
     async def close(self) -> None:
         """Refuse the requests that are left, and stop."""
@@ -226,8 +226,8 @@ class VlmEngine:
     def _load_model(self) -> "LoadedModel":
         self._places, there = self._placement()
         needed = weights.memory_bytes(self._entry, self._settings)
-        if obstacle := self._obstacle(needed, there.total):
-            raise Refusal(ErrorCode.UNAVAILABLE, obstacle)  # before torch is imported for nothing
+        if reason := self._why_unavailable(needed, there.total):
+            raise Refusal(ErrorCode.UNAVAILABLE, reason)  # before torch is imported for nothing
         malloc.share_one_arena()
         set_cuda_defaults()
         from runners.vlm.loaded_model import LoadedModel

@@ -23,7 +23,7 @@ class Finder:
             print(json.dumps({{name: os.environ.get(name) for name in {VARIABLES}}}))
             os._exit(0)
 
-weights.availability = lambda entry, settings: None
+weights.why_unavailable = lambda entry, settings: None
 sys.meta_path.insert(0, Finder())
 asyncio.run(VlmEngine(CATALOG["got_ocr"], Settings(devices={{}})).load())
 """

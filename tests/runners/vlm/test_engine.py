@@ -31,7 +31,7 @@ def family(monkeypatch) -> Family:
 
 @pytest.fixture
 async def make_engine(family, tmp_path, monkeypatch) -> AsyncIterator[Callable[..., VlmEngine]]:
-    monkeypatch.setattr("runners.checkpoints.weights.availability", lambda entry, settings: None)
+    monkeypatch.setattr("runners.checkpoints.weights.why_unavailable", lambda entry, settings: None)
     engines = []
 
     def make(**settings) -> VlmEngine:
