@@ -69,17 +69,16 @@ def cpu_is_fast_in_bfloat16() -> bool:
         return False
 
 
-def placement(gpus: Sequence[int] | None) -> tuple[tuple[str, ...], Memory]:
+def placement(gpus: Sequence[int]) -> tuple[tuple[str, ...], Memory]:
     """The devices on which a model is placed, as "host/gpu0" or "host/cpu", and their memory.
 
-    gpus: the model's setting; None is GPU 0 where there is one, else the CPU.
+    gpus: numbers of the GPUs that it runs on; where one of them is missing, the CPU is meant.
     """
     host = socket.gethostname()
-    numbers = (0,) if gpus is None else tuple(gpus)
-    memory = gpu_memory(numbers)
+    memory = gpu_memory(gpus)
     if memory is None:
         return (f"{host}/cpu",), cpu_memory()
-    return tuple(f"{host}/gpu{number}" for number in numbers), memory
+    return tuple(f"{host}/gpu{number}" for number in gpus), memory
 
 
 @contextmanager

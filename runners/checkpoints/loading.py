@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from common import devices
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from runners import torch_errors
 from runners.checkpoints import weights
+from runners.checkpoints.dtype import is_float32
 from runners.checkpoints.packed_linear import pack_linears
 from settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
 """The classes of the model and the processor, by the `model_type` of the checkpoint's config."""
@@ -26,7 +26,7 @@ Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
 def load_checkpoint(
     entry: Entry, settings: Settings, classes: Classes, exact: bool = False
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Fetch the weights of an entry if they are not here, and load them for inference. Blocks.
+    """Fetches the weights of an entry if they are not here, and loads them for inference. Blocks.
 
     exact: refuse not only weights that lack tensors of the model, but also those with more.
 
@@ -35,7 +35,7 @@ def load_checkpoint(
     """
     _obey_openmp_thread_limit()
     _turn_cudnn_attention_off()
-    placement = _placement(entry, settings)
+    device_map = _device_map_arguments(entry, settings)
     folder = weights.fetch(entry, settings)
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     if kind not in classes:
@@ -51,11 +51,11 @@ def load_checkpoint(
         )
         model, report = model_class.from_pretrained(
             folder,
-            dtype=_dtype(settings),
+            dtype=_dtype(settings, on_gpu=bool(device_map)),
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
-            **placement,
+            **device_map,
         )
         model.eval().requires_grad_(False)
         pack_linears(model)
@@ -65,7 +65,7 @@ def load_checkpoint(
                 ErrorCode.OUT_OF_MEMORY,
                 f"The device has too little free memory to load {entry.name}.",
             ) from error
-        log.exception("Loading %s failed", entry.id)
+        logger.exception("Loading %s failed", entry.id)
         raise Refusal(
             ErrorCode.UNAVAILABLE,
             f"The weights of {entry.name} could not be loaded: they are damaged or of another "
@@ -75,7 +75,7 @@ def load_checkpoint(
     if exact:
         unfit["unexpected"] = report["unexpected_keys"]
     if any(unfit.values()):
-        log.error("Tensors of %s: %s", entry.id, unfit)
+        logger.error("Tensors of %s: %s", entry.id, unfit)
         listed = "; ".join(f"{what}: {_first(keys)}" for what, keys in unfit.items() if keys)
         raise Refusal(
             ErrorCode.UNAVAILABLE,
@@ -85,7 +85,7 @@ def load_checkpoint(
 
 
 def _obey_openmp_thread_limit() -> None:
-    """Let torch ask for no more threads than OMP_THREAD_LIMIT grants.
+    """Lets torch ask for no more threads than OMP_THREAD_LIMIT grants.
 
     torch does not read that variable, and oneDNN computes wrong results in bfloat16 if OpenMP
     grants fewer threads than torch asks for. An operator may set the variable for the whole
@@ -97,7 +97,7 @@ def _obey_openmp_thread_limit() -> None:
 
 
 def _turn_cudnn_attention_off() -> None:
-    """Let GPUs use PyTorch's other kernels for attention.
+    """Makes GPUs use PyTorch's other kernels for attention.
 
     cuDNN builds a plan for every shape that it meets, and at every decode step the keys are one
     column longer: each step would cost a plan, which takes longer than the step. PyTorch prefers
@@ -111,16 +111,16 @@ def _first(keys: Collection[str], count: int = 5) -> str:
     return listed if len(keys) <= count else f"{listed} and {len(keys) - count} more"
 
 
-def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
-    """Arguments of `from_pretrained` for the device: CPU, one GPU, or spread over several.
+def _device_map_arguments(entry: Entry, settings: Settings) -> dict[str, Any]:
+    """Returns the arguments of `from_pretrained` that place the model on GPUs; none for the CPU.
 
     Raises `Refusal` (UNAVAILABLE) if a GPU is not there.
     """
-    gpus = settings.devices.get(entry.id)
+    gpus = settings.gpus_of(entry.id)
     count = torch.cuda.device_count()
-    if gpus is None:
-        return {"device_map": {"": 0}} if count else {}
     if max(gpus) >= count:
+        if entry.id not in settings.devices:
+            return {}
         raise Refusal(
             ErrorCode.UNAVAILABLE,
             f"CHATVLM_DEVICES places {entry.name} on GPU {max(gpus)}, but this machine has "
@@ -132,9 +132,11 @@ def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
     return {"device_map": "auto", "max_memory": free}
 
 
-def _dtype(settings: Settings) -> torch.dtype:
+def _dtype(settings: Settings, on_gpu: bool) -> torch.dtype:
+    if is_float32(settings, on_gpu):
+        return torch.float32
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    return torch.bfloat16 if devices.cpu_is_fast_in_bfloat16() else torch.float32
+    if on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16

@@ -19,6 +19,7 @@ from common import devices
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from common.units import GIB
+from runners.checkpoints.dtype import is_float32
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,16 +57,13 @@ def memory_bytes(entry: Entry, settings: Settings) -> int:
 
     If the weights are not on this machine, the size comes from the catalog.
     """
-    on_cpu = devices.gpu_name() is None
-    wide = settings.dtype == "float32" or (
-        settings.dtype == "auto" and on_cpu and not devices.cpu_is_fast_in_bfloat16()
-    )
+    on_gpu = devices.gpu_name() is not None
     folder = _folder(entry, settings)
     if folder is None or _why_incomplete(folder):
         parameters = int(entry.weights_gib * GIB / 2)
     else:
-        parameters = _parameters(folder, on_cpu)
-    return parameters * (4 if wide else 2)
+        parameters = _parameters(folder, on_gpu)
+    return parameters * (4 if is_float32(settings, on_gpu) else 2)
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
@@ -159,7 +157,7 @@ def _why_incomplete(folder: Path) -> str | None:
     return None
 
 
-def _parameters(folder: Path, on_cpu: bool) -> int:
+def _parameters(folder: Path, on_gpu: bool) -> int:
     """Counts the parameters that the loaded model has in memory.
 
     On the CPU, where the output projection is packed, one that it shares with the embedding counts
@@ -172,7 +170,7 @@ def _parameters(folder: Path, on_cpu: bool) -> int:
                 counts[name] = math.prod(tensors.get_slice(name).get_shape())
     own = any(name.endswith("lm_head.weight") for name in counts)
     embedding = sum(counts[name] for name in counts if name.endswith("embed_tokens.weight"))
-    return sum(counts.values()) + (embedding if on_cpu and not own else 0)
+    return sum(counts.values()) + (0 if on_gpu or own else embedding)
 
 
 def _incomplete_message(entry: Entry, reason: str) -> str:

@@ -139,7 +139,7 @@ class VlmEngine:
         )
 
     def _placement(self) -> tuple[tuple[str, ...], devices.Memory]:
-        return devices.placement(self._settings.devices.get(self._entry.id))
+        return devices.placement(self._settings.gpus_of(self._entry.id))
 
     def _why_unavailable(self, needed: int, total: int) -> str | None:
         """Why the model could not be loaded even on an otherwise empty device; None if it could."""

@@ -77,7 +77,7 @@ def test_a_gpu_whose_driver_fails_counts_as_absent(make_driver, monkeypatch, fai
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices.gpu_name() in (None, "GPU number 0")
     assert devices.gpu_memory((0, 1)) in (None, Memory(21, 200))
-    places, memory = devices.placement(None)
+    places, memory = devices.placement((0,))
     assert places[0].endswith("/gpu0" if memory.total == 100 else "/cpu")
 
 
