@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
+from typing import TypeVar
 
 import torch
 
@@ -22,7 +23,13 @@ from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
 from runners.vlm.scheduler import Scheduler
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class OutOfMemory(Exception):
+    """Raised if the device's memory ran out, in place of PyTorch's errors."""
 
 
 class Batcher:
@@ -101,7 +108,7 @@ class Batcher:
                     with self._wake:
                         self._wake.wait_for(lambda: self._inbox or self._closed)
         except Exception as fault:
-            log.exception("The batcher has died")
+            logger.exception("The batcher has died")
             error = fault
             if torch_errors.is_broken_device(fault):
                 torch_errors.end_process()
@@ -145,43 +152,32 @@ class Batcher:
 
     def _prefill(self, row: Row) -> None:
         try:
-            draws = make_draws([(row.sampling, 0)], self._model.device)
-            prefilled = self._model.prefill(row.encoded)
-            row.first_position = prefilled.next_position
-            token = int(next_tokens(prefilled.logits[None], draws))
-            if token == NO_TOKEN:
-                raise _no_number()
-            self._cache.join(prefilled.layers)
+            token = self._attempt(lambda: self._first_token(row))
+        except OutOfMemory:
+            if not self._scheduler.postpone(row):
+                self._fail(row, torch_errors.out_of_memory_refusal())
         except Exception as error:
-            if not torch_errors.is_out_of_memory(error):
-                self._fail(row, error)
-                if torch_errors.is_broken_device(error):
-                    raise
-                return
+            self._fail_all([row], error)
         else:
             slot = self._scheduler.join(row)
             now = time.monotonic()
             self._metrics.prefill_seconds.observe(now - row.started)
             self._metrics.first_token_seconds.observe(now - row.submitted)
             self._take(slot, token)
-            return
-        # Out of memory. Only outside the except block are the tensors of its frames free.
-        self._model.forget()
-        if not self._scheduler.postpone(row):
-            self._fail(row, torch_errors.out_of_memory_refusal())
 
     def _decode(self) -> None:
         while self._scheduler.running:
             started = time.monotonic()
             try:
-                tokens = self._forward(self._scheduler.running)
+                tokens = self._attempt(lambda: self._next_tokens(self._scheduler.running))
+            except OutOfMemory:
+                slot, row = self._scheduler.evict()
+                self._cache.leave(slot)
+                self._fail(row, torch_errors.out_of_memory_refusal())
+                self._metrics.evicted.inc()
             except Exception as error:
-                if not torch_errors.is_out_of_memory(error):
-                    while self._scheduler.running:
-                        self._fail(self._leave(len(self._scheduler.running) - 1), error)
-                    if torch_errors.is_broken_device(error):
-                        raise
-                    return
+                slots = reversed(range(len(self._scheduler.running)))
+                self._fail_all([self._leave(slot) for slot in slots], error)
             else:
                 seconds = time.monotonic() - started
                 self._scheduler.record_step(seconds)
@@ -190,15 +186,35 @@ class Batcher:
                 for slot in reversed(range(len(tokens))):  # a row that leaves moves a later one
                     self._take(slot, tokens[slot])
                 return
-            # Out of memory. Only outside the except block are the tensors of its frames free.
-            slot, row = self._scheduler.evict()
-            self._cache.leave(slot)
-            self._fail(row, torch_errors.out_of_memory_refusal())
-            self._metrics.evicted.inc()
-            self._model.forget()
 
-    def _forward(self, rows: list[Row]) -> list[int]:
-        """The next token of each row."""
+    def _attempt(self, compute: Callable[[], Result]) -> Result:
+        """Returns the result of a computation on the device.
+
+        If memory runs out, the model forgets what it keeps for reuse, and `OutOfMemory` is raised.
+        All other errors are raised as they are.
+        """
+        try:
+            return compute()
+        except Exception as error:
+            if not torch_errors.is_out_of_memory(error):
+                raise
+        # Handled after the except block, because the exception's frames keep tensors alive.
+        self._model.forget()
+        raise OutOfMemory
+
+    def _first_token(self, row: Row) -> int:
+        """Prefills a row, and copies its prompt into the KV cache."""
+        draws = make_draws([(row.sampling, 0)], self._model.device)
+        prefilled = self._model.prefill(row.encoded)
+        row.first_position = prefilled.next_position
+        token = int(next_tokens(prefilled.logits[None], draws))
+        if token == NO_TOKEN:
+            raise _no_number()
+        self._cache.join(prefilled.layers)
+        return token
+
+    def _next_tokens(self, rows: list[Row]) -> list[int]:
+        """Runs a step. Returns the next token of each row."""
         device = self._model.device
         draws = make_draws([(row.sampling, len(row.tokens)) for row in rows], device)
         tokens, positions = torch.tensor(
@@ -229,10 +245,17 @@ class Batcher:
 
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):
-            log.error("A row failed", exc_info=error)
+            logger.error("A row failed", exc_info=error)
         self._metrics.ended("failed")
         with suppress(InvalidStateError):  # cancelled meanwhile
             row.future.set_exception(error)
+
+    def _fail_all(self, rows: list[Row], error: Exception) -> None:
+        """Fails the rows for which an error was raised; raises it if the device is broken."""
+        for row in rows:
+            self._fail(row, error)
+        if torch_errors.is_broken_device(error):
+            raise error
 
     def _abandon(self, error: Exception) -> None:
         with self._wake:
