@@ -4,6 +4,7 @@ Knows rows, tokens and errors of the device; no image, no HTTP, no family.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -111,7 +112,7 @@ class Batcher:
             logger.exception("The batcher has died")
             error = fault
             if torch_errors.is_broken_device(fault):
-                torch_errors.end_process()
+                end_process()
         finally:
             self._abandon(error)
 
@@ -155,7 +156,7 @@ class Batcher:
             token = self._attempt(lambda: self._first_token(row))
         except OutOfMemory:
             if not self._scheduler.postpone(row):
-                self._fail(row, torch_errors.out_of_memory_refusal())
+                self._fail(row, _out_of_memory())
         except Exception as error:
             self._fail_all([row], error)
         else:
@@ -173,7 +174,7 @@ class Batcher:
             except OutOfMemory:
                 slot, row = self._scheduler.evict()
                 self._cache.leave(slot)
-                self._fail(row, torch_errors.out_of_memory_refusal())
+                self._fail(row, _out_of_memory())
                 self._metrics.evicted.inc()
             except Exception as error:
                 slots = reversed(range(len(self._scheduler.running)))
@@ -277,9 +278,25 @@ def _unloaded() -> Refusal:
     )
 
 
+def _out_of_memory() -> Refusal:
+    return Refusal(
+        ErrorCode.OUT_OF_MEMORY,
+        "The device ran out of memory: try again later, or send a smaller image.",
+        retry_after=5,
+    )
+
+
 def _no_number() -> Refusal:
     return Refusal(
         ErrorCode.FAULT,
         "The model computed values that are not numbers. If its data type is float16, set "
         "CHATVLM_DTYPE to bfloat16 or float32.",
     )
+
+
+def end_process() -> None:
+    """Ends this process at once, because only a new one can use a broken device again.
+
+    The gateway answers its requests, and BentoML starts a new process.
+    """
+    os._exit(1)

@@ -1,4 +1,4 @@
-"""Choosing the next token of each row from its logits: greedily, or at random."""
+"""Chooses the next token of each row from its logits: the likeliest, or one at random."""
 
 import hashlib
 import random
@@ -20,6 +20,8 @@ _DIGIT = 15  # bits; two such digits hold any float32 of [0, 1]
 
 @dataclass(frozen=True)
 class Sampling:
+    """How the tokens of a row are chosen, as its request asks."""
+
     temperature: float = 0.0
     """Below 1e-5 is greedy: the likeliest token is taken."""
     seed: int | None = None
@@ -32,7 +34,7 @@ class Sampling:
         return self.temperature < _GREEDY_BELOW
 
     def uniform(self, step: int) -> float:
-        """The uniform number of [0, 1), of 24 bits, with which token number `step` is drawn.
+        """Returns the number of [0, 1), of 24 bits, with which token number `step` is drawn.
 
         With a seed it depends on seed and step alone, so that a repeated step draws the same token
         (a counter-based generator: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
@@ -51,7 +53,7 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class Draws:
-    """What the sampled rows of a step draw with, on the device."""
+    """The parameters with which the sampled rows of a step draw, on the device."""
 
     parameters: Tensor
     """[4, sampled rows] float64, one upload: index, temperature, uniform number, top_p."""
@@ -60,11 +62,12 @@ class Draws:
 
 
 def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Draws | None:
-    """Upload what the rows of a step draw with; None if all rows are greedy.
+    """Uploads the parameters with which the rows of a step draw; None if all rows are greedy.
 
-    rows: of each row its sampling, and the number of its next token. Call this before the forward
-    is enqueued: memory that is not pinned is copied when the stream is empty, as it is then, so
-    that a step waits only for its tokens.
+    rows: the sampling of each row, and the number of its next token.
+
+    It has to be called before the forward is enqueued: the copy of memory that is not pinned waits
+    until the stream is empty. It is empty then, so that a step waits only for its tokens.
     """
     drawn = [
         (row, sampling.temperature, sampling.uniform(step), sampling.top_p)
@@ -80,10 +83,12 @@ def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Dr
 
 
 def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
-    """One token a row, [rows] int64, from logits [rows, vocabulary]. Does not wait for the device.
+    """Returns one token a row, [rows] int64, from logits [rows, vocabulary].
 
-    A row of which a logit is NaN gets `NO_TOKEN`, which costs no further look at its logits: the
-    maximum of such a row is NaN.
+    It does not wait for the device.
+
+    A row with a logit that is NaN gets `NO_TOKEN`. That needs no second look at the logits, because
+    the maximum of such a row is NaN.
 
     A greedy row takes the exact argmax. A sampled row draws from softmax(logits / temperature) by
     the inverse of its cumulative distribution: the first token at which the sum of the
@@ -118,7 +123,7 @@ def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
 
 
 def keep_nucleus(weights: Tensor, likeliness: Tensor, top_p: Tensor) -> None:
-    """Zero, in place, the weights of all but the fewest likeliest tokens whose sum reaches `top_p`.
+    """Zeroes, in place, the weights of all but the fewest likeliest tokens that reach `top_p`.
 
     weights: [rows, vocabulary] int64, of likeliness [rows, vocabulary] float32 in [0, 1].
     top_p: [rows] float64; the likeliest token is kept even at 0. Of equally likely tokens the first

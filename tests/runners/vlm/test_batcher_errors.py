@@ -173,7 +173,7 @@ def test_an_error_in_a_step_costs_the_rows_in_flight_and_not_the_next(vlm):
 @pytest.mark.parametrize("where", ["prefills", "decodes"])
 def test_a_device_that_is_broken_for_good_ends_the_process(where, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr("runners.torch_errors.end_process", ended.set)
+    monkeypatch.setattr("runners.vlm.batcher.end_process", ended.set)
     failing = Failing()
     getattr(failing, where).append(BROKEN)
     batcher, rows = make_batcher(failing), [make_row() for _ in range(3)]
