@@ -18,7 +18,7 @@ from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.base.transformers_vlm import TransformersVlm
+from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import Encoded, Prompt, Task, digest
 from settings import Settings
 

@@ -12,7 +12,7 @@ from transformers import (
 
 from common.catalog import Entry
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.base.chat_vlm import ChatVlm
+from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Task
 from settings import Settings
 
@@ -35,7 +35,9 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
     return QwenVl(model, processor, settings.max_pixels_of(entry.id), settings.reuse_bytes)
 
 
-class QwenVl(ChatVlm):
+class QwenVl(QwenStyleVlm):
+    """A model of both generations: they differ in the library's classes alone."""
+
     def instruction(self, task: Task) -> str:
         if task.language is None:
             return _INSTRUCTION

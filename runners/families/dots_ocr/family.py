@@ -9,9 +9,9 @@ from transformers import Qwen2VLProcessor
 from common.catalog import Entry
 from common.messages import Answer, FinishReason
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.base.chat_vlm import ChatVlm
 from runners.families.dots_ocr.layout import read_layout
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
+from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Encoded, Task
 from settings import Settings
 
@@ -79,7 +79,9 @@ class DotsOcrProcessor(Qwen2VLProcessor):
         image_processor.temporal_patch_size = 1  # the default is two, for videos
 
 
-class DotsOcr(ChatVlm):
+class DotsOcr(QwenStyleVlm):
+    """The model, whose answer to the layout prompt becomes blocks and Markdown."""
+
     def instruction(self, task: Task) -> str:
         return LAYOUT if task.options.mode == "layout" else READ
 

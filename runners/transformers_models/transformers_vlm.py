@@ -9,7 +9,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokeniz
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.messages import Answer, FinishReason
-from runners.families.base.tensor_lru import TensorLru
+from runners.transformers_models.tensor_lru import TensorLru
 from runners.vlm.interface import Encoded, Layers, Prefilled, Task, Vlm
 
 _FEATURES_SHARE = 1 / 4

@@ -1,4 +1,4 @@
-"""A chat model whose images are processed as Qwen2-VL's are."""
+"""A model of the transformers library that takes conversations, and images as Qwen2-VL does."""
 
 from abc import abstractmethod
 
@@ -7,14 +7,17 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from common.failures import ErrorCode, Refusal
-from runners.families.base.chat_template import ChatTemplate
-from runners.families.base.qwen_images import QwenImages
-from runners.families.base.transformers_vlm import TransformersVlm
+from runners.transformers_models.chat_template import ChatTemplate
+from runners.transformers_models.qwen_images import QwenImages
+from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import Encoded, Prompt, PromptTurn, Task, digest
 
 
-class ChatVlm(TransformersVlm):
-    """Encodes conversations with a chat template. OCR is a fixed instruction after the image."""
+class QwenStyleVlm(TransformersVlm):
+    """Encodes conversations with a chat template.
+
+    To have a page read, it asks the model with the image and, after it, a fixed instruction.
+    """
 
     def __init__(
         self,
