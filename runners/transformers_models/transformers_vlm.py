@@ -21,9 +21,9 @@ values, so they are kept for longer."""
 class TransformersVlm(Vlm):
     """A vision encoder and a decoder, with the interface of the transformers library.
 
-    If prefixes are kept for reuse, the prompt runs in two parts: the prefix (up to the end of the
-    last image), whose keys and values are kept, then the rest. A hit and a miss run the rest
-    through the same operations, so that a hit changes no token.
+    The keys and values of a prompt's prefix (up to the end of the last image) are kept for reuse.
+    A miss runs the whole prompt, a hit only the rest. In float32 both give the same tokens; the
+    logits may differ in their last bits, as the operations have other shapes.
     """
 
     def __init__(
@@ -49,21 +49,15 @@ class TransformersVlm(Vlm):
         end = encoded.prefix_length
         key = encoded.prefix_key
         prefix = self._prefixes.get(key) if end else None
-        cache = DynamicCache(prefix)
-        done, features = (0, self._features_of(encoded)) if prefix is None else (end, {})
-        if end and prefix is None and self._prefixes.capacity:
-            self._forward(
-                tokens[:, :end],
-                positions[..., :end],
-                cache,
-                logits_to_keep=positions.new_empty(0),
-                **features,
-            )
-            self._prefixes.put(key, _layers(cache))
-            done, features = end, {}
-        logits = self._forward(
-            tokens[:, done:], positions[..., done:], cache, logits_to_keep=1, **features
-        )
+        if prefix is not None:
+            cache = DynamicCache(prefix)
+            logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
+        else:
+            cache = DynamicCache()
+            features = self._features_of(encoded)
+            logits = self._forward(tokens, positions, cache, logits_to_keep=1, **features)
+            if end and self._prefixes.capacity:
+                self._prefixes.put(key, _first_columns(cache, end))
         return Prefilled(logits[0, 0], _layers(cache), next_position)
 
     @torch.no_grad()
@@ -138,6 +132,13 @@ class TransformersVlm(Vlm):
 
 def _layers(cache: Cache) -> Layers:
     return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _first_columns(cache: Cache, end: int) -> Layers:
+    """Returns copies, because views would keep the memory of the whole prompt."""
+    return [
+        (keys[:, :, :end].clone(), values[:, :, :end].clone()) for keys, values in _layers(cache)
+    ]
 
 
 def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
