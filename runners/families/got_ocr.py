@@ -78,7 +78,7 @@ class GotOcr(TransformersVlm):
         # One tile at a time, as each needs 4096 x 4096 attention scores per head.
         tiles = [
             self.model.get_image_features(pixel_values=tile, return_dict=True).pooler_output
-            for tile in inputs["pixel_values"].split(1)
+            for tile in self.to_device(inputs["pixel_values"]).split(1)
         ]
         return BaseModelOutputWithPooling(pooler_output=torch.cat(tiles))
 

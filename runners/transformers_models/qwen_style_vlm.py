@@ -5,6 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.failures import ErrorCode, Refusal
 from runners.transformers_models.chat_template import ChatTemplate
@@ -44,6 +45,21 @@ class QwenStyleVlm(TransformersVlm):
         tokens: [1, length]. grids: [images, 3], the patches of each image in time, height and
         width; None without an image.
         """
+
+    def vision_arguments(self, grids: Tensor) -> dict[str, Tensor]:
+        """Returns further arguments for the vision tower. grids: as for `positions`, on the CPU."""
+        return {}
+
+    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        # The grids stay on the CPU: their numbers say how the device's tensors are to be split, and
+        # the CPU would have to wait for the device to get them.
+        grids = inputs["image_grid_thw"]
+        return self.model.get_image_features(
+            pixel_values=self.to_device(inputs["pixel_values"]),
+            image_grid_thw=grids,
+            return_dict=True,
+            **self.vision_arguments(grids),
+        )
 
     def encode(self, prompt: Prompt) -> Encoded:
         turns, images = prompt.turns, prompt.images

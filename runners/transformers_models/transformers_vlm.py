@@ -1,5 +1,6 @@
 """A model of the transformers library as a `Vlm`."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,8 +45,8 @@ class TransformersVlm(Vlm):
     def prefill(self, encoded: Encoded) -> Prefilled:
         positions = encoded.inputs["position_ids"]
         next_position = int(positions.max()) + 1
-        tokens = self._to_device(encoded.inputs["input_ids"])
-        positions = self._to_device(positions)
+        tokens = self.to_device(encoded.inputs["input_ids"])
+        positions = self.to_device(positions)
         end = encoded.prefix_length
         key = encoded.prefix_key
         prefix = self._prefixes.get(key) if end else None
@@ -88,23 +89,17 @@ class TransformersVlm(Vlm):
     def reuse_stats(self) -> dict[str, dict[str, int]]:
         return {"features": self._features.stats, "prefixes": self._prefixes.stats}
 
+    @abstractmethod
     def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        """What the decoder gets of the images. inputs: on the model's device."""
-        return self.model.get_image_features(
-            pixel_values=inputs["pixel_values"],
-            image_grid_thw=inputs["image_grid_thw"],
-            return_dict=True,
-        )
+        """Returns the visual tokens of the images, on the model's device. inputs: on the CPU."""
 
     def _features_of(self, encoded: Encoded) -> dict[str, Any]:
-        """The arguments that replace the pixel values; none without an image."""
+        """Returns the arguments that replace the pixel values; none without an image."""
         if not encoded.prefix_length:
             return {}
         kept = self._features.get(encoded.image_key)
         if kept is None:
-            features = self.image_features(
-                {name: self._to_device(value) for name, value in encoded.inputs.items()}
-            )
+            features = self.image_features(encoded.inputs)
             # Without the encoder's own hidden states, which are large and no longer needed.
             kept = type(features)(
                 **{
@@ -116,8 +111,11 @@ class TransformersVlm(Vlm):
             self._features.put(encoded.image_key, kept)
         return {"mm_encoder_outputs": {"image": kept}}
 
+    def to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
     def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
-        """Logits [rows, tokens, vocabulary], of all tokens unless `inputs` say otherwise."""
+        """Returns logits [rows, tokens, vocabulary], of all tokens unless `inputs` limit them."""
         return self.model(
             input_ids=tokens,
             position_ids=positions,
@@ -125,9 +123,6 @@ class TransformersVlm(Vlm):
             use_cache=True,
             **inputs,
         ).logits
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
 
 
 def _layers(cache: Cache) -> Layers:
@@ -142,7 +137,7 @@ def _first_columns(cache: Cache, end: int) -> Layers:
 
 
 def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Those of the generation config, and the tokenizer's own, which some of the configs lack."""
+    """Returns those of the generation config, and the tokenizer's own, which some configs lack."""
     configured = model.generation_config.eos_token_id
     tokens = configured if isinstance(configured, list) else [configured]
     return frozenset({*tokens, tokenizer.eos_token_id} - {None})

@@ -112,6 +112,16 @@ def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_token(load):
     assert keeping.reuse_stats["prefixes"]["hits"] == 2 * len(ASKED) - 1
 
 
+def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
+    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    vlm = load()
+    encoded = vlm.encode(ocr(page(*SMALL)))
+    vlm.device = torch.device("meta")  # has no values: to read one is an error
+    vlm.model.to(vlm.device)
+    tokens = vlm.image_features(encoded.inputs).pooler_output
+    assert sum(map(len, tokens)) == encoded.visual_tokens
+
+
 @pytest.mark.parametrize(
     "box", [(0, 0, 201, 300), (0, 0, 200, 301), (-1, 0, 10, 10), (10, 10, 10, 20), (9, 20, 10, 10)]
 )

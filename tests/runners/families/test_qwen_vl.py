@@ -174,6 +174,16 @@ def test_the_prefix_that_is_kept_holds_no_memory_of_the_rest_of_the_prompt(load)
     assert stored == whole * encoded.prefix_length // encoded.length
 
 
+def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
+    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    vlm = load()
+    encoded = vlm.encode(talk(("user", *PICTURES, "What differs?")))
+    vlm.device = torch.device("meta")  # has no values: to read one is an error
+    vlm.model.to(vlm.device)
+    tokens = vlm.image_features(encoded.inputs).pooler_output
+    assert sum(map(len, tokens)) == encoded.visual_tokens
+
+
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
     forgetting = load(reuse_mib=0)
     for turns in CONVERSATIONS.values():

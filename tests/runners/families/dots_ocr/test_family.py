@@ -109,6 +109,16 @@ def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_token(ch
     assert keeping.reuse_stats["prefixes"]["hits"] == 2 * len(PROMPTS) - 1
 
 
+def test_the_vision_tower_does_not_wait_for_the_device(checkpoint, monkeypatch):
+    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    vlm = load(checkpoint)
+    encoded = vlm.encode(chat(page(200, 300), "What is this?"))
+    vlm.device = torch.device("meta")  # has no values: to read one is an error
+    vlm.model.to(vlm.device)
+    tokens = vlm.image_features(encoded.inputs).pooler_output
+    assert sum(map(len, tokens)) == encoded.visual_tokens
+
+
 @pytest.mark.parametrize(
     ("asked", "prompt"),
     [
