@@ -170,6 +170,22 @@ def test_a_load_turns_the_attention_of_cudnn_off(checkpoint, settings):
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
+@pytest.mark.parametrize(("device", "interval"), [("cuda", 0.001), ("cpu", 0.005)])
+def test_threads_take_turns_more_often_if_the_model_is_on_a_gpu(
+    checkpoint, settings, monkeypatch, device, interval
+):
+    monkeypatch.setattr(
+        "transformers.PreTrainedModel.device", property(lambda model: torch.device(device))
+    )
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        qwen_vl.load(ENTRY, settings)
+        assert sys.getswitchinterval() == pytest.approx(interval)
+    finally:
+        sys.setswitchinterval(before)
+
+
 def test_no_more_threads_are_asked_for_than_openmp_grants(checkpoint):
     script = (
         "import torch\n"
