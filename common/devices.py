@@ -1,4 +1,4 @@
-"""The GPUs and the memory of this machine, as the driver and the kernel report them; no torch."""
+"""Tells the GPUs and the memory of this machine, as driver and kernel report them. No torch."""
 
 import os
 import re
@@ -25,7 +25,7 @@ class Memory:
 
 
 def gpu_name() -> str | None:
-    """The name of GPU 0, as CUDA counts them; None where there is none, or where it fails."""
+    """Returns the name of GPU 0, as CUDA counts them; None if there is none, or if it fails."""
     try:
         with _driver() as gpus:
             return str(pynvml.nvmlDeviceGetName(gpus[0])) if gpus else None
@@ -34,7 +34,7 @@ def gpu_name() -> str | None:
 
 
 def gpu_memory(numbers: Sequence[int]) -> Memory | None:
-    """The memory of these GPUs together, by CUDA's numbers; None where one is missing or fails."""
+    """Returns the memory of these GPUs together, by CUDA's numbers; None if one is not there."""
     try:
         with _driver() as gpus:
             if not numbers or max(numbers) >= len(gpus):
@@ -46,7 +46,10 @@ def gpu_memory(numbers: Sequence[int]) -> Memory | None:
 
 
 def cpu_memory() -> Memory:
-    """The memory of the machine, or of this process' container where it has a limit (cgroup v2)."""
+    """Returns the memory of the machine, or of this process's container if that has a limit.
+
+    Only limits of cgroup v2 are seen.
+    """
     machine = psutil.virtual_memory()
     try:
         limit = int((_CGROUP / "memory.max").read_text())
@@ -58,7 +61,7 @@ def cpu_memory() -> Memory:
 
 
 def cpu_is_fast_in_bfloat16() -> bool:
-    """Whether the CPU has instructions for products in bfloat16.
+    """Returns whether the CPU has instructions for products in bfloat16.
 
     Without them such products are computed in float32, with conversions on top. Only Linux tells;
     elsewhere the answer is False.
@@ -70,9 +73,9 @@ def cpu_is_fast_in_bfloat16() -> bool:
 
 
 def placement(gpus: Sequence[int]) -> tuple[tuple[str, ...], Memory]:
-    """The devices on which a model is placed, as "host/gpu0" or "host/cpu", and their memory.
+    """Returns the devices that a model runs on, as "host/gpu0" or "host/cpu", and their memory.
 
-    gpus: numbers of the GPUs that it runs on; where one of them is missing, the CPU is meant.
+    gpus: numbers of the GPUs that the model is for. If one of them is missing, it is the CPU.
     """
     host = socket.gethostname()
     memory = gpu_memory(gpus)
@@ -96,9 +99,9 @@ def _driver() -> Iterator[list[Any]]:
 
 
 def _visible_gpus() -> list[Any]:
-    """The GPUs that CUDA_VISIBLE_DEVICES allows, up to the first that fails.
+    """Returns the handles of the GPUs that CUDA_VISIBLE_DEVICES allows, up to the first that fails.
 
-    It holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
+    The variable holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
     https://docs.nvidia.com/cuda/cuda-programming-guide.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

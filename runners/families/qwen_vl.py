@@ -28,7 +28,7 @@ _INSTRUCTION = (
 
 
 def load(entry: Entry, settings: Settings) -> "QwenVl":
-    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
+    """Loads the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     model, processor = load_checkpoint(
         entry,
         settings,
@@ -49,7 +49,7 @@ class QwenVl(QwenStyleVlm):
         return f"{_INSTRUCTION} The text is in {langcodes.get(task.language).display_name()}."
 
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
-        """[3, 1, length]: positions in time, height and width, as M-RoPE counts them."""
+        """Returns [3, 1, length]: positions in time, height and width, as M-RoPE counts them."""
         image = (tokens == self.model.config.image_token_id).to(torch.int)
         return self.model.model.get_rope_index(tokens, image, image_grid_thw=grids)[0]
 

@@ -52,7 +52,7 @@ class Batcher:
         step_target: float,
         cache: KvCache | None = None,
     ) -> None:
-        """kv_budget: given the bytes that the KV cache holds, how many it may hold now.
+        """kv_budget: takes how many bytes the KV cache holds, returns how many it may hold now.
         step_target: seconds that a step should take at most, see `Scheduler`."""
         self._model = model
         self._metrics = metrics
@@ -76,14 +76,14 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """False once closed, or after a fault of the batcher itself; then every row is refused."""
+        """False once it is closed, or after a fault of its own; every row is refused then."""
         return self._thread.is_alive() and not self._closed
 
     def start(self) -> None:
         self._thread.start()
 
     def submit(self, row: Row) -> None:
-        """Queue a row, from any thread."""
+        """Queues a row, from any thread."""
         with self._wake:
             if not self._closed:
                 self._inbox.append(row)
@@ -92,7 +92,7 @@ class Batcher:
         self._fail(row, _unloaded())
 
     def close(self) -> None:
-        """Refuse all rows, waiting and running; returns when the thread has ended."""
+        """Refuses all rows, waiting and running; returns when the thread has ended."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -118,7 +118,10 @@ class Batcher:
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """One prefill at most, then one token for every running row. False if nothing is left."""
+        """Prefills one row at most, then makes one token for every running row.
+
+        Returns False if nothing is left to do.
+        """
         self._update_queue()
         row = self._scheduler.admit()
         if row is not None:
@@ -134,7 +137,7 @@ class Batcher:
         return not self._scheduler.is_idle
 
     def _update_queue(self) -> None:
-        """Queue the rows that were submitted, and let go of those that no longer matter."""
+        """Queues the rows that were submitted, and drops those that are cancelled or too late."""
         with self._wake:
             for row in self._inbox:
                 self._scheduler.add(row)
