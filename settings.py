@@ -204,6 +204,10 @@ class Settings(BaseSettings):
     def reuse_bytes(self) -> int:
         return int(self.reuse_mib * MIB)
 
+    def gpus_of(self, model: str) -> tuple[int, ...]:
+        """Numbers of the GPUs that this model runs on. It runs on the CPU where there is none."""
+        return self.devices.get(model, (0,))
+
     def max_pixels_of(self, model: str) -> int:
         """Largest number of pixels of an image that this model reads."""
         return self.max_pixels_by_model.get(model, self.max_pixels)

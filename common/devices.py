@@ -1,9 +1,10 @@
-"""The GPUs and the memory of this machine, as the driver and the kernel report them; no torch."""
+"""Tells the GPUs and the memory of this machine, as driver and kernel report them. No torch."""
 
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,22 +25,31 @@ class Memory:
 
 
 def gpu_name() -> str | None:
-    """The name of GPU 0, as CUDA counts them; None where there is none."""
-    with _Driver() as gpus:
-        return str(pynvml.nvmlDeviceGetName(gpus[0])) if gpus else None
+    """Returns the name of GPU 0, as CUDA counts them; None if there is none, or if it fails."""
+    try:
+        with _driver() as gpus:
+            return str(pynvml.nvmlDeviceGetName(gpus[0])) if gpus else None
+    except pynvml.NVMLError:
+        return None
 
 
 def gpu_memory(numbers: Sequence[int]) -> Memory | None:
-    """The memory of these GPUs together, by CUDA's numbers; None where one of them is missing."""
-    with _Driver() as gpus:
-        if not numbers or max(numbers) >= len(gpus):
-            return None
-        infos = [pynvml.nvmlDeviceGetMemoryInfo(gpus[number]) for number in numbers]
+    """Returns the memory of these GPUs together, by CUDA's numbers; None if one is not there."""
+    try:
+        with _driver() as gpus:
+            if not numbers or max(numbers) >= len(gpus):
+                return None
+            infos = [pynvml.nvmlDeviceGetMemoryInfo(gpus[number]) for number in numbers]
+    except pynvml.NVMLError:
+        return None
     return Memory(sum(info.free for info in infos), sum(info.total for info in infos))
 
 
 def cpu_memory() -> Memory:
-    """The memory of the machine, or of this process' container where it has a limit (cgroup v2)."""
+    """Returns the memory of the machine, or of this process's container if that has a limit.
+
+    Only limits of cgroup v2 are seen.
+    """
     machine = psutil.virtual_memory()
     try:
         limit = int((_CGROUP / "memory.max").read_text())
@@ -51,7 +61,7 @@ def cpu_memory() -> Memory:
 
 
 def cpu_is_fast_in_bfloat16() -> bool:
-    """Whether the CPU has instructions for products in bfloat16.
+    """Returns whether the CPU has instructions for products in bfloat16.
 
     Without them such products are computed in float32, with conversions on top. Only Linux tells;
     elsewhere the answer is False.
@@ -62,53 +72,48 @@ def cpu_is_fast_in_bfloat16() -> bool:
         return False
 
 
-def placement(gpus: Sequence[int] | None) -> tuple[tuple[str, ...], Memory]:
-    """The devices on which a model is placed, as "host/gpu0" or "host/cpu", and their memory.
+def placement(gpus: Sequence[int]) -> tuple[tuple[str, ...], Memory]:
+    """Returns the devices that a model runs on, as "host/gpu0" or "host/cpu", and their memory.
 
-    gpus: the model's setting; None is GPU 0 where there is one, else the CPU.
+    gpus: numbers of the GPUs that the model is for. If one of them is missing, it is the CPU.
     """
     host = socket.gethostname()
-    numbers = (0,) if gpus is None else tuple(gpus)
-    memory = gpu_memory(numbers)
+    memory = gpu_memory(gpus)
     if memory is None:
         return (f"{host}/cpu",), cpu_memory()
-    return tuple(f"{host}/gpu{number}" for number in numbers), memory
+    return tuple(f"{host}/gpu{number}" for number in gpus), memory
 
 
-class _Driver:
-    """The driver while it is open: the handles of the GPUs that CUDA may use, in CUDA's order."""
+@contextmanager
+def _driver() -> Iterator[list[Any]]:
+    """Opens the driver. Gives the handles of the GPUs that CUDA may use, in CUDA's order.
 
-    def __enter__(self) -> list[Any]:
-        self._opened = False
-        try:
-            pynvml.nvmlInit()
-            self._opened = True
-            return self._handles()
-        except pynvml.NVMLError:  # no driver, or one that fails: there is no GPU that could be used
-            return []
-
-    def __exit__(self, *exception: object) -> None:
-        if self._opened:
+    Raises `NVMLError` if there is no driver, or one that fails.
+    """
+    pynvml.nvmlInit()
+    try:
+        yield _visible_gpus()
+    finally:
+        with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
 
-    def _handles(self) -> list[Any]:
-        """The GPUs that CUDA_VISIBLE_DEVICES allows.
 
-        It holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
-        https://docs.nvidia.com/cuda/cuda-programming-guide.
-        """
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            count = pynvml.nvmlDeviceGetCount()
-            return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        handles = []
-        for name in (part.strip() for part in visible.split(",")):
-            try:
-                handles.append(
-                    pynvml.nvmlDeviceGetHandleByIndex(int(name))
-                    if name.isdecimal()
-                    else pynvml.nvmlDeviceGetHandleByUUID(name)
-                )
-            except pynvml.NVMLError:
-                break
-        return handles
+def _visible_gpus() -> list[Any]:
+    """Returns the handles of the GPUs that CUDA_VISIBLE_DEVICES allows, up to the first that fails.
+
+    The variable holds numbers or UUIDs, by commas; the first that does not exist hides the rest:
+    https://docs.nvidia.com/cuda/cuda-programming-guide.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(pynvml.nvmlDeviceGetCount())) if visible is None else visible.split(",")
+    handles: list[Any] = []
+    for name in (name.strip() for name in names):
+        try:
+            handles.append(
+                pynvml.nvmlDeviceGetHandleByIndex(int(name))
+                if name.isdecimal()
+                else pynvml.nvmlDeviceGetHandleByUUID(name)
+            )
+        except pynvml.NVMLError:
+            break
+    return handles

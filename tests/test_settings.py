@@ -127,6 +127,12 @@ def test_a_model_may_have_a_bound_on_pixels_of_its_own():
     assert settings.max_pixels_of("dots_ocr") == 5000
 
 
+def test_a_model_runs_on_the_gpus_of_its_setting_or_on_the_first():
+    settings = Settings(devices={"got_ocr": (1, 2)})
+    assert settings.gpus_of("got_ocr") == (1, 2)
+    assert settings.gpus_of("dots_ocr") == (0,)
+
+
 def test_every_setting_says_what_it_is():
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 

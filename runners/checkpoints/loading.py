@@ -3,21 +3,25 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from common import devices
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from runners import torch_errors
 from runners.checkpoints import weights
+from runners.checkpoints.dtype import is_float32
 from runners.checkpoints.packed_linear import pack_linears
 from settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL = 0.001
+"""Seconds after which Python's threads take turns while a model runs on a GPU."""
 
 Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
 """The classes of the model and the processor, by the `model_type` of the checkpoint's config."""
@@ -26,7 +30,7 @@ Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
 def load_checkpoint(
     entry: Entry, settings: Settings, classes: Classes, exact: bool = False
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Fetch the weights of an entry if they are not here, and load them for inference. Blocks.
+    """Fetches the weights of an entry if they are not here, and loads them for inference. Blocks.
 
     exact: refuse not only weights that lack tensors of the model, but also those with more.
 
@@ -34,7 +38,8 @@ def load_checkpoint(
     not fit the model; OUT_OF_MEMORY if the device is too small.
     """
     _obey_openmp_thread_limit()
-    placement = _placement(entry, settings)
+    _turn_cudnn_attention_off()
+    device_map = _device_map_arguments(entry, settings)
     folder = weights.fetch(entry, settings)
     kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
     if kind not in classes:
@@ -50,11 +55,11 @@ def load_checkpoint(
         )
         model, report = model_class.from_pretrained(
             folder,
-            dtype=_dtype(settings),
+            dtype=_dtype(settings, on_gpu=bool(device_map)),
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
-            **placement,
+            **device_map,
         )
         model.eval().requires_grad_(False)
         pack_linears(model)
@@ -80,11 +85,12 @@ def load_checkpoint(
             ErrorCode.UNAVAILABLE,
             f"The weights of {entry.name} do not fit the model ({listed}). {weights.remedy(entry)}",
         )
+    _shorten_switch_interval(model.device)
     return model, processor
 
 
 def _obey_openmp_thread_limit() -> None:
-    """Let torch ask for no more threads than OMP_THREAD_LIMIT grants.
+    """Lets torch ask for no more threads than OMP_THREAD_LIMIT grants.
 
     torch does not read that variable, and oneDNN computes wrong results in bfloat16 if OpenMP
     grants fewer threads than torch asks for. An operator may set the variable for the whole
@@ -95,21 +101,43 @@ def _obey_openmp_thread_limit() -> None:
         torch.set_num_threads(int(limit))
 
 
+def _turn_cudnn_attention_off() -> None:
+    """Makes GPUs use PyTorch's other kernels for attention.
+
+    cuDNN builds a plan for every shape that it meets, and at every decode step the keys are one
+    column longer: each step would cost a plan, which takes longer than the step. PyTorch prefers
+    cuDNN on an H100 and later.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _shorten_switch_interval(device: torch.device) -> None:
+    """Gives the decode loop of a model on a GPU the interpreter sooner.
+
+    The loop launches over a thousand kernels a step from Python. When it comes back from a launch
+    while another thread (an encoder, the event loop) runs Python code, it waits for that thread's
+    switch interval, by default five milliseconds, which is longer than a fast step. On a CPU the
+    computation itself takes the time, and more switches would only cost some.
+    """
+    if device.type == "cuda":
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+
+
 def _first(keys: Collection[str], count: int = 5) -> str:
     listed = ", ".join(sorted(keys)[:count])
     return listed if len(keys) <= count else f"{listed} and {len(keys) - count} more"
 
 
-def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
-    """Arguments of `from_pretrained` for the device: CPU, one GPU, or spread over several.
+def _device_map_arguments(entry: Entry, settings: Settings) -> dict[str, Any]:
+    """Returns the arguments of `from_pretrained` that place the model on GPUs; none for the CPU.
 
     Raises `Refusal` (UNAVAILABLE) if a GPU is not there.
     """
-    gpus = settings.devices.get(entry.id)
+    gpus = settings.gpus_of(entry.id)
     count = torch.cuda.device_count()
-    if gpus is None:
-        return {"device_map": {"": 0}} if count else {}
     if max(gpus) >= count:
+        if entry.id not in settings.devices:
+            return {}
         raise Refusal(
             ErrorCode.UNAVAILABLE,
             f"CHATVLM_DEVICES places {entry.name} on GPU {max(gpus)}, but this machine has "
@@ -121,9 +149,11 @@ def _placement(entry: Entry, settings: Settings) -> dict[str, Any]:
     return {"device_map": "auto", "max_memory": free}
 
 
-def _dtype(settings: Settings) -> torch.dtype:
+def _dtype(settings: Settings, on_gpu: bool) -> torch.dtype:
+    if is_float32(settings, on_gpu):
+        return torch.float32
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    return torch.bfloat16 if devices.cpu_is_fast_in_bfloat16() else torch.float32
+    if on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16

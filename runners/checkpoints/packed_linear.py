@@ -1,8 +1,8 @@
 """Linear layers on the CPU whose weights are stored in oneDNN's own layout.
 
-Otherwise oneDNN reorders a weight at every product, or does without, which costs a decode step (a
-few rows times a large matrix) most of its time. `torch.compile` stores the weights of frozen models
-in the same way, with the same operators.
+With weights in another layout, oneDNN reorders them at every product or uses slower products. A
+decode step (a few rows times a large matrix) would spend most of its time on that. `torch.compile`
+stores the weights of frozen models in the same way, with the same operators.
 """
 
 import torch
@@ -31,7 +31,7 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(model: nn.Module) -> None:
-    """Replace a model's linear layers in place, if the CPU has products for their dtype.
+    """Replaces a model's linear layers in place, if the CPU has products for their dtype.
 
     A weight that another layer shares, as the embedding shares the output projection's, is in
     memory twice afterwards.

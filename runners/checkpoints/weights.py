@@ -19,6 +19,7 @@ from common import devices
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from common.units import GIB
+from runners.checkpoints.dtype import is_float32
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,45 +37,47 @@ _REQUIRED_FILES = (
 """Of each group, one file has to be there."""
 
 
-def availability(entry: Entry, settings: Settings) -> str | None:
-    """Why the weights cannot be loaded, in one or two sentences; None if nothing speaks against it.
+def why_unavailable(entry: Entry, settings: Settings) -> str | None:
+    """Returns why the weights cannot be loaded, in one or two sentences; None if they can.
 
-    Looks at this machine only: weights that may be downloaded count as available.
+    It looks at this machine only: weights that may be downloaded count as available.
     """
     if find_spec("torch") is None:
         return f"{entry.name} needs PyTorch, which this installation of the service leaves out."
     folder = _folder(entry, settings)
-    if folder is not None and (defect := _defect(folder)):
-        return _broken(entry, defect) if _is_own(folder, settings) or is_offline_mode() else None
-    return _absent(entry) if folder is None and is_offline_mode() else None
+    if folder is None:
+        return _absent_message(entry) if is_offline_mode() else None
+    reason = _why_incomplete(folder)
+    can_be_repaired = not _is_own(folder, settings) and not is_offline_mode()
+    return None if reason is None or can_be_repaired else _incomplete_message(entry, reason)
 
 
 def memory_bytes(entry: Entry, settings: Settings) -> int:
-    """Bytes that the loaded model needs. Of weights that are not here the catalog has the size."""
-    on_cpu = devices.gpu_name() is None
-    wide = settings.dtype == "float32" or (
-        settings.dtype == "auto" and on_cpu and not devices.cpu_is_fast_in_bfloat16()
-    )
+    """Returns the bytes that the loaded model needs.
+
+    If the weights are not on this machine, the size comes from the catalog.
+    """
+    on_gpu = devices.gpu_name() is not None
     folder = _folder(entry, settings)
-    if folder is None or _defect(folder):
+    if folder is None or _why_incomplete(folder):
         parameters = int(entry.weights_gib * GIB / 2)
     else:
-        parameters = _parameters(folder, on_cpu)
-    return parameters * (4 if wide else 2)
+        parameters = _parameters(folder, on_gpu)
+    return parameters * (4 if is_float32(settings, on_gpu) else 2)
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
-    """The folder of the complete weights, downloaded if they are not here. Blocks.
+    """Returns the folder of the complete weights, downloaded if they are not here. Blocks.
 
     Raises `Refusal` (UNAVAILABLE) if they are broken, or if they cannot be downloaded.
     """
     folder = _folder(entry, settings)
     if folder is not None:
-        defect = _defect(folder)
-        if defect is None:
+        reason = _why_incomplete(folder)
+        if reason is None:
             return folder
         if _is_own(folder, settings):
-            raise Refusal(ErrorCode.UNAVAILABLE, _broken(entry, defect))
+            raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
     try:
         folder = Path(
@@ -84,15 +87,15 @@ def fetch(entry: Entry, settings: Settings) -> Path:
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
         logger.warning("%s could not be downloaded: %r", entry.repository, error)
-        raise Refusal(ErrorCode.UNAVAILABLE, _absent(entry)) from error
-    if defect := _defect(folder):
-        raise Refusal(ErrorCode.UNAVAILABLE, _broken(entry, defect))
+        raise Refusal(ErrorCode.UNAVAILABLE, _absent_message(entry)) from error
+    if reason := _why_incomplete(folder):
+        raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloaded %s", entry.repository)
     return folder
 
 
 def remedy(entry: Entry) -> str:
-    """The sentence that says where to put the weights."""
+    """Returns the sentence that says where to put the weights."""
     return f"Put the files of {entry.repository} into CHATVLM_WEIGHTS/{entry.id}."
 
 
@@ -123,12 +126,15 @@ def _repository(entry: Entry) -> str:
 
 
 def _is_own(folder: Path, settings: Settings) -> bool:
-    """Whether it is in `CHATVLM_WEIGHTS`, not in the hub's cache, which the hub can repair."""
+    """Returns whether it is in `CHATVLM_WEIGHTS`, and not in the hub's cache.
+
+    The hub can repair its cache.
+    """
     return folder.parent == settings.weights
 
 
-def _defect(folder: Path) -> str | None:
-    """What is wrong with a folder of weights, judged by file names and headers; None if nothing."""
+def _why_incomplete(folder: Path) -> str | None:
+    """Returns what is wrong with a folder of weights, by its files' names and headers, or None."""
     for names in _REQUIRED_FILES:
         if not any((folder / name).is_file() for name in names):
             return f"{' or '.join(names)} is missing"
@@ -151,8 +157,8 @@ def _defect(folder: Path) -> str | None:
     return None
 
 
-def _parameters(folder: Path, on_cpu: bool) -> int:
-    """How many parameters the loaded model has in memory.
+def _parameters(folder: Path, on_gpu: bool) -> int:
+    """Counts the parameters that the loaded model has in memory.
 
     On the CPU, where the output projection is packed, one that it shares with the embedding counts
     twice.
@@ -164,14 +170,14 @@ def _parameters(folder: Path, on_cpu: bool) -> int:
                 counts[name] = math.prod(tensors.get_slice(name).get_shape())
     own = any(name.endswith("lm_head.weight") for name in counts)
     embedding = sum(counts[name] for name in counts if name.endswith("embed_tokens.weight"))
-    return sum(counts.values()) + (embedding if on_cpu and not own else 0)
+    return sum(counts.values()) + (0 if on_gpu or own else embedding)
 
 
-def _broken(entry: Entry, defect: str) -> str:
-    return f"The weights of {entry.name} are incomplete: {defect}. {remedy(entry)}"
+def _incomplete_message(entry: Entry, reason: str) -> str:
+    return f"The weights of {entry.name} are incomplete: {reason}. {remedy(entry)}"
 
 
-def _absent(entry: Entry) -> str:
+def _absent_message(entry: Entry) -> str:
     return (
         f"The weights of {entry.name} are not here, and {entry.repository} cannot be reached. "
         f"Let the hub be reached, or put its files into CHATVLM_WEIGHTS/{entry.id}."

@@ -18,19 +18,19 @@ from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.base.transformers_vlm import TransformersVlm
+from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import DecodedRequest, Encoded, Task, digest
 from settings import Settings
 
 _LANGUAGES = {"en", "zh"}
 """Languages that the model was trained on."""
 _LARGE_PAGE = 4
-"""A page of more than this many times a tile's area is read in tiles: squeezed into a single tile,
-it would keep less than half of its resolution in each direction."""
+"""A page of more than this many times a tile's area is read in tiles. In a single tile it would
+keep less than half of its resolution in each direction."""
 
 
 def load(entry: Entry, settings: Settings) -> "GotOcr":
-    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
+    """Loads the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     model, processor = load_checkpoint(
         entry, settings, {"got_ocr2": (GotOcr2ForConditionalGeneration, GotOcr2Processor)}
     )
@@ -45,7 +45,7 @@ class GotOcr(TransformersVlm):
     ) -> None:
         super().__init__(model, processor.tokenizer, reuse_bytes)
         self._processor = processor
-        # A turn ends with it, but the generation config only names the end of the text.
+        # A turn ends with this token, but the generation config names only the end of the text.
         end_of_turn = self.tokenizer.convert_tokens_to_ids(processor.message_end_token)
         self.stop_tokens |= {end_of_turn}
 
@@ -78,7 +78,7 @@ class GotOcr(TransformersVlm):
         # One tile at a time, as each needs 4096 x 4096 attention scores per head.
         tiles = [
             self.model.get_image_features(pixel_values=tile, return_dict=True).pooler_output
-            for tile in inputs["pixel_values"].split(1)
+            for tile in self.to_device(inputs["pixel_values"]).split(1)
         ]
         return BaseModelOutputWithPooling(pooler_output=torch.cat(tiles))
 
@@ -94,7 +94,7 @@ class GotOcr(TransformersVlm):
         )
 
     def _in_tiles(self, options: Options, image: Image.Image) -> bool:
-        """Whether a page is large. The model was trained on tiles of whole pages only."""
+        """Returns whether a page is large. The model was trained on tiles of whole pages only."""
         if options.box or options.color:
             return False
         tile = self._processor.image_processor.size
@@ -102,7 +102,7 @@ class GotOcr(TransformersVlm):
 
 
 def _checked_box(options: Options, image: Image.Image) -> list[int] | None:
-    """The box as a new list, because the processor writes into it.
+    """Returns the box as a new list, because the processor writes into it.
 
     Raises `Refusal` (BAD_PARAMETER) if it is not inside the image.
     """

@@ -9,10 +9,15 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
 )
+from transformers.vision_utils import (
+    get_vision_cu_seqlens,
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+)
 
 from common.catalog import Entry
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.base.chat_vlm import ChatVlm
+from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Task
 from settings import Settings
 
@@ -23,7 +28,7 @@ _INSTRUCTION = (
 
 
 def load(entry: Entry, settings: Settings) -> "QwenVl":
-    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
+    """Loads the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     model, processor = load_checkpoint(
         entry,
         settings,
@@ -35,13 +40,40 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
     return QwenVl(model, processor, settings.max_pixels_of(entry.id), settings.reuse_bytes)
 
 
-class QwenVl(ChatVlm):
+class QwenVl(QwenStyleVlm):
+    """A model of both generations: they differ in the library's classes alone."""
+
     def instruction(self, task: Task) -> str:
         if task.language is None:
             return _INSTRUCTION
         return f"{_INSTRUCTION} The text is in {langcodes.get(task.language).display_name()}."
 
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
-        """[3, 1, length]: positions in time, height and width, as M-RoPE counts them."""
+        """Returns [3, 1, length]: positions in time, height and width, as M-RoPE counts them."""
         image = (tokens == self.model.config.image_token_id).to(torch.int)
         return self.model.model.get_rope_index(tokens, image, image_grid_thw=grids)[0]
+
+    def vision_arguments(self, grids: Tensor) -> dict[str, Tensor]:
+        """Returns what the vision tower would otherwise compute from grids on the device.
+
+        Each layer of the tower reads the lengths of the images. They stay on the CPU, so that no
+        layer waits for the device.
+        """
+        tower = self.model.model.visual
+        arguments = {
+            "image_cu_seqlens": get_vision_cu_seqlens(grids),
+            "image_position_ids": self.to_device(
+                get_vision_position_ids(grids, tower.spatial_merge_size)
+            ),
+        }
+        if isinstance(self.model, Qwen3VLForConditionalGeneration):
+            indices, weights = get_vision_interpolation_indices_and_weights(
+                grids,
+                tower.num_grid_per_side,
+                tower.interpolation_mode,
+                tower.interpolation_align_corners,
+                tower.spatial_merge_size,
+            )
+            arguments["image_interp_indices"] = self.to_device(indices)
+            arguments["image_interp_weights"] = self.to_device(weights)
+        return arguments

@@ -4,12 +4,14 @@ Knows rows, tokens and errors of the device; no image, no HTTP, no family.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
+from typing import TypeVar
 
 import torch
 
@@ -19,10 +21,16 @@ from runners.metrics import Metrics
 from runners.vlm.interface import Vlm
 from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Finished, Row
-from runners.vlm.sampling import make_draws, next_tokens
+from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
 from runners.vlm.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class OutOfMemory(Exception):
+    """Raised if the device's memory ran out, in place of PyTorch's errors."""
 
 
 class Batcher:
@@ -32,7 +40,8 @@ class Batcher:
     for reuse, and fewer rows are admitted from then on. In a prefill, the row goes back to the
     queue, and fails if it was alone; in a step, the youngest row fails, and the step is repeated
     with the others. Any other error of the model fails the rows it was raised for, and the batcher
-    goes on. On a device that is broken for good it ends its process.
+    goes on; logits that are not numbers fail their row alone. On a device that is broken for good
+    it ends its process.
     """
 
     def __init__(
@@ -43,7 +52,7 @@ class Batcher:
         step_target: float,
         cache: KvCache | None = None,
     ) -> None:
-        """kv_budget: given the bytes that the KV cache holds, how many it may hold now.
+        """kv_budget: takes how many bytes the KV cache holds, returns how many it may hold now.
         step_target: seconds that a step should take at most, see `Scheduler`."""
         self._model = model
         self._metrics = metrics
@@ -67,14 +76,14 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """False once closed, or after a fault of the batcher itself; then every row is refused."""
+        """False once it is closed, or after a fault of its own; every row is refused then."""
         return self._thread.is_alive() and not self._closed
 
     def start(self) -> None:
         self._thread.start()
 
     def submit(self, row: Row) -> None:
-        """Queue a row, from any thread."""
+        """Queues a row, from any thread."""
         with self._wake:
             if not self._closed:
                 self._inbox.append(row)
@@ -83,7 +92,7 @@ class Batcher:
         self._fail(row, _unloaded())
 
     def close(self) -> None:
-        """Refuse all rows, waiting and running; returns when the thread has ended."""
+        """Refuses all rows, waiting and running; returns when the thread has ended."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -103,13 +112,16 @@ class Batcher:
             logger.exception("The batcher has died")
             error = fault
             if torch_errors.is_broken_device(fault):
-                torch_errors.end_process()
+                end_process()
         finally:
             self._abandon(error)
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """One prefill at most, then one token for every running row. False if nothing is left."""
+        """Prefills one row at most, then makes one token for every running row.
+
+        Returns False if nothing is left to do.
+        """
         self._update_queue()
         row = self._scheduler.admit()
         if row is not None:
@@ -125,7 +137,7 @@ class Batcher:
         return not self._scheduler.is_idle
 
     def _update_queue(self) -> None:
-        """Queue the rows that were submitted, and let go of those that no longer matter."""
+        """Queues the rows that were submitted, and drops those that are cancelled or too late."""
         with self._wake:
             for row in self._inbox:
                 self._scheduler.add(row)
@@ -144,41 +156,32 @@ class Batcher:
 
     def _prefill(self, row: Row) -> None:
         try:
-            draws = make_draws([(row.sampling, 0)], self._model.device)
-            prefilled = self._model.prefill(row.encoded)
-            row.first_position = prefilled.next_position
-            token = int(next_tokens(prefilled.logits[None], draws))
-            self._cache.join(prefilled.layers)
+            token = self._attempt(lambda: self._first_token(row))
+        except OutOfMemory:
+            if not self._scheduler.postpone(row):
+                self._fail(row, _out_of_memory())
         except Exception as error:
-            if not torch_errors.is_out_of_memory(error):
-                self._fail(row, error)
-                if torch_errors.is_broken_device(error):
-                    raise
-                return
+            self._fail_all([row], error)
         else:
             slot = self._scheduler.join(row)
             now = time.monotonic()
             self._metrics.prefill_seconds.observe(now - row.started)
             self._metrics.first_token_seconds.observe(now - row.submitted)
             self._take(slot, token)
-            return
-        # Out of memory. Only outside the except block are the tensors of its frames free.
-        self._model.forget()
-        if not self._scheduler.postpone(row):
-            self._fail(row, torch_errors.out_of_memory_refusal())
 
     def _decode(self) -> None:
         while self._scheduler.running:
             started = time.monotonic()
             try:
-                tokens = self._forward(self._scheduler.running)
+                tokens = self._attempt(lambda: self._next_tokens(self._scheduler.running))
+            except OutOfMemory:
+                slot, row = self._scheduler.drop_newest()
+                self._cache.leave(slot)
+                self._fail(row, _out_of_memory())
+                self._metrics.evicted.inc()
             except Exception as error:
-                if not torch_errors.is_out_of_memory(error):
-                    while self._scheduler.running:
-                        self._fail(self._leave(len(self._scheduler.running) - 1), error)
-                    if torch_errors.is_broken_device(error):
-                        raise
-                    return
+                slots = reversed(range(len(self._scheduler.running)))
+                self._fail_all([self._leave(slot) for slot in slots], error)
             else:
                 seconds = time.monotonic() - started
                 self._scheduler.record_step(seconds)
@@ -187,15 +190,35 @@ class Batcher:
                 for slot in reversed(range(len(tokens))):  # a row that leaves moves a later one
                     self._take(slot, tokens[slot])
                 return
-            # Out of memory. Only outside the except block are the tensors of its frames free.
-            slot, row = self._scheduler.drop_newest()
-            self._cache.leave(slot)
-            self._fail(row, torch_errors.out_of_memory_refusal())
-            self._metrics.evicted.inc()
-            self._model.forget()
 
-    def _forward(self, rows: list[Row]) -> list[int]:
-        """The next token of each row."""
+    def _attempt(self, compute: Callable[[], Result]) -> Result:
+        """Returns the result of a computation on the device.
+
+        If memory runs out, the model forgets what it keeps for reuse, and `OutOfMemory` is raised.
+        All other errors are raised as they are.
+        """
+        try:
+            return compute()
+        except Exception as error:
+            if not torch_errors.is_out_of_memory(error):
+                raise
+        # Handled after the except block, because the exception's frames keep tensors alive.
+        self._model.forget()
+        raise OutOfMemory
+
+    def _first_token(self, row: Row) -> int:
+        """Prefills a row, and copies its prompt into the KV cache."""
+        draws = make_draws([(row.sampling, 0)], self._model.device)
+        prefilled = self._model.prefill(row.encoded)
+        row.first_position = prefilled.next_position
+        token = int(next_tokens(prefilled.logits[None], draws))
+        if token == NO_TOKEN:
+            raise _no_number()
+        self._cache.join(prefilled.layers)
+        return token
+
+    def _next_tokens(self, rows: list[Row]) -> list[int]:
+        """Runs a step. Returns the next token of each row."""
         device = self._model.device
         draws = make_draws([(row.sampling, len(row.tokens)) for row in rows], device)
         tokens, positions = torch.tensor(
@@ -207,6 +230,9 @@ class Batcher:
         return made
 
     def _take(self, slot: int, token: int) -> None:
+        if token == NO_TOKEN:
+            self._fail(self._leave(slot), _no_number())
+            return
         row = self._scheduler.running[slot]
         reason = row.take(token, self._model.stop_tokens)
         if reason != "stop":
@@ -228,6 +254,13 @@ class Batcher:
         with suppress(InvalidStateError):  # cancelled meanwhile
             row.future.set_exception(error)
 
+    def _fail_all(self, rows: list[Row], error: Exception) -> None:
+        """Fails the rows for which an error was raised; raises it if the device is broken."""
+        for row in rows:
+            self._fail(row, error)
+        if torch_errors.is_broken_device(error):
+            raise error
+
     def _abandon(self, error: Exception) -> None:
         with self._wake:
             self._closed = True
@@ -246,3 +279,27 @@ def _unloaded() -> Refusal:
         "The model was unloaded before the answer was complete.",
         retry_after=1,
     )
+
+
+def _out_of_memory() -> Refusal:
+    return Refusal(
+        ErrorCode.OUT_OF_MEMORY,
+        "The device ran out of memory: try again later, or send a smaller image.",
+        retry_after=5,
+    )
+
+
+def _no_number() -> Refusal:
+    return Refusal(
+        ErrorCode.FAULT,
+        "The model computed values that are not numbers. If its data type is float16, set "
+        "CHATVLM_DTYPE to bfloat16 or float32.",
+    )
+
+
+def end_process() -> None:
+    """Ends this process at once, because only a new one can use a broken device again.
+
+    The gateway answers its requests, and BentoML starts a new process.
+    """
+    os._exit(1)

@@ -6,6 +6,7 @@ torch is imported when the model is loaded, not before.
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from common.messages import Answer, Request, Status, Stream
 from common.units import GIB
 from runners import malloc
 from runners.checkpoints import weights
+from runners.checkpoints.cuda_environment import set_cuda_defaults
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ENCODERS = 2
-"""Threads that decode and encode images beside the decode loop."""
+_MIN_ENCODERS, _MAX_ENCODERS = 2, 8
+"""Fewest and most threads that decode and encode images beside the decode loop. A GPU reads pages
+faster than two threads encode them."""
 _RELEASE_TIMEOUT = 5.0
 """Seconds that refused requests get to let go of the model before its memory is freed."""
 _NEWEST_WEIGHT = 0.2
@@ -41,7 +44,7 @@ class VlmEngine:
     def __init__(self, entry: Entry, settings: Settings) -> None:
         self._entry = entry
         self._settings = settings
-        self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encoder")
+        self._encoders = ThreadPoolExecutor(_encoder_threads(), thread_name_prefix="encoder")
 
         # The model, and what is being done with it
         self._model: LoadedModel | None = None
@@ -128,8 +131,8 @@ class VlmEngine:
         needed = weights.memory_bytes(self._entry, self._settings)
         places, memory = self._places_and_memory()
         failure = self._failure
-        if obstacle := self._obstacle(needed, memory.total):
-            failure = Failure(code=ErrorCode.UNAVAILABLE, detail=obstacle)
+        if reason := self._why_unavailable(needed, memory.total):
+            failure = Failure(code=ErrorCode.UNAVAILABLE, detail=reason)
         hopeless = failure is not None and failure.code is ErrorCode.UNAVAILABLE
         # `unloaded` lets the gateway make room; `unavailable` says that this would not help.
         return Status(
@@ -141,17 +144,17 @@ class VlmEngine:
         )
 
     def _places_and_memory(self) -> tuple[tuple[str, ...], devices.Memory]:
-        return devices.placement(self._settings.devices.get(self._entry.id))
+        return devices.placement(self._settings.gpus_of(self._entry.id))
 
-    def _obstacle(self, needed: int, total: int) -> str | None:
+    def _why_unavailable(self, needed: int, total: int) -> str | None:
         """Why the model could not be loaded even on an otherwise empty device; None if it could."""
-        absent = weights.availability(self._entry, self._settings)
-        if absent is None and needed > total:
+        reason = weights.why_unavailable(self._entry, self._settings)
+        if reason is None and needed > total:
             return (
                 f"{self._entry.name} needs {needed / GIB:.1f} GiB of memory; "
                 f"its device has {total / GIB:.1f} GiB."
             )
-        return absent
+        return reason
 
     async def close(self) -> None:
         """Refuse the requests that are left, and stop."""
@@ -229,9 +232,10 @@ class VlmEngine:
     def _load_model(self) -> "LoadedModel":
         self._places, memory = self._places_and_memory()
         needed = weights.memory_bytes(self._entry, self._settings)
-        if obstacle := self._obstacle(needed, memory.total):
-            raise Refusal(ErrorCode.UNAVAILABLE, obstacle)  # before torch is imported for nothing
+        if reason := self._why_unavailable(needed, memory.total):
+            raise Refusal(ErrorCode.UNAVAILABLE, reason)  # before torch is imported for nothing
         malloc.share_one_arena()
+        set_cuda_defaults()
         from runners.vlm.loaded_model import LoadedModel
 
         return LoadedModel(self._entry, self._settings, self._encoders)
@@ -269,3 +273,8 @@ class VlmEngine:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+
+
+def _encoder_threads() -> int:
+    """As many threads as there are cores, within bounds."""
+    return max(_MIN_ENCODERS, min(os.cpu_count() or 1, _MAX_ENCODERS))

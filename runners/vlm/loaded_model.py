@@ -48,7 +48,7 @@ class LoadedModel:
         self._model: Vlm = family.load(entry, settings)
         self._encoders = encoders
         self._settings = settings
-        self._gpus = settings.devices.get(entry.id, (self._model.device.index,))
+        self._gpus = settings.gpus_of(entry.id)
         self.metrics = Metrics(entry.id)
         self.metrics.model_bytes.set(self._model.weights_bytes)
         self._batcher = Batcher(

@@ -1,4 +1,4 @@
-"""Choosing the next token of each row from its logits: greedily, or at random."""
+"""Chooses the next token of each row from its logits: the likeliest, or one at random."""
 
 import hashlib
 import random
@@ -13,11 +13,15 @@ _GREEDY_BELOW = 1e-5
 _SCALE = 2**40
 """Integer weight of a row's likeliest token. Rounding to integers loses less than float32 does, and
 the weights of a vocabulary of up to eight million tokens add up within int64."""
+NO_TOKEN = -1
+"""Stands for the token of a row whose logits are not numbers."""
 _DIGIT = 15  # bits; two such digits hold any float32 of [0, 1]
 
 
 @dataclass(frozen=True)
 class Sampling:
+    """How the tokens of a row are chosen, as its request asks."""
+
     temperature: float = 0.0
     """Below 1e-5 is greedy: the likeliest token is taken."""
     seed: int | None = None
@@ -30,7 +34,7 @@ class Sampling:
         return self.temperature < _GREEDY_BELOW
 
     def uniform(self, step: int) -> float:
-        """The uniform number of [0, 1), of 24 bits, with which token number `step` is drawn.
+        """Returns the number of [0, 1), of 24 bits, with which token number `step` is drawn.
 
         With a seed it depends on seed and step alone, so that a repeated step draws the same token
         (a counter-based generator: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
@@ -49,7 +53,7 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True)
 class Draws:
-    """What the sampled rows of a step draw with, on the device."""
+    """The parameters with which the sampled rows of a step draw, on the device."""
 
     parameters: Tensor
     """[4, sampled rows] float64, one upload: index, temperature, uniform number, top_p."""
@@ -58,11 +62,12 @@ class Draws:
 
 
 def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Draws | None:
-    """Upload what the rows of a step draw with; None if all rows are greedy.
+    """Uploads the parameters with which the rows of a step draw; None if all rows are greedy.
 
-    rows: of each row its sampling, and the number of its next token. Call this before the forward
-    is enqueued: memory that is not pinned is copied when the stream is empty, as it is then, so
-    that a step waits only for its tokens.
+    rows: the sampling of each row, and the number of its next token.
+
+    It has to be called before the forward is enqueued: the copy of memory that is not pinned waits
+    until the stream is empty. It is empty then, so that a step waits only for its tokens.
     """
     drawn = [
         (row, sampling.temperature, sampling.uniform(step), sampling.top_p)
@@ -78,7 +83,12 @@ def make_draws(rows: Sequence[tuple[Sampling, int]], device: torch.device) -> Dr
 
 
 def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
-    """One token a row, [rows] int64, from logits [rows, vocabulary]. Does not wait for the device.
+    """Returns one token a row, [rows] int64, from logits [rows, vocabulary].
+
+    It does not wait for the device.
+
+    A row with a logit that is NaN gets `NO_TOKEN`. That needs no second look at the logits, because
+    the maximum of such a row is NaN.
 
     A greedy row takes the exact argmax. A sampled row draws from softmax(logits / temperature) by
     the inverse of its cumulative distribution: the first token at which the sum of the
@@ -86,10 +96,13 @@ def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
 
     The probabilities are float32, but integers (see `_SCALE`) are added up: their sums are exact
     in whatever order a device adds them, and rise only where a token has a weight. So no token
-    without probability is drawn, and none past the end. NaN counts as the likeliest, as in argmax.
+    without probability is drawn, and none past the end. Infinity counts as the likeliest, as in
+    argmax.
     """
     if draws is None or draws.parameters.shape[1] < len(logits):
-        chosen = logits.max(-1).indices  # argmax takes three times as long in bfloat16 on a CPU
+        # argmax takes three times as long in bfloat16 on a CPU.
+        highest, likeliest = logits.max(-1)
+        chosen = likeliest.masked_fill_(highest.isnan(), NO_TOKEN)
     else:
         chosen = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     if draws is None:
@@ -97,19 +110,20 @@ def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
     rows, temperatures, uniforms, top_p = draws.parameters
     rows = rows.long()
     scores = logits[rows].float()  # a copy, to be worked on in place
-    scores.sub_(scores.amax(-1, keepdim=True)).div_(temperatures.float()[:, None])
-    likeliness = scores.exp_().nan_to_num_(1.0)
+    highest = scores.amax(-1, keepdim=True)
+    scores.sub_(highest).div_(temperatures.float()[:, None])
+    likeliness = scores.exp_().nan_to_num_(1.0)  # infinity minus infinity is NaN
     weights = (likeliness * _SCALE).long()
     if nuclei := draws.nuclei:
         keep_nucleus(weights[:nuclei], likeliness[:nuclei], top_p[:nuclei])
     sums = weights.cumsum_(-1)
     drawn = torch.searchsorted(sums, (sums[:, -1] * uniforms).long()[:, None], right=True)
-    chosen[rows] = drawn[:, 0]
+    chosen[rows] = drawn.masked_fill_(highest.isnan(), NO_TOKEN)[:, 0]
     return chosen
 
 
 def keep_nucleus(weights: Tensor, likeliness: Tensor, top_p: Tensor) -> None:
-    """Zero, in place, the weights of all but the fewest likeliest tokens whose sum reaches `top_p`.
+    """Zeroes, in place, the weights of all but the fewest likeliest tokens that reach `top_p`.
 
     weights: [rows, vocabulary] int64, of likeliness [rows, vocabulary] float32 in [0, 1].
     top_p: [rows] float64; the likeliest token is kept even at 0. Of equally likely tokens the first

@@ -9,9 +9,9 @@ from transformers import Qwen2VLProcessor
 from common.catalog import Entry
 from common.messages import Answer, FinishReason
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.base.chat_vlm import ChatVlm
 from runners.families.dots_ocr.layout import read_layout
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
+from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Encoded, Task
 from settings import Settings
 
@@ -39,8 +39,8 @@ its category, and the corresponding text content within the bbox.
 
 5. Final Output: The entire output must be a single JSON object.
 """
-"""The model recognises its task by these exact words, the last line break included, as they are in
-`dots_ocr/utils/prompts.py` of its authors' repository. So no language can be named."""
+"""The model recognises its task by exactly these words, as they are in `dots_ocr/utils/prompts.py`
+of its authors' repository, with the last line break. So the prompt cannot name a language."""
 
 _IMAGE_TOKEN = "<|imgpad|>"
 _TEMPLATE = (
@@ -51,7 +51,7 @@ _TEMPLATE = (
 
 
 def load(entry: Entry, settings: Settings) -> "DotsOcr":
-    """Load the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
+    """Loads the weights of an entry; blocks. Raises `Refusal` as `load_checkpoint` does."""
     register()
     model, processor = load_checkpoint(
         entry, settings, {"dots_ocr": (DotsOCRForCausalLM, DotsOcrProcessor)}, exact=True
@@ -61,7 +61,7 @@ def load(entry: Entry, settings: Settings) -> "DotsOcr":
 
 
 class DotsOcrProcessor(Qwen2VLProcessor):
-    """The library's processor, with the model's image token and what its files may lack."""
+    """The library's processor, with the model's image token and a template if the files lack it."""
 
     def __init__(
         self,
@@ -79,7 +79,9 @@ class DotsOcrProcessor(Qwen2VLProcessor):
         image_processor.temporal_patch_size = 1  # the default is two, for videos
 
 
-class DotsOcr(ChatVlm):
+class DotsOcr(QwenStyleVlm):
+    """The model, whose answer to the layout prompt becomes blocks and Markdown."""
+
     def instruction(self, task: Task) -> str:
         return LAYOUT if task.options.mode == "layout" else READ
 
@@ -103,7 +105,7 @@ class DotsOcr(ChatVlm):
         )
 
     def _scale(self, encoded: Encoded) -> tuple[float, float]:
-        """Pixels of the upright original per pixel of the resized image, across and down."""
+        """Returns pixels of the upright original per pixel of the resized one, across and down."""
         patch, shortest = self.images.patch_size, self.images.token_size
         _, rows, columns = encoded.inputs["image_grid_thw"][0].tolist()
         width, height = (max(side, shortest) for side in encoded.image_size)  # once padded

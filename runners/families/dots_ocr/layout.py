@@ -14,6 +14,8 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layout:
+    """What a layout answer says."""
+
     text: str
     """The blocks as Markdown; the answer itself if it is not JSON at all."""
     blocks: list[Block]
@@ -31,7 +33,7 @@ class Element(BaseModel):
 
 
 def read_layout(answer: str, scale: tuple[float, float], page: Size) -> Layout:
-    """Parse every complete element of the answer.
+    """Parses every complete element of the answer.
 
     scale: pixels of the upright page per pixel of the image that the model saw, across and down.
     page: size of the upright page, to which boxes are clipped.
@@ -52,7 +54,7 @@ def read_layout(answer: str, scale: tuple[float, float], page: Size) -> Layout:
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
-    """Join the texts of blocks. Tables stay HTML; pictures are left out, as there is no file."""
+    """Joins the texts of blocks. Tables stay HTML; pictures are left out, as there is no file."""
     return "\n\n".join(text for block in blocks if (text := _block_markdown(block)))
 
 
@@ -84,7 +86,7 @@ def _whole_elements(answer: str) -> list[Element]:
 
 
 def _count(answer: str) -> int | None:
-    """How many elements the answer has; None if it is not a single complete JSON value."""
+    """Counts the elements of the answer; None if it is not a single complete JSON value."""
     try:
         value = json.loads(answer, strict=False)
     except (ValueError, RecursionError):

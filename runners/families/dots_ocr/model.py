@@ -155,10 +155,11 @@ class DotsVisionTransformer(nn.Module):
         """Returns the last states of the patches, the visual tokens, and the patches of each image.
 
         pixel_values: [patches, channels * size * size], of all images. grids: [images, 3], int64:
-        frames (1), rows and columns of patches. Visual tokens: [patches / merge², hidden_size].
+        frames (1), rows and columns of patches; on the CPU, where reading them waits for no device.
+        Visual tokens: [patches / merge², hidden_size].
         """
         lengths = grids.prod(1).tolist()
-        cos, sin = self.rotary(grids)
+        cos, sin = (part.to(pixel_values.device, non_blocking=True) for part in self.rotary(grids))
         hidden = self.patch_embed(pixel_values)
         for block in self.blocks:
             hidden = block(hidden, cos, sin, lengths)

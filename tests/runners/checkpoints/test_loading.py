@@ -92,6 +92,24 @@ def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypat
     assert refused.value.code is ErrorCode.OUT_OF_MEMORY
 
 
+@pytest.mark.parametrize(
+    ("dtype", "supported", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float16),
+        ("float32", True, torch.float32),
+        ("bfloat16", False, torch.bfloat16),
+    ],
+)
+def test_a_gpu_computes_in_bfloat16_if_it_supports_it(
+    settings, monkeypatch, dtype, supported, expected
+):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: supported)
+    monkeypatch.setattr("common.devices.cpu_is_fast_in_bfloat16", lambda: False)
+    settings = settings.model_copy(update={"dtype": dtype})
+    assert loading._dtype(settings, on_gpu=True) is expected
+
+
 def test_weights_of_another_family_are_refused(tmp_path, settings):
     make_checkpoint("got_ocr", tmp_path / ENTRY.id)
     assert "another model ('got_ocr2')" in refusal(settings)
@@ -127,19 +145,45 @@ def test_a_gpu_that_is_not_there_is_refused(checkpoint, settings):
 
 
 def test_gpus_are_chosen_by_the_setting(settings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert loading._device_map_arguments(ENTRY, settings) == {}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (1000 + gpu, 2000))
 
-    def placement(**devices):
-        return loading._placement(ENTRY, settings.model_copy(update={"devices": devices}))
+    def arguments(**devices):
+        return loading._device_map_arguments(
+            ENTRY, settings.model_copy(update={"devices": devices})
+        )
 
-    assert placement() == {"device_map": {"": 0}}
-    assert placement(got_ocr=(1,)) == {"device_map": {"": 0}}
-    assert placement(qwen_vl_2b=(1,)) == {"device_map": {"": 1}}
-    assert placement(qwen_vl_2b=(0, 1)) == {
+    assert arguments() == {"device_map": {"": 0}}
+    assert arguments(got_ocr=(1,)) == {"device_map": {"": 0}}
+    assert arguments(qwen_vl_2b=(1,)) == {"device_map": {"": 1}}
+    assert arguments(qwen_vl_2b=(0, 1)) == {
         "device_map": "auto",
         "max_memory": {0: 1000, 1: 1001},
     }
+
+
+def test_a_load_turns_the_attention_of_cudnn_off(checkpoint, settings):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    qwen_vl.load(ENTRY, settings)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.parametrize(("device", "interval"), [("cuda", 0.001), ("cpu", 0.005)])
+def test_threads_take_turns_more_often_if_the_model_is_on_a_gpu(
+    checkpoint, settings, monkeypatch, device, interval
+):
+    monkeypatch.setattr(
+        "transformers.PreTrainedModel.device", property(lambda model: torch.device(device))
+    )
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        qwen_vl.load(ENTRY, settings)
+        assert sys.getswitchinterval() == pytest.approx(interval)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_no_more_threads_are_asked_for_than_openmp_grants(checkpoint):

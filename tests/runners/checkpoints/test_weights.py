@@ -81,13 +81,13 @@ def refusal(settings):
 
 def test_a_folder_of_ones_own_comes_first(own, cached, settings):
     assert weights.fetch(ENTRY, settings) == own
-    assert weights.availability(ENTRY, settings) is None
+    assert weights.why_unavailable(ENTRY, settings) is None
 
 
 def test_the_hub_s_cache_is_used_without_asking_the_hub(cached, settings):
     assert weights.fetch(ENTRY, settings) == cached
     assert weights.fetch(ENTRY, Settings(weights=None)) == cached
-    assert weights.availability(ENTRY, settings) is None
+    assert weights.why_unavailable(ENTRY, settings) is None
 
 
 def test_sharded_weights_are_complete(own, settings):
@@ -100,19 +100,19 @@ def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, t
     assert ENTRY.repository in detail
     assert "CHATVLM_WEIGHTS/qwen3_vl_2b" in detail
     assert str(tmp_path) not in detail
-    assert weights.availability(ENTRY, settings) == detail
+    assert weights.why_unavailable(ENTRY, settings) == detail
 
 
 def test_without_pytorch_no_weights_are_of_use(own, settings, monkeypatch):
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
-    assert weights.availability(ENTRY, settings) == (
+    assert weights.why_unavailable(ENTRY, settings) == (
         "Qwen3-VL 2B needs PyTorch, which this installation of the service leaves out."
     )
 
 
 def test_weights_that_the_hub_may_have_count_as_available(settings, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    assert weights.availability(ENTRY, settings) is None
+    assert weights.why_unavailable(ENTRY, settings) is None
 
 
 def cut(path):
@@ -162,12 +162,12 @@ def test_a_broken_folder_says_what_is_wrong_with_it(own, settings, broken):
     detail = refusal(settings)
     assert said in detail
     assert "CHATVLM_WEIGHTS/qwen3_vl_2b" in detail
-    assert weights.availability(ENTRY, settings) == detail
+    assert weights.why_unavailable(ENTRY, settings) == detail
 
 
 def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cached, settings):
     cut(cached / "model.safetensors")
-    assert weights.availability(ENTRY, settings) is not None
+    assert weights.why_unavailable(ENTRY, settings) is not None
     assert "cut off or damaged" in refusal(settings)
 
 
@@ -284,7 +284,7 @@ def test_a_half_finished_download_is_finished(hub, tmp_path):
     environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
     folder = Path(run(fetch, **environment).stdout.strip())
     (folder / "model.safetensors").unlink()
-    ran = run(f"print(weights.availability(entry, settings)); {fetch}", **environment)
+    ran = run(f"print(weights.why_unavailable(entry, settings)); {fetch}", **environment)
     assert ran.stdout.split() == ["None", str(folder)]
     assert (folder / "model.safetensors").is_file()
 
@@ -307,7 +307,7 @@ def test_a_download_is_logged_as_it_goes(caplog, monkeypatch):
 
 def test_looking_for_weights_imports_no_torch(own, settings):
     run(
-        "assert weights.availability(entry, settings) is None\n"
+        "assert weights.why_unavailable(entry, settings) is None\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)",
         CHATVLM_WEIGHTS=str(settings.weights),
     )

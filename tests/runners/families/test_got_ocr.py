@@ -99,15 +99,27 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
         assert together[: len(tokens)] == tokens
 
 
-def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_logit(load):
+def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_token(load):
     keeping, missing = load(), load()
     for options, _ in ASKED.values():
         encoded = keeping.encode(ocr(page(*SMALL), options=Options(**options)))
         missing.forget()
         hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
-        assert torch.equal(hit.logits, miss.logits)
+        assert torch.allclose(hit.logits, miss.logits, atol=1e-5)
         assert hit.next_position == encoded.length
-    assert keeping.reuse_stats["prefixes"]["hits"] == len(ASKED) - 1
+        missing.forget()
+        assert greedy(keeping, encoded, NEW_TOKENS) == greedy(missing, encoded, NEW_TOKENS)
+    assert keeping.reuse_stats["prefixes"]["hits"] == 2 * len(ASKED) - 1
+
+
+def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
+    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    vlm = load()
+    encoded = vlm.encode(ocr(page(*SMALL)))
+    vlm.device = torch.device("meta")  # has no values: to read one is an error
+    vlm.model.to(vlm.device)
+    tokens = vlm.image_features(encoded.inputs).pooler_output
+    assert sum(map(len, tokens)) == encoded.visual_tokens
 
 
 @pytest.mark.parametrize(

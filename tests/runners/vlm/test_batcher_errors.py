@@ -6,7 +6,7 @@ import torch
 from common.failures import ErrorCode
 from runners.vlm.batcher import Batcher
 from runners.vlm.row import Row
-from runners.vlm.sampling import Sampling
+from runners.vlm.sampling import GREEDY, Sampling
 from tests.support.models.batching import make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm
 
@@ -173,7 +173,7 @@ def test_an_error_in_a_step_costs_the_running_rows_and_not_the_next(vlm):
 @pytest.mark.parametrize("where", ["prefills", "decodes"])
 def test_a_device_that_is_broken_for_good_ends_the_process(where, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr("runners.torch_errors.end_process", ended.set)
+    monkeypatch.setattr("runners.vlm.batcher.end_process", ended.set)
     failing = Failing()
     getattr(failing, where).append(BROKEN)
     batcher, rows = make_batcher(failing), [make_row() for _ in range(3)]
@@ -183,3 +183,61 @@ def test_a_device_that_is_broken_for_good_ends_the_process(where, monkeypatch):
     assert ended.wait(60)
     assert [row.future.exception(timeout=60) for row in rows] == [BROKEN] * 3
     assert not batcher.is_alive
+
+
+class Overflowing(TextVlm):
+    """Its logits are NaN for a prompt, and for a row of the next step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompt = b""
+        self.row: int | None = None
+
+    def prefill(self, encoded):
+        prefilled = super().prefill(encoded)
+        if bytes(encoded.inputs["input_ids"][0].tolist()) == self.prompt:
+            prefilled.logits.fill_(torch.nan)
+        return prefilled
+
+    def decode(self, tokens, positions, mask, cache):
+        logits = super().decode(tokens, positions, mask, cache)
+        if self.row is not None:
+            logits[self.row, 9] = torch.nan
+            self.row = None
+        return logits
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.5, 1), Sampling(0.5, 1, 0.5)])
+def test_a_prefill_without_numbers_fails_its_row_alone(vlm, sampling):
+    overflowing = Overflowing()
+    batcher = make_batcher(overflowing)
+    rows = running_rows(batcher)
+    overflowing.prompt = b"large"
+    unlucky = make_row(b"large", sampling=sampling)
+    batcher.submit(unlucky)
+    run(batcher)
+    assert refusal(unlucky) is ErrorCode.FAULT
+    assert "CHATVLM_DTYPE" in str(unlucky.future.exception(timeout=0))
+    assert unlucky.tokens == []
+    assert_as_alone(vlm, rows)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.5, 1), Sampling(0.5, 1, 0.5)])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_step_without_numbers_fails_the_row_alone(vlm, sampling, place):
+    overflowing = Overflowing()
+    batcher = make_batcher(overflowing)
+    rows = [make_row(bytes([65 + number]) * 5) for number in range(3)]
+    rows[place].sampling = sampling
+    for row in rows:
+        batcher.submit(row)
+        batcher.step()
+    unlucky = rows.pop(place)
+    overflowing.row = place
+    made = len(unlucky.tokens)
+    batcher.step()
+    assert refusal(unlucky) is ErrorCode.FAULT
+    assert len(unlucky.tokens) == made
+    run(batcher)
+    assert_as_alone(vlm, rows)
+    assert batcher.running_rows == batcher.kv_bytes == 0

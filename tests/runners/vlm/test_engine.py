@@ -31,7 +31,7 @@ def family(monkeypatch) -> Family:
 
 @pytest.fixture
 async def make_engine(family, tmp_path, monkeypatch) -> AsyncIterator[Callable[..., VlmEngine]]:
-    monkeypatch.setattr("runners.checkpoints.weights.availability", lambda entry, settings: None)
+    monkeypatch.setattr("runners.checkpoints.weights.why_unavailable", lambda entry, settings: None)
     engines = []
 
     def make(**settings) -> VlmEngine:
@@ -105,6 +105,12 @@ async def test_each_answer_is_what_generate_gives_alone(engine):
     texts = [f"page {number}" for number in range(8)]
     answers = await asyncio.gather(*(engine.answer(*ask(text)) for text in texts))
     assert [answer.text for answer in answers] == [alone(text) for text in texts]
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(None, 2), (1, 2), (6, 6), (64, 8)])
+def test_images_are_encoded_by_as_many_threads_as_there_are_cores(monkeypatch, cores, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert VlmEngine(ENTRY, Settings())._encoders._max_workers == threads
 
 
 async def test_an_answer_says_what_it_took(engine):

@@ -9,6 +9,7 @@ from transformers import TopPLogitsWarper
 
 from runners.vlm.sampling import (
     GREEDY,
+    NO_TOKEN,
     Draws,
     Sampling,
     keep_nucleus,
@@ -174,13 +175,28 @@ def test_the_ends_of_the_uniform_numbers_draw_the_first_and_the_last_token():
 
 
 @pytest.mark.parametrize("top_p", [0.9, 1.0])
-@pytest.mark.parametrize("broken", [torch.nan, -torch.nan, torch.inf, -torch.inf])
-def test_logits_that_are_no_numbers_still_draw_a_token_of_the_vocabulary(broken, top_p):
-    logits = torch.full((1, 9), broken)
+@pytest.mark.parametrize("infinite", [torch.inf, -torch.inf])
+def test_infinite_logits_still_draw_a_token_of_the_vocabulary(infinite, top_p):
+    logits = torch.full((1, 9), infinite)
     assert all(0 <= at(logits, uniform, top_p=top_p).item() < 9 for uniform in (0.0, 0.5, LAST))
     logits = torch.zeros(1, 9)
     logits[0, 4] = torch.inf
     assert at(logits, 0.5, top_p=top_p).item() == 4
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, Sampling(1.0, 0), Sampling(1.0, 0, 0.5)], ids=["greedy", "all", "nucleus"]
+)
+@pytest.mark.parametrize("among", [0, 3], ids=["alone", "among others"])
+def test_a_row_whose_logits_are_not_all_numbers_gets_no_token(dtype, sampling, among):
+    logits = torch.randn(1 + among, 50).to(dtype)
+    neighbours = [GREEDY, Sampling(1.0, 1), Sampling(1.0, 2, 0.9)][:among]
+    expected = drawn(logits, sampling, *neighbours)
+    expected[0] = NO_TOKEN
+    for broken in (torch.nan, -torch.nan):
+        logits[0, 7] = broken
+        assert torch.equal(drawn(logits, sampling, *neighbours), expected)
 
 
 def test_the_device_is_not_awaited():

@@ -1,5 +1,6 @@
 """A model of the transformers library as a `Vlm`."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokeniz
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.messages import Answer, FinishReason
-from runners.families.base.tensor_lru import TensorLru
+from runners.transformers_models.tensor_lru import TensorLru
 from runners.vlm.interface import Encoded, Layers, Prefilled, Task, Vlm
 
 _FEATURES_SHARE = 1 / 4
@@ -21,9 +22,9 @@ values, so they are kept for longer."""
 class TransformersVlm(Vlm):
     """A vision encoder and a decoder, with the interface of the transformers library.
 
-    If prefixes are kept for reuse, the prompt runs in two parts: the prefix (up to the end of the
-    last image), whose keys and values are kept, then the rest. A hit and a miss run the rest
-    through the same operations, so that a hit changes no token.
+    The keys and values of a prompt's prefix (up to the end of the last image) are kept for reuse.
+    A miss runs the whole prompt, a hit only the rest. In float32 both give the same tokens; the
+    logits may differ in their last bits, as the operations have other shapes.
     """
 
     def __init__(
@@ -44,26 +45,20 @@ class TransformersVlm(Vlm):
     def prefill(self, encoded: Encoded) -> Prefilled:
         positions = encoded.inputs["position_ids"]
         next_position = int(positions.max()) + 1
-        tokens = self._to_device(encoded.inputs["input_ids"])
-        positions = self._to_device(positions)
+        tokens = self.to_device(encoded.inputs["input_ids"])
+        positions = self.to_device(positions)
         end = encoded.prefix_length
         key = encoded.prefix_key
         prefix = self._prefixes.get(key) if end else None
-        cache = DynamicCache(prefix)
-        done, features = (0, self._features_of(encoded)) if prefix is None else (end, {})
-        if end and prefix is None and self._prefixes.capacity:
-            self._forward(
-                tokens[:, :end],
-                positions[..., :end],
-                cache,
-                logits_to_keep=positions.new_empty(0),
-                **features,
-            )
-            self._prefixes.put(key, _layers(cache))
-            done, features = end, {}
-        logits = self._forward(
-            tokens[:, done:], positions[..., done:], cache, logits_to_keep=1, **features
-        )
+        if prefix is not None:
+            cache = DynamicCache(prefix)
+            logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
+        else:
+            cache = DynamicCache()
+            features = self._features_of(encoded)
+            logits = self._forward(tokens, positions, cache, logits_to_keep=1, **features)
+            if end and self._prefixes.capacity:
+                self._prefixes.put(key, _first_columns(cache, end))
         return Prefilled(logits[0, 0], _layers(cache), next_position)
 
     @torch.no_grad()
@@ -94,23 +89,17 @@ class TransformersVlm(Vlm):
     def reuse_stats(self) -> dict[str, dict[str, int]]:
         return {"features": self._features.stats, "prefixes": self._prefixes.stats}
 
+    @abstractmethod
     def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        """What the decoder gets of the images. inputs: on the model's device."""
-        return self.model.get_image_features(
-            pixel_values=inputs["pixel_values"],
-            image_grid_thw=inputs["image_grid_thw"],
-            return_dict=True,
-        )
+        """Returns the visual tokens of the images, on the model's device. inputs: on the CPU."""
 
     def _features_of(self, encoded: Encoded) -> dict[str, Any]:
-        """The arguments that replace the pixel values; none without an image."""
+        """Returns the arguments that replace the pixel values; none without an image."""
         if not encoded.prefix_length:
             return {}
         kept = self._features.get(encoded.image_key)
         if kept is None:
-            features = self.image_features(
-                {name: self._to_device(value) for name, value in encoded.inputs.items()}
-            )
+            features = self.image_features(encoded.inputs)
             # Without the encoder's own hidden states, which are large and no longer needed.
             kept = type(features)(
                 **{
@@ -122,8 +111,11 @@ class TransformersVlm(Vlm):
             self._features.put(encoded.image_key, kept)
         return {"mm_encoder_outputs": {"image": kept}}
 
+    def to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
     def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
-        """Logits [rows, tokens, vocabulary], of all tokens unless `inputs` say otherwise."""
+        """Returns logits [rows, tokens, vocabulary], of all tokens unless `inputs` limit them."""
         return self.model(
             input_ids=tokens,
             position_ids=positions,
@@ -132,16 +124,20 @@ class TransformersVlm(Vlm):
             **inputs,
         ).logits
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
-
 
 def _layers(cache: Cache) -> Layers:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
+def _first_columns(cache: Cache, end: int) -> Layers:
+    """Returns copies, because views would keep the memory of the whole prompt."""
+    return [
+        (keys[:, :, :end].clone(), values[:, :, :end].clone()) for keys, values in _layers(cache)
+    ]
+
+
 def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Those of the generation config, and the tokenizer's own, which some of the configs lack."""
+    """Returns those of the generation config, and the tokenizer's own, which some configs lack."""
     configured = model.generation_config.eos_token_id
     tokens = configured if isinstance(configured, list) else [configured]
     return frozenset({*tokens, tokenizer.eos_token_id} - {None})

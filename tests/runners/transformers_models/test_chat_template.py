@@ -1,7 +1,7 @@
 import pytest
 from transformers import AutoProcessor
 
-from runners.families.base.chat_template import ChatTemplate
+from runners.transformers_models.chat_template import ChatTemplate
 from runners.vlm.interface import DecodedTurn
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.prompts import page

@@ -12,8 +12,8 @@ Value = TypeVar("Value")
 class TensorLru(Generic[Value]):
     """The most recently used values, up to a number of bytes. For one thread at a time.
 
-    A value is a tensor, or tensors in sequences and mappings. One larger than the whole capacity is
-    not kept.
+    A value is a tensor, or tensors in sequences and mappings. A value that is larger than the whole
+    capacity is not kept.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -23,7 +23,7 @@ class TensorLru(Generic[Value]):
         self._held = self._hits = self._misses = self._evictions = 0
 
     def get(self, key: bytes) -> Value | None:
-        """The value of a key, which becomes the most recently used; None if it is not kept."""
+        """Returns the value of a key, which becomes the most recently used, or None."""
         if key not in self._entries:
             self._misses += 1
             return None
@@ -32,7 +32,7 @@ class TensorLru(Generic[Value]):
         return self._entries[key][0]
 
     def put(self, key: bytes, value: Value) -> None:
-        """Keep a value. `key` must be new, as after a miss of `get`."""
+        """Keeps a value. `key` must be new, as after a miss of `get`."""
         size = held_bytes(value)
         if size > self.capacity:
             return
@@ -44,7 +44,7 @@ class TensorLru(Generic[Value]):
             self._evictions += 1
 
     def clear(self) -> None:
-        """Drop all values; the counts stay."""
+        """Drops all values; the counts stay."""
         self._entries.clear()
         self._held = 0
 
@@ -60,7 +60,7 @@ class TensorLru(Generic[Value]):
 
 
 def held_bytes(value: object) -> int:
-    """Bytes of all tensors in a value."""
+    """Counts the bytes of all tensors in a value."""
     if isinstance(value, Tensor):
         return value.nbytes
     if isinstance(value, Mapping):

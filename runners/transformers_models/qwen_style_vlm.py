@@ -1,20 +1,24 @@
-"""A chat model whose images are processed as Qwen2-VL's are."""
+"""A model of the transformers library that takes conversations, and images as Qwen2-VL does."""
 
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.failures import ErrorCode, Refusal
-from runners.families.base.chat_template import ChatTemplate
-from runners.families.base.qwen_images import QwenImages
-from runners.families.base.transformers_vlm import TransformersVlm
+from runners.transformers_models.chat_template import ChatTemplate
+from runners.transformers_models.qwen_images import QwenImages
+from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, digest
 
 
-class ChatVlm(TransformersVlm):
-    """Encodes conversations with a chat template. OCR is a fixed instruction after the image."""
+class QwenStyleVlm(TransformersVlm):
+    """Encodes conversations with a chat template.
+
+    To have a page read, it asks the model with the image and, after it, a fixed instruction.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,21 @@ class ChatVlm(TransformersVlm):
         tokens: [1, length]. grids: [images, 3], the patches of each image in time, height and
         width; None without an image.
         """
+
+    def vision_arguments(self, grids: Tensor) -> dict[str, Tensor]:
+        """Returns further arguments for the vision tower. grids: as for `positions`, on the CPU."""
+        return {}
+
+    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+        # The grids stay on the CPU: their numbers say how the device's tensors are to be split, and
+        # the CPU would have to wait for the device to get them.
+        grids = inputs["image_grid_thw"]
+        return self.model.get_image_features(
+            pixel_values=self.to_device(inputs["pixel_values"]),
+            image_grid_thw=grids,
+            return_dict=True,
+            **self.vision_arguments(grids),
+        )
 
     def encode(self, request: DecodedRequest) -> Encoded:
         turns, images = request.turns, request.images

@@ -1,7 +1,7 @@
 import torch
 
 from common.units import MIB
-from runners.families.base.tensor_lru import TensorLru, held_bytes
+from runners.transformers_models.tensor_lru import TensorLru, held_bytes
 
 
 def tensor(megabytes):

@@ -3,7 +3,7 @@ import torch
 from transformers import Qwen2VLImageProcessor
 
 from common.failures import ErrorCode, Refusal
-from runners.families.base.qwen_images import QwenImages, padded
+from runners.transformers_models.qwen_images import QwenImages, padded
 from tests.support.models.prompts import page
 
 SIDE = 28

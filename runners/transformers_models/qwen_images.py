@@ -1,4 +1,4 @@
-"""Qwen2-VL's way to turn images into patches, which other families use too."""
+"""Turns images into patches as Qwen2-VL does. Other families do it in the same way."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ class QwenImages:
         self._dtype = dtype
 
     def patches(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """The patches of all images, one a row, and the grid of each image.
+        """Returns the patches of all images, one a row, and the grid of each image.
 
         images: at least one, RGB. Grids: [images, 3] int64, patches in time, height and width.
         Raises `Refusal` (BAD_IMAGE) for an image that is too long and thin.
@@ -38,13 +38,13 @@ class QwenImages:
         return made["pixel_values"].to(self._dtype), made["image_grid_thw"]
 
     def token_counts(self, grids: Tensor) -> list[int]:
-        """How many visual tokens each image becomes."""
+        """Returns how many visual tokens each image becomes."""
         merged = self._processor.merge_size**2
         counts: list[int] = (grids.prod(-1) // merged).tolist()
         return counts
 
     def _resized(self, image: Image.Image) -> Tensor:
-        """[3, height, width] uint8, in the size in which the model sees the image."""
+        """Returns [3, height, width] uint8, in the size in which the model sees the image."""
         side = self.token_size
         image = padded(image, side)
         sides = smart_resize(image.height, image.width, side, self._min_pixels, self._max_pixels)
@@ -55,9 +55,9 @@ class QwenImages:
 
 
 def padded(image: Image.Image, min_side: int) -> Image.Image:
-    """The image on white, which makes each side at least `min_side` pixels long.
+    """Adds white to an image, so that each side is at least `min_side` pixels long.
 
-    Without it, the short side of a thin strip would be stretched, or rounded to nothing. Raises
+    Without that, the short side of a thin strip would be stretched, or rounded to nothing. Raises
     `Refusal` (BAD_IMAGE) if one side is still more than 200 times as long as the other, which the
     models do not take.
     """

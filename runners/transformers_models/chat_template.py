@@ -1,4 +1,4 @@
-"""A conversation as tokens, such that its texts cannot pass for the chat template's own words."""
+"""Turns conversations into tokens, so that texts cannot pass for the chat template's own words."""
 
 import re
 from collections.abc import Sequence
@@ -31,7 +31,9 @@ class ChatTemplate:
         self._plain.encode_special_tokens = True
 
     def tokens(self, turns: Sequence[DecodedTurn], visual_tokens: Sequence[int]) -> list[int]:
-        """The prompt. visual_tokens: how many each image takes, in the order of the turns.
+        """Returns the tokens of the prompt.
+
+        visual_tokens: how many tokens each image takes, in the order of the turns.
 
         Raises `ValueError` if the template leaves out a text or an image.
         """

@@ -1,1 +1,0 @@
-"""What several families share: the transformers library, chat templates, Qwen's images."""
