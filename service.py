@@ -20,7 +20,7 @@ from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG
 from common.disconnect import CancelOnDisconnect
 from runners.service import make_runner
-from settings import settings, unknown_variables
+from settings import doubtful_settings, settings, unknown_variables
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def __getattr__(model: str) -> Any:
 
 warnings = [
     *unknown_variables(os.environ),
+    *doubtful_settings(settings()),
     *apply_workarounds(patience=settings().request_timeout + DEADLINE_GRACE + 1),
 ]
 if bentoml.server_context.worker_index is None:  # not again in each process that this one starts

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from common.catalog import CATALOG
@@ -27,14 +28,16 @@ def _by_commas(value: Any) -> Any:
 
 
 def _by_model(value: Any) -> Any:
-    """Turn `got_ocr=0,qwen3_vl_8b=1` into a dict; return anything but a string as it is.
-
-    An item without `=` gets an empty value, which pydantic refuses.
-    """
+    """Turn `got_ocr=0,qwen3_vl_8b=1` into a dict; return anything but a string as it is."""
     if not isinstance(value, str):
         return value
-    pairs = (part.partition("=") for part in _by_commas(value))
-    return {model.strip(): setting.strip() for model, _, setting in pairs}
+    pairs = {}
+    for part in _by_commas(value):
+        model, equals, setting = part.partition("=")
+        if not equals:
+            raise ValueError(f"'{part}' is not of the form model=value")
+        pairs[model.strip()] = setting.strip()
+    return pairs
 
 
 def _known_model(model: str) -> str:
@@ -51,7 +54,8 @@ def _by_plus(value: Any) -> Any:
 def _address(url: str) -> str:
     found = re.fullmatch(r"http://(?:[\w.-]+|\[[\da-fA-F:]+\]):(\d+)", url)
     if not found or not 0 < int(found[1]) < 2**16:
-        raise ValueError(f"'{url}' is not of the form http://host:3000")
+        shown = re.sub(r"//[^@/]*@", "//…@", url)  # a password is not for the log
+        raise ValueError(f"'{shown}' is not of the form http://host:3000")
     return url
 
 
@@ -178,7 +182,9 @@ class Settings(BaseSettings):
         description="How long an unload waits for the requests that use the model, seconds",
     )
     keep_alive: float | None = Field(
-        None, gt=0, description="Idle seconds after which a model is unloaded; empty: never"
+        None,
+        gt=0,
+        description="Idle seconds after which a vision-language model is unloaded; empty: never",
     )
 
     # The embedded reader
@@ -222,12 +228,19 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        sentences = [
-            f"CHATVLM_{str(wrong['loc'][0]).upper()}: "
-            f"{wrong['msg'].removeprefix('Value error, ')}, got '{wrong['input']}'."
-            for wrong in error.errors()
-        ]
-        raise SystemExit("\n".join(sentences)) from None
+        sentences: dict[str, str] = {}
+        for wrong in error.errors():
+            variable = f"{_PREFIX}{str(wrong['loc'][0]).upper()}"
+            sentences.setdefault(variable, f"{variable}: {_problem(wrong)}.")
+        raise SystemExit("\n".join(sentences.values())) from None
+
+
+def _problem(wrong: ErrorDetails) -> str:
+    """What is wrong with a value. The messages of this file name the value themselves."""
+    message = wrong["msg"]
+    if wrong["type"] == "value_error":
+        return message.removeprefix("Value error, ")
+    return f"{message}, got '{wrong['input']}'"
 
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
@@ -245,4 +258,31 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
                 f"{variable} is not a setting and has no effect; "
                 f"the nearest setting is {_PREFIX}{nearest}."
             )
+    return sentences
+
+
+def doubtful_settings(settings: Settings) -> list[str]:
+    """A sentence for each setting that is allowed but can hardly be meant."""
+    sentences = []
+    if settings.weights and not settings.weights.is_dir():
+        sentences.append(
+            "The folder that CHATVLM_WEIGHTS names does not exist: models are loaded from the "
+            "Hugging Face hub and its cache only."
+        )
+    if settings.tessdata and not settings.tessdata.is_dir():
+        sentences.append(
+            "The folder that CHATVLM_TESSDATA names does not exist: the embedded reader cannot "
+            "read."
+        )
+    here = set(settings.models or CATALOG) - set(settings.remote)
+    if settings.default_model and settings.default_model not in here | set(settings.remote):
+        sentences.append(
+            f"CHATVLM_DEFAULT_MODEL names '{settings.default_model}', which CHATVLM_MODELS leaves "
+            "out: requests that name no model fail."
+        )
+    sentences += [
+        f"CHATVLM_PRELOAD names '{model}', whose runner is not started here: it is not preloaded."
+        for model in settings.preload
+        if model not in here
+    ]
     return sentences

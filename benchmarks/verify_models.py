@@ -66,6 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("runners").setLevel(logging.INFO)  # a download's progress
+    if arguments.samples and not (arguments.samples / "phrases.json").is_file():
+        parser.error('DIR needs a file phrases.json: see docs/models.md, "Measure a model"')
     pages = [*rendered(), *(sampled(arguments.samples) if arguments.samples else ())]
     try:
         asyncio.run(verify(CATALOG[arguments.model], pages))

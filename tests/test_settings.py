@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from runners.vlm.loaded_model import KV_SHARE
 from runners.vlm.scheduler import MAX_SLOWDOWN
-from settings import Settings, settings, unknown_variables
+from settings import Settings, doubtful_settings, settings, unknown_variables
 
 ROOT = Path(__file__).parent.parent
 
@@ -119,6 +119,55 @@ def test_a_service_with_wrong_settings_ends_with_a_sentence_for_each(monkeypatch
     pages, default = sorted(str(ended.value).splitlines(), reverse=True)
     assert pages.startswith("CHATVLM_MAX_PAGES: Input should be a valid integer")
     assert default.startswith("CHATVLM_DEFAULT_MODEL: unknown model 'gpt4'; known: got_ocr, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("max_pages", "0", "Input should be greater than 0, got '0'."),
+        ("devices", "got_ocr", "'got_ocr' is not of the form model=value."),
+        (
+            "remote",
+            "got_ocr=http://user:secret@host:3000/x",
+            "'http://…@host:3000/x' is not of the form http://host:3000.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_once_and_no_password_with_it(monkeypatch, name, text, sentence):
+    monkeypatch.setenv(f"CHATVLM_{name.upper()}", text)
+    settings.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        settings()
+    assert str(ended.value) == f"CHATVLM_{name.upper()}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "variable"),
+    [
+        ({"weights": Path("/no/such/folder")}, "CHATVLM_WEIGHTS"),
+        ({"tessdata": Path("/no/such/folder")}, "CHATVLM_TESSDATA"),
+        ({"models": ("tesseract",), "default_model": "got_ocr"}, "CHATVLM_DEFAULT_MODEL"),
+        ({"models": ("tesseract",), "preload": ("got_ocr",)}, "CHATVLM_PRELOAD"),
+        (
+            {"remote": {"got_ocr": ("http://host:3000",)}, "preload": ("got_ocr",)},
+            "CHATVLM_PRELOAD",
+        ),
+    ],
+)
+def test_a_setting_that_can_hardly_be_meant_is_named_at_the_start(fields, variable):
+    [sentence] = doubtful_settings(Settings(**fields))
+    assert variable in sentence
+
+
+def test_a_setting_that_can_be_meant_is_not_named(tmp_path):
+    meant = {
+        "weights": tmp_path,
+        "models": ("tesseract",),
+        "remote": {"got_ocr": ("http://host:3000",)},
+        "default_model": "got_ocr",
+        "preload": ("tesseract",),
+    }
+    assert doubtful_settings(Settings(**meant)) == doubtful_settings(Settings()) == []
 
 
 def test_a_model_may_have_a_bound_on_pixels_of_its_own():

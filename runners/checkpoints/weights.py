@@ -180,5 +180,6 @@ def _incomplete_message(entry: Entry, reason: str) -> str:
 def _absent_message(entry: Entry) -> str:
     return (
         f"The weights of {entry.name} are not here, and {entry.repository} cannot be reached. "
-        f"Let the hub be reached, or put its files into CHATVLM_WEIGHTS/{entry.id}."
+        f"Allow access to the Hugging Face hub, or put the model's files into "
+        f"CHATVLM_WEIGHTS/{entry.id}."
     )

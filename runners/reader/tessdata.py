@@ -30,10 +30,12 @@ def find_tessdata(folder: Path | None) -> Path:
     for candidate in [folder] if folder else _usual_folders():
         if all((candidate / f"{name}.traineddata").is_file() for name in _DATA):
             return candidate
-    packages = ", ".join(f"tesseract-ocr-{name}" for name in _DATA)
-    raise Refusal(
-        ErrorCode.UNAVAILABLE, f"The reader's trained data is missing: install {packages}."
-    )
+    if folder:
+        files = ", ".join(f"{name}.traineddata" for name in _DATA)
+        remedy = f"put {files} into the folder that CHATVLM_TESSDATA names, or unset it"
+    else:
+        remedy = "install " + ", ".join(f"tesseract-ocr-{name}" for name in _DATA)
+    raise Refusal(ErrorCode.UNAVAILABLE, f"The reader's trained data is missing: {remedy}.")
 
 
 def _usual_folders() -> Iterator[Path]:

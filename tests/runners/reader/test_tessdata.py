@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from common.failures import ErrorCode, Refusal
+from runners.reader import tessdata
 from runners.reader.tessdata import find_tessdata
 from settings import settings
 
 MISSING = (
     "The reader's trained data is missing: "
-    "install tesseract-ocr-eng, tesseract-ocr-rus, tesseract-ocr-osd."
+    "put eng.traineddata, rus.traineddata, osd.traineddata into the folder that CHATVLM_TESSDATA "
+    "names, or unset it."
 )
 
 
@@ -33,6 +35,16 @@ def test_a_folder_that_is_given_is_the_only_one(tmp_path: Path) -> None:
     for name in ("eng", "rus", "osd"):
         shutil.copy(data / f"{name}.traineddata", tmp_path)
     assert find_tessdata(tmp_path) == tmp_path
+
+
+def test_without_a_folder_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tessdata, "_usual_folders", list)
+    with pytest.raises(Refusal) as refusal:
+        find_tessdata(None)
+    assert refusal.value.failure.detail == (
+        "The reader's trained data is missing: "
+        "install tesseract-ocr-eng, tesseract-ocr-rus, tesseract-ocr-osd."
+    )
 
 
 def test_the_folder_of_tesseracts_own_variable_comes_first(
