@@ -17,7 +17,14 @@ from tests.support.server import ROOT
 SUFFIXES = r"py|md|yaml|json|txt|ipynb|toml|env"
 PATH = re.compile(rf"`([\w.-]+/[\w./-]*|[\w.-]+\.(?:{SUFFIXES}))`")
 """A file or folder in backticks; `/ocr` and `docs/<name>.md` are none."""
-NOT_IN_THE_TREE = {"overlay/kustomization.yaml", "deploy/chatvlm.env", "prometheus.io/scrape"}
+NOT_IN_THE_TREE = {
+    "overlay/kustomization.yaml",
+    "deploy/chatvlm.env",
+    "phrases.json",
+    "NAME.txt",
+    "NAME.gold.txt",
+    "prometheus.io/scrape",
+}
 """Files that the operator writes, and an annotation."""
 HUB = re.compile(r"`[\w-]+/[\w.-]+` \|")
 """A repository of the hub in a table."""
