@@ -213,7 +213,7 @@ async def test_missing_trained_data_is_said_and_found_once_it_is_there(tmp_path:
     status = await engine.status()
     assert status.state == "unavailable"
     assert status.reason is not None
-    assert "tesseract-ocr-rus" in status.reason
+    assert "rus.traineddata" in status.reason
     with pytest.raises(Refusal) as refusal:
         await engine.answer(*ask())
     assert refusal.value.code is ErrorCode.UNAVAILABLE
