@@ -16,7 +16,7 @@ from PIL import Image
 from tests.support.server import Server
 
 REQUESTS = 1_000
-"""Of each number of clients."""
+"""Requests that are measured with each number of clients."""
 CLIENTS = (1, 8, 32)
 
 

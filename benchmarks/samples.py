@@ -17,7 +17,7 @@ def phrases(samples: Path) -> dict[Path, list[str]]:
 
 
 def truths(samples: Path) -> dict[Path, str]:
-    """The text of every image that has it beside it."""
+    """The text of every image that has a file with its text beside it."""
     found = {}
     for text in sorted(samples.glob("*.txt")):
         stem = text.name.split(".")[0]

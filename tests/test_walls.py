@@ -1,4 +1,4 @@
-"""The walls of the house: who may import what, and when."""
+"""The rules of the structure: which module may import which, and when."""
 
 import ast
 import os

@@ -34,7 +34,7 @@ _REQUIRED_FILES = (
     ("preprocessor_config.json", "processor_config.json"),
     ("model.safetensors", _INDEX),
 )
-"""Of each group, one file has to be there."""
+"""A complete folder has at least one file of each group."""
 
 
 def why_unavailable(entry: Entry, settings: Settings) -> str | None:

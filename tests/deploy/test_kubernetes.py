@@ -23,7 +23,7 @@ RUNNERS = {model: f"{model.replace('_', '-')}-runner" for model in CATALOG}
 OUTSIDE = {"kubernetes.io/metadata.name": "somewhere"}
 MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
 USER = 1034
-"""Of the image."""
+"""The user that the image runs as."""
 
 Object = dict[str, Any]
 

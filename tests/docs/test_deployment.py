@@ -13,7 +13,7 @@ ANSWER = 2048
 """Tokens."""
 PIXELS_OF_A_TOKEN = {"qwen_vl": 28**2, "qwen3_vl": 32**2, "dots_ocr": 28**2}
 GOT_TOKENS = 256
-"""Of every page."""
+"""Visual tokens of a page, whatever its size."""
 
 
 def visual_tokens(model: str) -> int:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 STOP_SECONDS = 20
 OWN_SETTINGS = ("CHATVLM_TESSDATA",)
-"""Of the machine; every other CHATVLM_* is the test's."""
+"""Settings that describe the machine; all others are set by the test."""
 
 SAYS = {
     "got_ocr": "The quick brown fox",
@@ -33,7 +33,7 @@ SAYS = {
 RAMBLING = "qwen3_vl_4b"
 """Its weights are random: its text depends on the page."""
 RAMBLING_SEED = 2
-"""Of random weights that come to no end in 4096 tokens."""
+"""Seed of random weights whose answer does not end within 4096 tokens."""
 
 
 class Server:

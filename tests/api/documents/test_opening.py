@@ -15,7 +15,7 @@ from tests.support.pages import ENGLISH, RUSSIAN, render
 
 
 async def sizes(data: bytes, **settings) -> list[tuple[int, int] | str]:
-    """Of all pages as they were drawn; of one that was refused, the sentence."""
+    """What became of each page: its size as it was drawn, or the sentence of its refusal."""
     found: list[tuple[int, int] | str] = []
     async with Documents(Settings(**settings)).open(data) as pages:
         for number in range(1, pages.count + 1):

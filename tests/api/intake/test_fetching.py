@@ -26,7 +26,7 @@ Handler = Callable[[web.Request], web.StreamResponse]
 
 
 class Host:
-    """A server on a loopback address, over TLS; knows who has knocked."""
+    """A TLS server on a loopback address. It records who has connected."""
 
     def __init__(self) -> None:
         self.authority = trustme.CA()
@@ -252,8 +252,8 @@ async def test_a_host_that_takes_its_time_is_left(host, monkeypatch):
 @pytest.mark.usefixtures("public")
 async def test_a_host_that_nobody_vouches_for_is_not_believed(host):
     async with host.serving(page) as url:
-        stranger = Host().fetcher()
-        assert await refusal(stranger, url) == (ErrorCode.BAD_IMAGE, NO_ANSWER)
+        other_host = Host().fetcher()
+        assert await refusal(other_host, url) == (ErrorCode.BAD_IMAGE, NO_ANSWER)
     assert host.requests == []
 
 

@@ -289,7 +289,7 @@ def test_a_service_that_is_gone_is_told_in_a_sentence(visit: Visit, reader: Serv
     )
 
 
-def test_the_words_of_a_stranger_are_no_markup(visit: Visit, reader: Server) -> None:
+def test_untrusted_text_is_never_taken_for_markup(visit: Visit, reader: Server) -> None:
     page = visit(reader)
     answer = {
         "text": HOSTILE,

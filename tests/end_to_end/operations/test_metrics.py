@@ -11,7 +11,7 @@ PAGE = encode(render(ENGLISH))
 
 
 def metric(server: Server, name: str, model: str) -> float:
-    """Of all processes and labels together."""
+    """The sum over all processes and labels."""
     found = re.findall(
         rf'^chatvlm_{name}\{{.*model="{model}".*\}} (\S+)$',
         server.client.get("/metrics").text,

@@ -41,7 +41,7 @@ def shares(logits: Tensor, sampling: Sampling, draws: int) -> Tensor:
 
 
 def at(logits: Tensor, uniform: float, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
-    """Of each row the token that this uniform number draws."""
+    """The token that this uniform number draws for each row."""
     parameters = torch.tensor(
         [(row, temperature, uniform, top_p) for row in range(len(logits))], dtype=torch.float64
     ).T

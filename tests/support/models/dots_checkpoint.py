@@ -29,12 +29,12 @@ TEMPLATE = (
     "{{- '<|img|><|imgpad|><|endofimg|>' }}{%- else %}{{- part.text }}{%- endif %}{%- endfor %}"
     "{%- endif %}{{- '<|endofuser|>' }}{%- endif %}{%- endfor %}{{- '<|assistant|>' }}"
 )
-"""Of the processor: pictures and texts in turn."""
+"""The processor's template, for pictures and texts in turn."""
 TEXT_TEMPLATE = (
     "{%- for m in messages %}{{- '<|user|>' + m.content + '<|endofuser|>' }}{%- endfor %}"
     "{{- '<|assistant|>' }}"
 )
-"""Of the tokenizer, which knows no pictures."""
+"""The tokenizer's template, for texts only."""
 REMOTE_CODE = {
     "AutoConfig": "configuration_dots.DotsOCRConfig",
     "AutoModelForCausalLM": "modeling_dots_ocr.DotsOCRForCausalLM",

@@ -37,7 +37,7 @@ class TextVlm(Vlm):
         self.weights_bytes = self.model.get_memory_footprint()
 
     def encode(self, request: DecodedRequest) -> Encoded:
-        """Of the last turn's texts."""
+        """Encode the texts of the last turn."""
         texts = [part for part in request.turns[-1].parts if isinstance(part, str)]
         return encode("".join(texts).encode())
 
