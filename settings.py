@@ -85,7 +85,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Largest number of pixels of one image, and of all images of one question",
     )
-    max_pages: int = Field(50, gt=0, description="Largest number of pages of one document")
+    max_pages: int = Field(
+        50, gt=0, description="Largest number of pages that are read of one document"
+    )
     pdf_dpi: float = Field(
         200,
         ge=36,

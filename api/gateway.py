@@ -14,7 +14,8 @@ from settings import Settings
 
 
 class Gateway:
-    """The runners, the documents, and the number of accepted requests."""
+    """What the routes share: settings, the fleet of runners, the opener of files, the fetcher of
+    URLs, and the number of accepted requests."""
 
     def __init__(self, runners: Mapping[str, object], settings: Settings) -> None:
         """runners: what `bentoml.depends` makes of each runner beside it, by model id."""

@@ -1,4 +1,4 @@
-"""The start of a streamed answer."""
+"""Waits for the first piece of a stream, so that an error before it still has its HTTP status."""
 
 from contextlib import aclosing
 

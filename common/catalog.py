@@ -27,16 +27,12 @@ class Entry:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is the embedded reader, which is not a vision-language model."""
-        return self.family is None
+        """Whether it is the embedded reader, which is not a vision-language model.
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether it has to be loaded before it is asked, and others may be unloaded for it.
-
-        The embedded reader is small, and loads itself with its first page.
+        The reader is small and loads itself with its first page: the gateway neither loads it nor
+        unloads others for it.
         """
-        return self.repository is not None
+        return self.family is None
 
 
 def _qwen(id: str, name: str, params: str, repository: str, weights_gib: float) -> Entry:

@@ -51,7 +51,8 @@ class _WatchedRequest:
         )
 
     async def finish(self) -> None:
-        """Wait for the handler. Raises what it raises, but its cancellation by a disconnect."""
+        """Wait for the handler. Raises what the handler raises, except its cancellation after a
+        disconnect."""
         try:
             await asyncio.wait({self._handler})
         except asyncio.CancelledError:  # the server is shutting down

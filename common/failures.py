@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ErrorCode(StrEnum):
-    """What kind of reason it is; `api/errors.py` has the HTTP status of each."""
+    """What kind of reason it is; `api/errors/bodies.py` has the HTTP status of each."""
 
     BAD_IMAGE = "bad_image"
     """The file is not a readable image or document."""

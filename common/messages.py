@@ -145,10 +145,13 @@ Stream = AsyncGenerator[Piece | Answer, None]
 """Pieces as they are made, the answer last."""
 
 
+State = Literal["unloaded", "loading", "loaded", "unavailable"]
+
+
 class Status(WireModel):
     """The state of one runner."""
 
-    state: Literal["unloaded", "loading", "loaded", "unavailable"]
+    state: State
     reason: str | None = None
     """One sentence: why it is unavailable, or, where it is unloaded, why the last load failed."""
     device: str | None = None

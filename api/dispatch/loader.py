@@ -68,7 +68,7 @@ class Loader:
             logger.warning("%s was not loaded: %r", runner.model, error)
 
     def _loading_on(self, host: str | None) -> str:
-        """The model whose load runs on a host, on which loads are under way."""
+        """The model that is being loaded on this host; there has to be one."""
         return next(runner.model for runner in self._loads if runner.host == host)
 
     async def _load(self, runner: RunnerClient) -> None:

@@ -91,7 +91,11 @@ class Replicas:
         raise [*reasons, *refusals, RunnerLost(self.model)][0]
 
     def _candidates(self) -> Iterator[RunnerClient]:
-        """Each reachable runner once: those with the model loaded first, the least busy of them."""
+        """Each reachable runner once.
+
+        Runners whose last load failed come last, and before them those without the model. Of
+        equals, the least busy one comes first.
+        """
         tried: set[RunnerClient] = set()
         while left := [runner for runner in self.reachable if runner not in tried]:
             best = min(left, key=self._cost)
@@ -99,7 +103,7 @@ class Replicas:
             yield best
 
     def _cost(self, runner: RunnerClient) -> tuple[bool, bool, int, float]:
-        must_load = CATALOG[self.model].has_weights and runner.last_status.state != "loaded"
+        must_load = not CATALOG[self.model].is_embedded and runner.last_status.state != "loaded"
         last_load_failed = runner.last_status.reason is not None
         return last_load_failed, must_load, runner.requests, runner.last_request
 

@@ -26,8 +26,10 @@ KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_
 
 
 class RunnerCalls:
-    """Every call has a connection of its own, which is closed when the call is cancelled or its
-    stream closed: the runner stops the work for a connection that ends.
+    """The HTTP calls to one runner.
+
+    Every call has a connection of its own, which is closed when the call is cancelled or its stream
+    closed: the runner stops the work for a connection that ends.
 
     Every call raises `Refusal`: `RunnerLost` if the runner cannot be reached or is lost, else what
     the runner itself refuses.

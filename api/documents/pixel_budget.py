@@ -20,7 +20,8 @@ class PixelBudget:
     async def images(self, pages: Pages, numbers: Sequence[int]) -> list[bytes]:
         """Pages `numbers`, from 1, as encoded images.
 
-        Each page of a PDF is drawn with at most its share of the budget, so that all fit in.
+        Each page of a PDF is drawn with at most its share of the budget, so that the pages of
+        one file fit in; those of a further file may still exceed it.
 
         Raises `Refusal`: TOO_LARGE if the budget is exceeded, and what `Pages.image` raises.
         """

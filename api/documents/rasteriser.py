@@ -116,7 +116,8 @@ class Rasteriser:
         try:
             return await self._open()
         except _ProcessDied:
-            # The server's stop signal reaches a process that does not ignore it yet, too.
+            # A server that stops signals each of its processes, this one too, which may not ignore
+            # the signal yet.
             await self.close()
             return await self._open()
 

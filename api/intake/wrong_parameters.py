@@ -9,7 +9,7 @@ SHOWN_VALUE_LENGTH = 100
 
 
 class BadParameter(Refusal):
-    """Refusal of a parameter whose name OpenAI's error object states apart from the sentence."""
+    """Refusal of a parameter, with its name for the field `param` of OpenAI's errors."""
 
     def __init__(self, param: str | None, detail: str) -> None:
         super().__init__(ErrorCode.BAD_PARAMETER, detail)

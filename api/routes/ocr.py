@@ -15,7 +15,12 @@ from api.tasks.reading import FileReader
 from common.failures import ErrorCode, Failure, Refusal
 
 router = APIRouter(tags=["ocr"])
-NOT_ABOUT_A_FILE = {ErrorCode.UNAVAILABLE, ErrorCode.QUEUE_FULL, ErrorCode.DEADLINE}
+NOT_ABOUT_A_FILE = {
+    ErrorCode.UNAVAILABLE,
+    ErrorCode.LOADING,
+    ErrorCode.QUEUE_FULL,
+    ErrorCode.DEADLINE,
+}
 """Failures that have nothing to do with the file that was sent."""
 
 

@@ -18,8 +18,7 @@ from api.schemas.extras import (
     WarningField,
     is_none,
 )
-
-State = Literal["unloaded", "loading", "loaded", "unavailable"]
+from common.messages import State
 
 
 class Error(BaseModel):

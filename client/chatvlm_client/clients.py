@@ -29,8 +29,8 @@ class ChatVLMClient:
     """Client of one service; a context manager that closes its connections.
 
     Every method raises `ChatVLMError`, whose text is one sentence, and `OSError` if a file cannot
-    be read. If the service answers with `Retry-After`, the request is sent again, up to five times
-    in all.
+    be read. If the service is busy and asks for another try within 60 seconds (`Retry-After`), the
+    request is sent again, up to five times in all.
 
     timeout: longest silence of the service, seconds.
     """

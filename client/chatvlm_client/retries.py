@@ -14,7 +14,7 @@ MAX_WAIT = 60.0
 
 
 def wait_after(response: httpx.Response, tries: int) -> float:
-    """Seconds until the next try: what `Retry-After` asks for, at least doubling each time.
+    """Seconds until the next try: what `Retry-After` asks for, but at least 1, 2, 4 and 8 in turn.
 
     response: an error, its body read. tries: made so far. Raises `ChatVLMError` if the request
     should not be sent again.

@@ -38,7 +38,8 @@ def load(entry: Entry, settings: Settings) -> "GotOcr":
 
 
 class GotOcr(TransformersVlm):
-    """An image of any size becomes 256 visual tokens; read in tiles, up to 13 x 256."""
+    """GOT-OCR 2.0. It turns an image into 256 visual tokens; a large page, read in tiles, into up
+    to 13 times as many."""
 
     def __init__(
         self, model: PreTrainedModel, processor: GotOcr2Processor, reuse_bytes: int

@@ -41,7 +41,8 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
 
 
 class QwenVl(QwenStyleVlm):
-    """A model of both generations: they differ in the library's classes alone."""
+    """A Qwen2-VL or Qwen3-VL. They differ in the library's classes and in what their vision towers
+    take."""
 
     def instruction(self, task: Task) -> str:
         if task.language is None:

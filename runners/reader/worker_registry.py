@@ -1,8 +1,8 @@
 """Lets the worker processes that have one model loaded see each other through a shared folder.
 
 A worker that has the model loaded holds an exclusive `flock` on a file of its own, which the
-kernel releases if it dies. A new word in the file `generation` asks all of them to unload. The
-folder may be removed at any time: it is made anew at the next write.
+kernel releases if it dies. A new random text in the file `generation` asks all of them to unload.
+The folder may be removed at any time: it is made anew at the next write.
 """
 
 import fcntl
@@ -42,7 +42,7 @@ class WorkerRegistry:
         self._guard = threading.Lock()
 
     def join(self, worker: Worker) -> None:
-        """Enter this process, until `leave` or death."""
+        """Add this process to the workers, until it leaves or dies."""
         with self._guard:
             self._joined_in = self._current()
             self._enter(worker)

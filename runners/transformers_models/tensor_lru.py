@@ -10,7 +10,8 @@ Value = TypeVar("Value")
 
 
 class TensorLru(Generic[Value]):
-    """The most recently used values, up to a number of bytes. For one thread at a time.
+    """The most recently used values, up to a number of bytes. For one thread at a time, but for
+    `stats`, which any thread may read.
 
     A value is a tensor, or tensors in sequences and mappings. A value that is larger than the whole
     capacity is not kept.

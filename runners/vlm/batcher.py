@@ -38,10 +38,10 @@ class Batcher:
 
     Which rows those are, `Scheduler` decides. If memory runs out, the model forgets what it keeps
     for reuse, and fewer rows are admitted from then on. In a prefill, the row goes back to the
-    queue, and fails if it was alone; in a step, the youngest row fails, and the step is repeated
-    with the others. Any other error of the model fails the rows it was raised for, and the batcher
-    goes on; logits that are not numbers fail their row alone. On a device that is broken for good
-    it ends its process.
+    queue, and fails if memory runs out once more while no other row runs; in a step, the newest row
+    fails, and the step is repeated with the others. Any other error of the model fails the rows it
+    was raised for, and the batcher goes on; logits that are not numbers fail their row alone. On a
+    device that is broken for good it ends its process.
     """
 
     def __init__(

@@ -95,8 +95,8 @@ class Prefilled:
 class Vlm(ABC):
     """One loaded model.
 
-    `encode`, `text` and `answer` may be called from any thread; everything else from one thread at
-    a time.
+    `encode`, `text`, `answer` and `reuse_stats` may be called from any thread; everything else from
+    one thread at a time.
     """
 
     stop_tokens: frozenset[int]

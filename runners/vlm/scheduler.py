@@ -27,7 +27,7 @@ class DroppedRows:
     cancelled_waiting: int = 0
     """How many waiting rows were cancelled."""
     late: list[Row] = field(default_factory=list)
-    """Rows whose deadline passed while they waited; they have to be told."""
+    """Rows whose deadline passed while they waited; the caller has to fail them."""
 
 
 class Scheduler:
@@ -122,8 +122,8 @@ class Scheduler:
     def postpone(self, row: Row) -> bool:
         """Put a row back at the head of the queue, as memory ran out in its prefill.
 
-        Returns False, and does not queue the row, if that is hopeless: it was alone, and not for
-        the first time. From then on, no more rows are admitted than run now.
+        Returns False, and does not queue the row, if no other row runs and this was not its first
+        prefill. From then on, no more rows are admitted than run now.
         """
         self._limit_rows()
         if not self.running and row.prefills > 1:

@@ -33,7 +33,7 @@ def test_the_options_of_an_entry_are_options_of_a_request(entry):
 
 @ENTRIES
 def test_only_the_embedded_reader_has_no_weights_to_download(entry):
-    assert (entry.weights_gib > 0) == entry.has_weights == (not entry.is_embedded)
+    assert (entry.weights_gib > 0) == (entry.repository is not None) == (not entry.is_embedded)
 
 
 @ENTRIES

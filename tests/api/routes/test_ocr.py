@@ -173,7 +173,12 @@ async def test_a_batch_of_nothing_but_bad_files_is_answered_entry_by_entry(clien
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(ErrorCode.UNAVAILABLE, 503), (ErrorCode.QUEUE_FULL, 503), (ErrorCode.DEADLINE, 504)],
+    [
+        (ErrorCode.UNAVAILABLE, 503),
+        (ErrorCode.LOADING, 503),
+        (ErrorCode.QUEUE_FULL, 503),
+        (ErrorCode.DEADLINE, 504),
+    ],
 )
 async def test_a_batch_that_the_runner_cannot_take_gets_the_status_of_that(
     client, runners, code, status

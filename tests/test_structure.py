@@ -160,7 +160,7 @@ def test_no_test_file_imports_another(path):
 
 
 @pytest.mark.parametrize(("folder", "files"), [pytest.param(*f, id=f[0]) for f in folders()])
-def test_a_folder_fits_in_the_head(folder, files):
+def test_no_folder_holds_too_many_source_files(folder, files):
     assert len(files) <= MOST_FILES
 
 
