@@ -6,7 +6,7 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve develop test lint format bento image image-test verify-models clean
+.PHONY: help serve develop test lint format bento image image-test check-gpu verify-models clean
 
 .DEFAULT_GOAL := serve
 
@@ -61,6 +61,9 @@ clean:  ## remove .venv and .tessdata
 .PHONY: tessdata
 tessdata: .venv/ready  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
+
+check-gpu: .venv/ready-dev  ## check and measure the engine on this machine's GPU; needs no weights
+	$(BIN)/python -m benchmarks.gpu
 
 verify-models: .venv/ready-dev  ## measure MODEL on this machine, on SAMPLES too; needs its weights
 	$(BIN)/python -m benchmarks.verify_models $(MODEL) $(if $(SAMPLES),--samples "$(SAMPLES)")

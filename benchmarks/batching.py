@@ -24,14 +24,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.random_qwen import (
+from benchmarks.support.random_qwen import (
     arrivals_over,
     load_plain,
     load_served,
     make_requests,
     make_weights,
 )
-from benchmarks.schemes import (
+from benchmarks.support.schemes import (
     ConcatenatingCache,
     batching,
     compare,

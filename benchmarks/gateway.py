@@ -34,7 +34,7 @@ async def main() -> None:
     page = jpeg()
     print(f"A JPEG of {len(page) / 2**20:.2f} MiB, {REQUESTS} requests each\n")
     print("| clients | p50, ms | p99, ms | requests/s | errors |\n|---|---|---|---|---|")
-    with Server(target="benchmarks.instant:service", reader_processes=1) as server:
+    with Server(target="benchmarks.support.instant:service", reader_processes=1) as server:
         async with aiohttp.ClientSession(str(server.client.base_url)) as http:
             await load(http, page, 4, 50)
             for clients in CLIENTS:

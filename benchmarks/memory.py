@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from benchmarks.random_qwen import MODEL, make_requests, make_weights
+from benchmarks.support.random_qwen import MODEL, make_requests, make_weights
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.messages import Request, single_turn

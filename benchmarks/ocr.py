@@ -2,8 +2,8 @@
 
     python -m benchmarks.ocr --samples DIR
 
-`benchmarks/samples.py` describes the files of DIR; whole texts are read as English. Then it prints
-pages per second over HTTP, with one process of the reader and with two.
+`benchmarks/support/samples.py` describes the files of DIR; whole texts are read as English. Then it
+prints pages per second over HTTP, with one process of the reader and with two.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import jiwer
 import tesserocr
 from PIL import Image
 
-from benchmarks.samples import collapsed, hits, phrases, truths
+from benchmarks.support.samples import collapsed, hits, phrases, truths
 from common.images import decode
 from runners.reader.reading import Reader
 from runners.reader.tessdata import find_tessdata

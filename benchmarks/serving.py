@@ -34,8 +34,8 @@ import aiohttp
 import torch
 from transformers.utils.import_utils import is_openai_available
 
-from benchmarks.random_qwen import MODEL, Asked, arrivals_over, make_requests, make_weights
-from benchmarks.schemes import ROUNDS, Measured, Scheme, compare
+from benchmarks.support.random_qwen import MODEL, Asked, arrivals_over, make_requests, make_weights
+from benchmarks.support.schemes import ROUNDS, Measured, Scheme, compare
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.messages import Request, single_turn
@@ -245,7 +245,7 @@ def run(weights: Path, dtype: str, threads: int) -> None:
     folder = weights / MODEL
     service = start("service:service")
     peers = {
-        "batchable": over_http(start("benchmarks.batchable:Batchable"), ask_batchable),
+        "batchable": over_http(start("benchmarks.support.batchable:Batchable"), ask_batchable),
         "in process": in_process(weights, dtype),
         "service": over_http(service, ask_service),
     }

@@ -4,8 +4,8 @@
 
 loads the model as the service does, from CHATVLM_WEIGHTS or the hub, and downloads the weights if
 they are missing. All CHATVLM_* settings apply, but nothing is kept for reuse. Then it reads
-rendered pages and those of DIR, one by one and all at once. `benchmarks/samples.py` describes the
-files of DIR; whole texts are read as English.
+rendered pages and those of DIR, one by one and all at once. `benchmarks/support/samples.py`
+describes the files of DIR; whole texts are read as English.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import jiwer
 import torch
 
-from benchmarks.samples import collapsed, hits, phrases, truths
+from benchmarks.support.samples import collapsed, hits, phrases, truths
 from common.catalog import CATALOG, Entry
 from common.deadline import Deadline
 from common.failures import Refusal

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from pydantic import Base64Bytes, BaseModel
 
-from benchmarks.random_qwen import Asked, load_plain
-from benchmarks.schemes import generate
+from benchmarks.support.random_qwen import Asked, load_plain
+from benchmarks.support.schemes import generate
 from settings import settings
 
 A_DAY = 24 * 3600

@@ -11,12 +11,12 @@ from torch import Tensor
 from transformers import ProcessorMixin, Qwen3VLForConditionalGeneration
 from transformers.cache_utils import DynamicLayer
 
-from benchmarks.random_qwen import Asked
+from benchmarks.support.random_qwen import Asked
 from common.deadline import Deadline
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import DecodedRequest, DecodedTurn, Task
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Task, Vlm
 from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
@@ -151,9 +151,9 @@ def batching(vlm: QwenVl, cache: Callable[[], KvCache] = KvCache) -> Scheme:
     return run
 
 
-def make_batcher(vlm: QwenVl, cache: KvCache) -> Batcher:
+def make_batcher(vlm: Vlm, cache: KvCache) -> Batcher:
     """With no bound that requests of a benchmark come near."""
-    return Batcher(vlm, Metrics("benchmark"), lambda held: 2**33, step_target=60.0, cache=cache)
+    return Batcher(vlm, Metrics("benchmark"), lambda held: 2**40, step_target=60.0, cache=cache)
 
 
 def make_row(vlm: QwenVl, asked: Asked) -> Row:

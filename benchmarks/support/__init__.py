@@ -1,0 +1,1 @@
+"""What the benchmarks share: models, requests, other schemes, and services to compare with."""
