@@ -150,8 +150,8 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Data type of a model's weights; auto: bfloat16 where the device is fast at it, "
-        "else float16 on a GPU and float32 on a CPU",
+        description="Data type of a model's weights; auto: bfloat16 where the device is fast at "
+        "it, else float16 on a GPU and float32 on a CPU",
     )
     max_pixels: int = Field(
         1_003_520,
