@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         80_000_000,
         gt=0,
+        le=10_000_000_000,
         description="Largest number of pixels of one image, and of all images of one question",
     )
     max_pages: int = Field(
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
         False, description="Whether images may be given as a URL, which the service then fetches"
     )
     request_timeout: float = Field(
-        30, gt=0, description="Longest time that a request may take, seconds"
+        30, gt=0, le=86_400, description="Longest time that a request may take, seconds"
     )
     max_requests: int = Field(
         64,
@@ -196,6 +197,7 @@ class Settings(BaseSettings):
     reader_processes: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         gt=0,
+        le=1024,
         description="Processes of the embedded reader; by default one per CPU core",
     )
     state: Path | None = Field(
@@ -276,6 +278,11 @@ def doubtful_settings(settings: Settings) -> list[str]:
             "The folder that CHATVLM_TESSDATA names does not exist: the embedded reader cannot "
             "read."
         )
+    if settings.state and not _is_writable(settings.state):
+        sentences.append(
+            "The folder that CHATVLM_STATE names cannot be made or written to: the embedded reader "
+            "cannot read."
+        )
     here = set(settings.models or CATALOG) - set(settings.remote)
     if settings.default_model and settings.default_model not in here | set(settings.remote):
         sentences.append(
@@ -288,3 +295,9 @@ def doubtful_settings(settings: Settings) -> list[str]:
         if model not in here
     ]
     return sentences
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be made in the folder, once it is made itself."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
