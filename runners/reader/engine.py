@@ -191,7 +191,14 @@ class ReaderEngine:
         if self._reader is None:
             tessdata = find_tessdata(self._settings.tessdata)
             before = psutil.Process().memory_info().rss
-            self._registry.join(self._as_worker())
+            try:
+                self._registry.join(self._as_worker())
+            except OSError as error:
+                raise Refusal(
+                    ErrorCode.UNAVAILABLE,
+                    "The reader's state folder cannot be made or written to: "
+                    "correct CHATVLM_STATE.",
+                ) from error
             try:
                 # There is a process per core: with threads of its own, each would slow the others
                 # down. OpenMP reads this when Tesseract is imported, on the next lines.

@@ -207,6 +207,15 @@ async def test_an_unload_lets_the_page_in_hand_be_read(engine: ReaderEngine) -> 
     assert (await reading).text.startswith(ENGLISH[0])
 
 
+async def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    engine = ReaderEngine(ENTRY, Settings(state=tmp_path / "file"))
+    with pytest.raises(Refusal, match="correct CHATVLM_STATE") as refusal:
+        await engine.answer(*ask())
+    assert refusal.value.code is ErrorCode.UNAVAILABLE
+    await engine.close()
+
+
 async def test_missing_trained_data_is_said_and_found_once_it_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "tessdata"
     engine = ReaderEngine(ENTRY, Settings(tessdata=folder))
