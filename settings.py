@@ -179,6 +179,12 @@ class Settings(BaseSettings):
         description="New requests join the batch only while a decode step takes at most this long, "
         "milliseconds, or at most four times as long as the model's fastest step",
     )
+    token_gap_ms: float = Field(
+        100,
+        gt=0,
+        description="While requests in the batch wait for their next token, new prompts are computed "
+        "in slices of at most this long, milliseconds, or of two decode steps if that is longer",
+    )
     unload_timeout: float = Field(
         30,
         ge=0,

@@ -34,13 +34,14 @@ _REUSED = _counter(
     "reuse", "Look-ups of what is kept between requests, and evictions", "kept", "what"
 )
 _STEP = _histogram("step_seconds", "One decode step of all rows", _STEP_BUCKETS)
-_PREFILL = _histogram("prefill_seconds", "One prompt", _PREFILL_BUCKETS)
+_PREFILL = _histogram("prefill_seconds", "One prefill, of one or several prompts", _PREFILL_BUCKETS)
+_SEE = _histogram("see_seconds", "The vision tower, over one or several images", _PREFILL_BUCKETS)
 _FIRST_TOKEN = _histogram(
     "first_token_seconds", "From a row's submission to its first token", _PREFILL_BUCKETS
 )
 _TOKENS = _counter("tokens", "Tokens made")
 _ENDED = _counter("rows_ended", "Rows by how they ended", "reason")
-_EVICTED = _counter("rows_evicted", "Running rows that failed because memory ran out")
+_PREEMPTED = _counter("rows_preempted", "Rows that gave their memory back and went on later")
 
 
 class Metrics:
@@ -59,9 +60,10 @@ class Metrics:
         self.prefill_seconds = _PREFILL.labels(model)
         self.first_token_seconds = _FIRST_TOKEN.labels(model)
         self.tokens = _TOKENS.labels(model)
-        self.evicted = _EVICTED.labels(model)
+        self.see_seconds = _SEE.labels(model)
         self._model = model
         self._reused: dict[tuple[str, str], int] = {}
+        self._preempted = 0
 
     def reset(self) -> None:
         """Set to zero what depends on a model in memory, as it was unloaded. Counters go on."""
@@ -73,6 +75,11 @@ class Metrics:
     def count_ended(self, reason: str) -> None:
         """Count a row that has ended. reason: a `FinishReason`, "failed" or "cancelled"."""
         _ENDED.labels(self._model, reason).inc()
+
+    def record_preemptions(self, count: int) -> None:
+        """Take over the scheduler's count of rows that gave way."""
+        _PREEMPTED.labels(self._model).inc(count - self._preempted)
+        self._preempted = count
 
     def record_reuse(self, stats: dict[str, dict[str, int]]) -> None:
         """Take over the model's own counts of what it keeps between requests, `Vlm.reuse_stats`."""

@@ -15,7 +15,6 @@ from common.failures import ErrorCode, Refusal
 from runners import torch_errors
 from runners.checkpoints import weights
 from runners.checkpoints.dtype import is_float32
-from runners.checkpoints.packed_linear import pack_linears
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,6 @@ def load_checkpoint(
             **device_map,
         )
         model.eval().requires_grad_(False)
-        pack_linears(model)
     except Exception as error:  # the library raises nearly anything on files that do not fit
         if torch_errors.is_out_of_memory(error):
             raise Refusal(

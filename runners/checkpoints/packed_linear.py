@@ -37,11 +37,11 @@ def pack_linears(model: nn.Module) -> None:
     memory twice afterwards.
     """
     for name, layer in list(model.named_modules()):
-        if type(layer) is nn.Linear and _can_pack(layer.weight):
+        if type(layer) is nn.Linear and can_pack(layer.weight):
             model.set_submodule(name, PackedLinear(layer))
 
 
-def _can_pack(weight: Tensor) -> bool:
+def can_pack(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:

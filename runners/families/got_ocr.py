@@ -3,23 +3,24 @@
 It follows a few fixed prompts, which the library's processor writes, and answers no questions.
 """
 
+from collections.abc import Sequence
+
 import langcodes
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     GotOcr2ForConditionalGeneration,
     GotOcr2Processor,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import DecodedRequest, Encoded, Task, digest
+from runners.vlm.interface import DecodedRequest, Encoded, Features, Task, digest
 from settings import Settings
 
 _LANGUAGES = {"en", "zh"}
@@ -61,27 +62,30 @@ class GotOcr(TransformersVlm):
             crop_to_patches=self._in_tiles(options, image),
             return_tensors="pt",
         )
-        tokens, pixels = inputs["input_ids"], inputs["pixel_values"].to(self.dtype)
-        visual = (tokens[0] == self._processor.image_token_id).nonzero()
+        tokens, pixels = inputs["input_ids"][0], inputs["pixel_values"].to(self.dtype)
+        visual = (tokens == self._processor.image_token_id).nonzero()[:, 0]
         return Encoded(
-            inputs={
-                "input_ids": tokens,
-                "position_ids": torch.arange(tokens.shape[1])[None],
-                "pixel_values": pixels,
-            },
+            tokens=tokens,
+            positions=torch.arange(len(tokens))[None],
+            pixels={"pixel_values": pixels},
             image_key=digest(pixels),
             prefix_length=int(visual[-1]) + 1,
-            visual_tokens=len(visual),
+            visual=visual,
             image_size=image.size,
         )
 
-    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+    @property
+    def tower_blocks(self) -> nn.ModuleList:
+        return self.model.model.vision_tower.layers
+
+    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
         # One tile at a time, as each needs 4096 x 4096 attention scores per head.
-        tiles = [
+        tiles = self.to_device(torch.cat([one["pixel_values"] for one in pixels])).split(1)
+        seen = [
             self.model.get_image_features(pixel_values=tile, return_dict=True).pooler_output
-            for tile in self.to_device(inputs["pixel_values"]).split(1)
+            for tile in tiles
         ]
-        return BaseModelOutputWithPooling(pooler_output=torch.cat(tiles))
+        return Features(torch.cat(seen).flatten(0, 1), [])
 
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason

@@ -2,7 +2,7 @@
 
 import langcodes
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
@@ -50,9 +50,14 @@ class QwenVl(QwenStyleVlm):
         return f"{_INSTRUCTION} The text is in {langcodes.get(task.language).display_name()}."
 
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
-        """Returns [3, 1, length]: positions in time, height and width, as M-RoPE counts them."""
+        """Returns [3, length]: positions in time, height and width, as M-RoPE counts them."""
         image = (tokens == self.model.config.image_token_id).to(torch.int)
-        return self.model.model.get_rope_index(tokens, image, image_grid_thw=grids)[0]
+        found, _ = self.model.model.get_rope_index(tokens[None], image[None], image_grid_thw=grids)
+        return found[:, 0]
+
+    @property
+    def tower_blocks(self) -> nn.ModuleList:
+        return self.model.model.visual.blocks
 
     def vision_arguments(self, grids: Tensor) -> dict[str, Tensor]:
         """Returns what the vision tower would otherwise compute from grids on the device.

@@ -1,17 +1,24 @@
 """A model of the transformers library that takes conversations, and images as Qwen2-VL does."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from common.failures import ErrorCode, Refusal
 from runners.transformers_models.chat_template import ChatTemplate
 from runners.transformers_models.qwen_images import QwenImages
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, digest
+from runners.vlm.interface import (
+    DecodedRequest,
+    DecodedTurn,
+    Encoded,
+    Features,
+    Task,
+    digest,
+)
 
 
 class QwenStyleVlm(TransformersVlm):
@@ -40,9 +47,9 @@ class QwenStyleVlm(TransformersVlm):
 
     @abstractmethod
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
-        """Position indices of a prompt, [..., 1, length].
+        """Position indices of a prompt, [axes, length].
 
-        tokens: [1, length]. grids: [images, 3], the patches of each image in time, height and
+        tokens: [length]. grids: [images, 3], the patches of each image in time, height and
         width; None without an image.
         """
 
@@ -50,16 +57,19 @@ class QwenStyleVlm(TransformersVlm):
         """Returns further arguments for the vision tower. grids: as for `positions`, on the CPU."""
         return {}
 
-    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
         # The grids stay on the CPU: their numbers say how the device's tensors are to be split, and
         # the CPU would have to wait for the device to get them.
-        grids = inputs["image_grid_thw"]
-        return self.model.get_image_features(
-            pixel_values=self.to_device(inputs["pixel_values"]),
+        grids = torch.cat([one["image_grid_thw"] for one in pixels])
+        patches = torch.cat([one["pixel_values"] for one in pixels])
+        seen = self.model.get_image_features(
+            pixel_values=self.to_device(patches),
             image_grid_thw=grids,
             return_dict=True,
             **self.vision_arguments(grids),
         )
+        added = getattr(seen, "deepstack_features", None) or []
+        return Features(torch.cat(seen.pooler_output), [torch.cat(layer) for layer in added])
 
     def encode(self, request: DecodedRequest) -> Encoded:
         turns, images = request.turns, request.images
@@ -78,16 +88,14 @@ class QwenStyleVlm(TransformersVlm):
                 f"The model takes at most {self._context} tokens together with the answer's; the "
                 f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
             )
-        input_ids = torch.tensor([tokens])
-        visual = (input_ids[0] == self._image_token).nonzero()
+        prompt = torch.tensor(tokens)
+        visual = (prompt == self._image_token).nonzero()[:, 0]
         return Encoded(
-            inputs={
-                "input_ids": input_ids,
-                "position_ids": self.positions(input_ids, grids),
-                **pixels,
-            },
+            tokens=prompt,
+            positions=self.positions(prompt, grids),
+            pixels=pixels,
             image_key=digest(*pixels.values()),
             prefix_length=int(visual[-1]) + 1 if images else 0,
-            visual_tokens=len(visual),
+            visual=visual,
             image_size=images[0].size if images else (0, 0),
         )

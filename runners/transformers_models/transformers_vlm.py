@@ -1,75 +1,99 @@
 """A model of the transformers library as a `Vlm`."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
-from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.messages import Answer, FinishReason
+from runners.checkpoints.packed_linear import pack_linears
+from runners.decoder.attention.choice import choose_attention
+from runners.decoder.decode import DecodeStep, make_decode_step
+from runners.decoder.decoder import Added, Decoder, last_tokens
 from runners.transformers_models.tensor_lru import TensorLru
-from runners.vlm.interface import Encoded, Layers, Prefilled, Task, Vlm
+from runners.vlm.interface import Asked, Encoded, Features, Task, Vlm
 
 _FEATURES_SHARE = 1 / 4
 """Share of the reuse memory that is for image features; the rest is for prefixes. The features of
 an image take a fifth (Qwen3-VL 8B) to a fiftieth (GOT-OCR 2.0) of the memory of its keys and
 values, so they are kept for longer."""
+_MOST_TOKENS = {"cpu": 512, "cuda": 8192}
+"""Tokens of the largest prefill. On a CPU the hidden states of more leave its caches."""
 
 
 class TransformersVlm(Vlm):
-    """A vision encoder and a decoder, with the interface of the transformers library.
-
-    The keys and values of a prompt's prefix (up to the end of the last image) are kept for reuse.
-    A miss runs the whole prompt, a hit only the rest. In float32 both give the same tokens; the
-    logits may differ in their last bits, as the operations have other shapes.
-    """
+    """A vision tower of the transformers library, and its decoder over a KV cache in blocks."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reuse_bytes: int
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        reuse_bytes: int,
+        block_size: int | None = None,
     ) -> None:
-        """reuse_bytes: how much may be kept for reuse between requests."""
+        """Take the model apart: its `forward` and `generate` do not work afterwards.
+
+        reuse_bytes: how much may be kept for reuse between requests. block_size: columns of a block
+        of the KV cache, where the device's own is not wanted.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.device = model.device
         self.dtype = model.dtype
-        self.weights_bytes = model.get_memory_footprint()
         self.stop_tokens = _stop_tokens(model, tokenizer)
+        self.decoder = Decoder(model)
+        pack_linears(model)
+        self.weights_bytes = _bytes_of(model, self.decoder)
+        self._attention, usual = choose_attention(self.device, self.dtype)
+        self.pool = self.decoder.make_pool(block_size or usual)
+        self.most_tokens = _MOST_TOKENS[self.device.type]
         features = int(reuse_bytes * _FEATURES_SHARE)
-        self._features = TensorLru[BaseModelOutputWithPooling](features)
-        self._prefixes = TensorLru[Layers](reuse_bytes - features)
+        self.prefix_bytes = reuse_bytes - features
+        self._features = TensorLru[Features](features)
+        self._decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
 
     @torch.no_grad()
-    def prefill(self, encoded: Encoded) -> Prefilled:
-        positions = encoded.inputs["position_ids"]
-        next_position = int(positions.max()) + 1
-        tokens = self.to_device(encoded.inputs["input_ids"])
-        positions = self.to_device(positions)
-        end = encoded.prefix_length
-        key = encoded.prefix_key
-        prefix = self._prefixes.get(key) if end else None
-        if prefix is not None:
-            cache = DynamicCache(prefix)
-            logits = self._forward(tokens[:, end:], positions[..., end:], cache, logits_to_keep=1)
-        else:
-            cache = DynamicCache()
-            features = self._features_of(encoded)
-            logits = self._forward(tokens, positions, cache, logits_to_keep=1, **features)
-            if end and self._prefixes.capacity:
-                self._prefixes.put(key, _first_columns(cache, end))
-        return Prefilled(logits[0, 0], _layers(cache), next_position)
+    def see(self, prompts: Sequence[Encoded], between: Callable[[], object]) -> list[Features]:
+        seen = {prompt.image_key: self._features.get(prompt.image_key) for prompt in prompts}
+        new = {p.image_key: p for p in prompts if seen[p.image_key] is None}
+        if new:
+
+            def pause(*_: object) -> None:
+                between()
+
+            hooks = [block.register_forward_pre_hook(pause) for block in self.tower_blocks]
+            try:
+                features = self.image_features([prompt.pixels for prompt in new.values()])
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            counts = [prompt.visual_tokens for prompt in new.values()]
+            for key, found in zip(new, _split(features, counts), strict=True):
+                seen[key] = found
+                self._features.put(key, found)
+        return [seen[prompt.image_key] for prompt in prompts]  # type: ignore[misc]
 
     @torch.no_grad()
-    def decode(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
-        # The library uses a mask of four dimensions as it is, and adds no causal mask. Every layer
-        # would convert a boolean one to these numbers.
-        hidden = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
-        hidden.masked_fill_(~mask, torch.finfo(self.dtype).min)
-        return self._forward(
-            tokens[:, None], positions[:, None], cache, attention_mask=hidden[:, None, None, :]
-        )[:, 0]
+    def prefill(self, asked: Sequence[Asked]) -> Tensor:
+        parts = [one.part for one in asked]
+        tokens, positions = self._tokens(asked)
+        hidden, added = self._embedded(tokens, asked)
+        return self.decoder(
+            hidden,
+            self.to_device(positions),
+            self._attention(self.pool, parts, self.decoder.scale),
+            last_tokens([part.count for part in parts]),
+            added,
+        )
+
+    @torch.no_grad()
+    def decode(self, asked: Sequence[Asked]) -> Tensor:
+        tokens = [one.made[-1] for one in asked]
+        positions = [one.encoded.next_position + len(one.made) - 1 for one in asked]
+        return self._decode_step(tokens, positions, [one.part for one in asked])
 
     def text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(
@@ -83,57 +107,87 @@ class TransformersVlm(Vlm):
 
     def forget(self) -> None:
         self._features.clear()
-        self._prefixes.clear()
 
     @property
     def reuse_stats(self) -> dict[str, dict[str, int]]:
-        return {"features": self._features.stats, "prefixes": self._prefixes.stats}
+        return {"features": self._features.stats}
+
+    @property
+    @abstractmethod
+    def tower_blocks(self) -> nn.ModuleList:
+        """The layers of the vision tower."""
 
     @abstractmethod
-    def image_features(self, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
-        """Returns the visual tokens of the images, on the model's device. inputs: on the CPU."""
+    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
+        """Run the vision tower once over the images of several prompts.
 
-    def _features_of(self, encoded: Encoded) -> dict[str, Any]:
-        """Returns the arguments that replace the pixel values; none without an image."""
-        if not encoded.prefix_length:
-            return {}
-        kept = self._features.get(encoded.image_key)
-        if kept is None:
-            features = self.image_features(encoded.inputs)
-            # Without the encoder's own hidden states, which are large and no longer needed.
-            kept = type(features)(
-                **{
-                    name: value
-                    for name, value in features.items()
-                    if name in ("pooler_output", "deepstack_features")
-                }
-            )
-            self._features.put(encoded.image_key, kept)
-        return {"mm_encoder_outputs": {"image": kept}}
+        pixels: `Encoded.pixels` of each, on the CPU. Returns the visual tokens of all, in order.
+        """
 
     def to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
 
-    def _forward(self, tokens: Tensor, positions: Tensor, cache: Cache, **inputs: object) -> Tensor:
-        """Returns logits [rows, tokens, vocabulary], of all tokens unless `inputs` limit them."""
-        return self.model(
-            input_ids=tokens,
-            position_ids=positions,
-            cache=cache,
-            use_cache=True,
-            **inputs,
-        ).logits
+    def _tokens(self, asked: Sequence[Asked]) -> tuple[Tensor, Tensor]:
+        """The asked tokens [tokens] and their positions [axes, tokens], on the CPU."""
+        tokens, positions = [], []
+        for one in asked:
+            length, part = one.encoded.length, one.part
+            tokens.append(one.encoded.tokens[part.start : part.end])
+            positions.append(one.encoded.positions[:, part.start : part.end])
+            if part.end > length:  # a row that gave way goes on after its own tokens
+                made = range(max(part.start - length, 0), part.end - length)
+                tokens.append(torch.tensor([one.made[index] for index in made]))
+                places = torch.tensor(made) + one.encoded.next_position
+                positions.append(places.expand(len(one.encoded.positions), -1))
+        return torch.cat(tokens), torch.cat(positions, -1)
+
+    def _embedded(self, tokens: Tensor, asked: Sequence[Asked]) -> tuple[Tensor, Added | None]:
+        """The embeddings of packed tokens, and what is added to them in the first layers."""
+        hidden = self.decoder.embedding(self.to_device(tokens))
+        places, features = [], []
+        firsts = [0, *accumulate(one.part.count for one in asked)]
+        for first, one in zip(firsts, asked, strict=False):
+            visual = one.encoded.visual
+            begin, end = torch.searchsorted(
+                visual, torch.tensor([one.part.start, one.part.end])
+            ).tolist()
+            if begin < end:
+                assert one.features is not None, "image tokens need what was seen"
+                places.append(visual[begin:end] - one.part.start + first)
+                features.append((one.features, begin, end))
+        if not places:
+            return hidden, None
+        indices = self.to_device(torch.cat(places))
+        seen = torch.cat([found.tokens[begin:end] for found, begin, end in features])
+        hidden.index_copy_(0, indices, seen.to(hidden))
+        layers = zip(*(found.added for found, _, _ in features), strict=True)
+        added = [
+            torch.cat([part[begin:end] for part, (_, begin, end) in zip(parts, features, strict=True)])
+            for parts in layers
+        ]
+        return hidden, Added(indices, added) if added else None
 
 
-def _layers(cache: Cache) -> Layers:
-    return [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def _first_columns(cache: Cache, end: int) -> Layers:
-    """Returns copies, because views would keep the memory of the whole prompt."""
+def _split(features: Features, counts: Sequence[int]) -> list[Features]:
+    """The features of each prompt, as copies: a view would keep the memory of all."""
+    parts = zip(
+        *(tensor.split(list(counts)) for tensor in (features.tokens, *features.added)), strict=True
+    )
+    copy = len(counts) > 1
     return [
-        (keys[:, :, :end].clone(), values[:, :, :end].clone()) for keys, values in _layers(cache)
+        Features(*((tokens.clone(), [t.clone() for t in added]) if copy else (tokens, added)))
+        for tokens, *added in parts
     ]
+
+
+def _bytes_of(*modules: nn.Module) -> int:
+    """Bytes of all parameters and buffers, each counted once."""
+    tensors = {
+        id(tensor): tensor
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+    }
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

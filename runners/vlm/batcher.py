@@ -11,37 +11,41 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
 from common.failures import ErrorCode, Refusal
+from common.messages import FinishReason
 from runners import torch_errors
+from runners.decoder.part import Part
 from runners.metrics import Metrics
-from runners.vlm.interface import Vlm
-from runners.vlm.kv_cache import KvCache
+from runners.vlm.interface import Asked, Features, Vlm
+from runners.vlm.kv_space import KvSpace
+from runners.vlm.prefill_budget import PrefillBudget
 from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
-from runners.vlm.scheduler import Scheduler
+from runners.vlm.scheduler import Scheduler, Slice
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 
-class OutOfMemory(Exception):
-    """Raised if the device's memory ran out, in place of PyTorch's errors."""
+IDLE_SECONDS = 10.0
+"""After so long without a row, free blocks go back to the device. Not at once: a GPU's graphs have
+to be captured anew afterwards."""
 
 
 class Batcher:
-    """The decode loop: prefills one row at most, then makes one token for every running row.
+    """The decode loop: prefills what waits, then makes one token for every running row.
 
-    Which rows those are, `Scheduler` decides. If memory runs out, the model forgets what it keeps
-    for reuse, and fewer rows are admitted from then on. In a prefill, the row goes back to the
-    queue, and fails if memory runs out once more while no other row runs; in a step, the newest row
-    fails, and the step is repeated with the others. Any other error of the model fails the rows it
-    was raised for, and the batcher goes on; logits that are not numbers fail their row alone. On a
-    device that is broken for good it ends its process.
+    Which rows those are, `Scheduler` decides. If memory runs out, what is kept for reuse is given
+    up, and fewer rows are admitted from then on. In a prefill, its rows go back to the queue, and a
+    lone row fails at the second time; in a step, the youngest row gives its blocks back, waits, and
+    goes on later where it was. Any other error of the model fails the rows it was raised for, and
+    the batcher goes on; logits that are not numbers fail their row alone. On a device that is
+    broken for good it ends its process.
     """
 
     def __init__(
@@ -50,15 +54,24 @@ class Batcher:
         metrics: Metrics,
         kv_budget: Callable[[int], int],
         step_target: float,
-        cache: KvCache | None = None,
+        token_gap: float,
     ) -> None:
         """kv_budget: takes how many bytes the KV cache holds, returns how many it may hold now.
-        step_target: seconds that a step should take at most, see `Scheduler`."""
+        step_target: seconds that a step should take at most, see `Scheduler`. token_gap: seconds
+        for which a prefill may hold up rows in flight, see `PrefillBudget`."""
         self._model = model
         self._metrics = metrics
-        self._kv_budget = kv_budget
-        self._cache = KvCache() if cache is None else cache  # an empty one is false
-        self._scheduler = Scheduler(step_target, self._fits)
+        self._token_gap = token_gap
+        pool = model.pool
+        self._space = KvSpace(
+            pool,
+            limit=lambda: kv_budget(pool.held_bytes) // pool.bytes_per_block,
+            kept_limit=model.prefix_bytes // pool.bytes_per_block,
+        )
+        budget = PrefillBudget(token_gap, model.most_tokens)
+        self._scheduler = Scheduler(step_target, self._space, budget)
+        self._last_step = 0.0
+        """When the last decode step ended, in seconds of `time.monotonic`."""
         self._inbox: deque[Row] = deque()
         """Rows that other threads submitted since the last step."""
         self._wake = threading.Condition()
@@ -67,12 +80,13 @@ class Batcher:
 
     @property
     def running_rows(self) -> int:
-        """Rows that run."""
-        return len(self._scheduler.running)
+        """Rows that run, or are being prefilled."""
+        return len(self._scheduler.rows)
 
     @property
     def kv_bytes(self) -> int:
-        return self._cache.held_bytes
+        """Bytes that the KV cache holds, prefixes that are kept between requests included."""
+        return self._model.pool.held_bytes
 
     @property
     def is_alive(self) -> bool:
@@ -106,8 +120,7 @@ class Batcher:
         try:
             while not self._closed:
                 if not self.step():
-                    with self._wake:
-                        self._wake.wait_for(lambda: self._inbox or self._closed)
+                    self._wait_for_rows()
         except Exception as fault:
             logger.exception("The batcher has died")
             error = fault
@@ -116,25 +129,39 @@ class Batcher:
         finally:
             self._abandon(error)
 
+    def _wait_for_rows(self) -> None:
+        """Wait for a row. After a while without any, free memory goes back to the device."""
+        with self._wake:
+            if self._wake.wait_for(lambda: self._inbox or self._closed, IDLE_SECONDS):
+                return
+        self.shrink()
+        with self._wake:
+            self._wake.wait_for(lambda: self._inbox or self._closed)
+
     @torch.inference_mode()
     def step(self) -> bool:
-        """Prefills one row at most, then makes one token for every running row.
+        """Prefill what waits, within bounds, then make one token for every running row.
 
         Returns False if nothing is left to do.
         """
         self._update_queue()
-        row = self._scheduler.admit()
-        if row is not None:
-            self._prefill(row)
-            self._metrics.record_reuse(self._model.reuse_stats)
+        self._scheduler.admit()
+        if rows := self._scheduler.rows_to_see():
+            self._see(rows)
+        elif slices := self._scheduler.next_slices():
+            self._prefill(slices)
         if self._scheduler.running:
             self._decode()
-        if self._scheduler.is_idle:
-            self._cache.release()
-        self._metrics.rows.set(len(self._scheduler.running))
-        self._metrics.waiting.set(len(self._scheduler.waiting))
-        self._metrics.kv_bytes.set(self._cache.held_bytes)
+        self._update_metrics()
         return not self._scheduler.is_idle
+
+    @torch.inference_mode()
+    def shrink(self) -> None:
+        """Give the memory of free blocks back to the device. No row may be there."""
+        self._space.shrink()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._update_metrics()
 
     def _update_queue(self) -> None:
         """Queues the rows that were submitted, and drops those that are cancelled or too late."""
@@ -143,109 +170,123 @@ class Batcher:
                 self._scheduler.add(row)
             self._inbox.clear()
         dropped = self._scheduler.drop_dead_rows()
-        for slot in dropped.cancelled_slots:
-            self._cache.leave(slot)
-        for _ in range(len(dropped.cancelled_slots) + dropped.cancelled_waiting):
+        for _ in range(dropped.cancelled):
             self._metrics.count_ended("cancelled")
         for row in dropped.late:
-            self._fail(row, row.deadline.refusal("The time limit passed in the queue."))
+            if row.tokens:
+                self._finish(row, "deadline")
+            else:
+                self._fail(row, row.deadline.refusal("The time limit passed in the queue."))
 
-    def _fits(self, rows: int, columns: int) -> bool:
-        budget = self._kv_budget(self._cache.held_bytes)
-        return self._cache.bytes_for(rows, columns) <= budget
+    def _see(self, rows: list[Row]) -> None:
+        """Run the vision tower for rows, and a step between its layers whenever one is due."""
+        started = time.monotonic()
+        for row, features in zip(rows, self._attempt(rows, self._features_of) or (), strict=False):
+            row.features = features
+        self._metrics.see_seconds.observe(time.monotonic() - started)
 
-    def _prefill(self, row: Row) -> None:
-        try:
-            token = self._attempt(lambda: self._first_token(row))
-        except OutOfMemory:
-            if not self._scheduler.postpone(row):
-                self._fail(row, _out_of_memory())
-        except Exception as error:
-            self._fail_all([row], error)
-        else:
-            slot = self._scheduler.join(row)
-            now = time.monotonic()
-            self._metrics.prefill_seconds.observe(now - row.started)
-            self._metrics.first_token_seconds.observe(now - row.submitted)
-            self._take(slot, token)
+    def _features_of(self, rows: list[Row]) -> list[Features]:
+        return self._model.see([row.encoded for row in rows], self._step_if_due)
+
+    def _step_if_due(self) -> None:
+        if self._scheduler.running and time.monotonic() - self._last_step > self._token_gap:
+            self._decode()
+
+    def _prefill(self, slices: list[Slice]) -> None:
+        started = time.monotonic()
+        rows = [part.row for part in slices]
+        tokens = self._attempt(rows, lambda _: self._first_tokens(slices))
+        if tokens is None:
+            return
+        now = time.monotonic()
+        self._scheduler.record_prefill(sum(one.end - one.start for one in slices), now - started)
+        self._metrics.prefill_seconds.observe(now - started)
+        for done, token in zip(slices, tokens, strict=True):
+            self._scheduler.finish_slice(done)
+            if done.is_last:
+                if not done.row.tokens:
+                    self._metrics.first_token_seconds.observe(now - done.row.submitted)
+                self._take(done.row, token)
+
+    def _first_tokens(self, slices: list[Slice]) -> list[int]:
+        """Computes slices of prompts. Returns the token that follows each."""
+        draws = make_draws(
+            [(one.row.sampling, len(one.row.tokens)) for one in slices], self._model.device
+        )
+        logits = self._model.prefill([_asked(one.row, one.start, one.end) for one in slices])
+        tokens: list[int] = next_tokens(logits, draws).tolist()
+        return tokens
 
     def _decode(self) -> None:
-        while self._scheduler.running:
-            started = time.monotonic()
-            try:
-                tokens = self._attempt(lambda: self._next_tokens(self._scheduler.running))
-            except OutOfMemory:
-                slot, row = self._scheduler.drop_newest()
-                self._cache.leave(slot)
-                self._fail(row, _out_of_memory())
-                self._metrics.evicted.inc()
-            except Exception as error:
-                slots = reversed(range(len(self._scheduler.running)))
-                self._fail_all([self._leave(slot) for slot in slots], error)
-            else:
-                seconds = time.monotonic() - started
-                self._scheduler.record_step(seconds)
-                self._metrics.step_seconds.observe(seconds)
-                self._cache.end_step()
-                for slot in reversed(range(len(tokens))):  # a row that leaves moves a later one
-                    self._take(slot, tokens[slot])
-                return
-
-    def _attempt(self, compute: Callable[[], Result]) -> Result:
-        """Returns the result of a computation on the device.
-
-        If memory runs out, the model forgets what it keeps for reuse, and `OutOfMemory` is raised.
-        All other errors are raised as they are.
-        """
-        try:
-            return compute()
-        except Exception as error:
-            if not torch_errors.is_out_of_memory(error):
-                raise
-        # Handled after the except block, because the exception's frames keep tensors alive.
-        self._model.forget()
-        raise OutOfMemory
-
-    def _first_token(self, row: Row) -> int:
-        """Prefills a row, and copies its prompt into the KV cache."""
-        draws = make_draws([(row.sampling, 0)], self._model.device)
-        prefilled = self._model.prefill(row.encoded)
-        row.first_position = prefilled.next_position
-        token = int(next_tokens(prefilled.logits[None], draws))
-        if token == NO_TOKEN:
-            raise _no_number()
-        self._cache.join(prefilled.layers)
-        return token
+        """Makes a token for every running row; where there is no memory for all, the youngest give
+        way."""
+        while stuck := self._scheduler.make_room():
+            self._scheduler.leave(stuck)
+            self._fail(stuck, _out_of_memory())
+        rows = list(self._scheduler.running)
+        if not rows:
+            return
+        started = time.monotonic()
+        tokens = self._attempt(rows, self._next_tokens)
+        self._last_step = time.monotonic()
+        if tokens is None:
+            return
+        self._scheduler.record_step(self._last_step - started)
+        self._metrics.step_seconds.observe(self._last_step - started)
+        for row, token in zip(rows, tokens, strict=True):
+            row.computed = row.columns
+            self._take(row, token)
 
     def _next_tokens(self, rows: list[Row]) -> list[int]:
         """Runs a step. Returns the next token of each row."""
         device = self._model.device
         draws = make_draws([(row.sampling, len(row.tokens)) for row in rows], device)
-        tokens, positions = torch.tensor(
-            [[row.tokens[-1] for row in rows], [row.position for row in rows]]
-        ).to(device, non_blocking=True)
-        mask = self._cache.begin_step()
-        logits = self._model.decode(tokens, positions, mask, self._cache)
+        logits = self._model.decode([_asked(row, row.columns - 1, row.columns) for row in rows])
         made: list[int] = next_tokens(logits, draws).tolist()
         return made
 
-    def _take(self, slot: int, token: int) -> None:
+    def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:
+        """Returns the result of a computation on the device for rows, or None if it failed.
+
+        If memory ran out, what is kept for reuse is given up, and the youngest row gives way; a
+        row that was alone both times fails. Any other error fails the rows.
+        """
+        try:
+            return compute(rows)
+        except Exception as error:
+            if not torch_errors.is_out_of_memory(error):
+                self._fail_all(rows, error)
+                return None
+        # Handled after the except block, because the exception's frames keep tensors alive.
+        self._model.forget()
+        self._space.forget()
+        alone = len(self._scheduler.rows) == 1
+        row = max(self._scheduler.rows, key=lambda row: row.started)
+        row.failures += alone
+        if alone and row.failures > 1:
+            self._scheduler.leave(row)
+            self._fail(row, _out_of_memory())
+        else:
+            self._scheduler.preempt_youngest()
+            self._scheduler.limit_rows()
+        return None
+
+    def _take(self, row: Row, token: int) -> None:
         if token == NO_TOKEN:
-            self._fail(self._leave(slot), _no_number())
+            self._scheduler.leave(row)
+            self._fail(row, _no_number())
             return
-        row = self._scheduler.running[slot]
         reason = row.take(token, self._model.stop_tokens)
         if reason != "stop":
             self._metrics.tokens.inc()
         if reason is not None:
-            self._leave(slot)
-            self._metrics.count_ended(reason)
-            with suppress(InvalidStateError):  # cancelled meanwhile
-                row.future.set_result(Finished(row.tokens, reason))
+            self._scheduler.leave(row)
+            self._finish(row, reason)
 
-    def _leave(self, slot: int) -> Row:
-        self._cache.leave(slot)
-        return self._scheduler.leave(slot)
+    def _finish(self, row: Row, reason: FinishReason) -> None:
+        self._metrics.count_ended(reason)
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            row.future.set_result(Finished(row.tokens, reason))
 
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):
@@ -257,20 +298,36 @@ class Batcher:
     def _fail_all(self, rows: list[Row], error: Exception) -> None:
         """Fails the rows for which an error was raised; raises it if the device is broken."""
         for row in rows:
+            self._scheduler.leave(row)
             self._fail(row, error)
         if torch_errors.is_broken_device(error):
             raise error
+
+    def _update_metrics(self) -> None:
+        scheduler, metrics = self._scheduler, self._metrics
+        prefixes = self._space.stats | {"bytes": self._space.kept * self._model.pool.bytes_per_block}
+        metrics.record_reuse(self._model.reuse_stats | {"prefixes": prefixes})
+        metrics.record_preemptions(scheduler.preemptions)
+        metrics.rows.set(len(scheduler.rows))
+        metrics.waiting.set(len(scheduler.waiting))
+        metrics.kv_bytes.set(self.kv_bytes)
 
     def _abandon(self, error: Exception) -> None:
         with self._wake:
             self._closed = True
             rows = [*self._scheduler.clear(), *self._inbox]
             self._inbox.clear()
-        self._cache.release()
+        self._space.forget()
+        self._space.shrink()
         for row in rows:
             self._fail(row, error)
         for gauge in (self._metrics.rows, self._metrics.waiting, self._metrics.kv_bytes):
             gauge.set(0)
+
+
+def _asked(row: Row, start: int, end: int) -> Asked:
+    part = Part(row.blocks, start, end - start)
+    return Asked(row.encoded, row.tokens, part, cast("Features | None", row.features))
 
 
 def _unloaded() -> Refusal:

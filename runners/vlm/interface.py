@@ -6,20 +6,18 @@ encodings is behind the methods of `Vlm`.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import Cache
 
 from common.messages import Answer, FinishReason, Options
-
-Layers = list[tuple[Tensor, Tensor]]
-"""Keys and values of each layer, [1, heads, length, head size]."""
-
+from runners.decoder.kv_pool import KvPool
+from runners.decoder.part import Part
 
 @dataclass(frozen=True)
 class Task:
@@ -60,36 +58,62 @@ class DecodedRequest:
 class Encoded:
     """A request as tensors on the CPU, ready to be prefilled: the prompt, and its images."""
 
-    inputs: dict[str, Tensor]
-    """`input_ids` [1, length], `position_ids` [..., 1, length], pixel values, grids."""
+    tokens: Tensor
+    """[length] int64. An image is as many image tokens as it has visual tokens."""
+    positions: Tensor
+    """[axes, length] int64, position indices as the model's rotary embedding takes them."""
+    pixels: dict[str, Tensor]
+    """What the vision tower takes: pixel values, grids; empty without an image."""
     image_key: bytes
     """Digest of the pixel values: images with equal keys have equal visual features."""
     prefix_length: int
     """Number of leading tokens up to the last image token; 0 without an image."""
-    visual_tokens: int
+    visual: Tensor
+    """[visual tokens] int64, where the image tokens are."""
     image_size: tuple[int, int]
     """Width, height of the first upright image before any resizing; zeros without an image."""
 
     @property
     def length(self) -> int:
-        return self.inputs["input_ids"].shape[1]
+        return len(self.tokens)
 
     @property
+    def visual_tokens(self) -> int:
+        return len(self.visual)
+
+    @cached_property
+    def next_position(self) -> int:
+        """Position index of the first new token. With Qwen's models it is not the prompt's length:
+        an image takes fewer positions than tokens."""
+        return int(self.positions.max()) + 1
+
+    @cached_property
     def prefix_key(self) -> bytes:
         """Digest of the prefix: rows with equal keys have equal keys and values there."""
-        return self.image_key + digest(self.inputs["input_ids"][:, : self.prefix_length])
+        return self.image_key + digest(self.tokens[: self.prefix_length])
 
 
 @dataclass(frozen=True)
-class Prefilled:
-    """The result of a prefill: what a row needs to join the batch."""
+class Features:
+    """What a model saw in the images of one request."""
 
-    logits: Tensor
-    """[vocabulary], of the last prompt token, on the model's device."""
-    layers: Layers
-    next_position: int
-    """Position index of the first new token. With Qwen's models it is not the prompt's length: an
-    image takes fewer positions than tokens."""
+    tokens: Tensor
+    """[visual tokens, hidden size], what replaces the embeddings of the image tokens."""
+    added: list[Tensor]
+    """What Qwen3-VL adds to them after each of its first layers, shaped alike."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Tokens of a row that are to be computed in a forward together with other rows'."""
+
+    encoded: Encoded
+    made: Sequence[int]
+    """The tokens that the row has made so far; they follow the prompt."""
+    part: Part
+    """Which of the prompt's and the made tokens are computed, and where their columns are."""
+    features: Features | None = None
+    """Needed if image tokens are among them."""
 
 
 class Vlm(ABC):
@@ -103,22 +127,32 @@ class Vlm(ABC):
     weights_bytes: int
     device: torch.device
     dtype: torch.dtype
+    pool: KvPool
+    """The keys and values of all rows; the batcher says which row has which block."""
+    prefix_bytes: int
+    """How many bytes of keys and values may be kept between requests."""
+    most_tokens: int
+    """Tokens of the largest prefill."""
 
     @abstractmethod
     def encode(self, request: DecodedRequest) -> Encoded:
         """Turn a request into tensors. Raises `Refusal` if the model cannot take it."""
 
     @abstractmethod
-    def prefill(self, encoded: Encoded) -> Prefilled:
-        """Run the whole prompt of one row. Reuses what is kept of the same images."""
+    def see(self, prompts: Sequence[Encoded], between: Callable[[], object]) -> list[Features]:
+        """Run the vision tower over the images of several prompts, each with at least one.
+
+        between: called now and then, so that rows in flight do not wait until the end.
+        """
 
     @abstractmethod
-    def decode(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
-        """Run one step of every row. Returns logits [rows, vocabulary].
+    def prefill(self, asked: Sequence[Asked]) -> Tensor:
+        """Compute parts of several prompts. Returns logits of each one's last token, [parts,
+        vocabulary], on the device."""
 
-        tokens, positions: [rows] int64, on the device. mask: [rows, columns] bool, true where a
-        row may attend, the new token's own column included. The cache gets one column a row.
-        """
+    @abstractmethod
+    def decode(self, asked: Sequence[Asked]) -> Tensor:
+        """Compute the newest token of each row. Returns logits [rows, vocabulary], on the device."""
 
     @abstractmethod
     def text(self, tokens: Sequence[int]) -> str:

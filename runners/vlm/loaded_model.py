@@ -18,7 +18,7 @@ from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
-from runners import gpu_memory, malloc
+from runners import gpu_memory, malloc, torch_errors
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
@@ -45,7 +45,15 @@ class LoadedModel:
         encoders: runs the decoding and encoding of images, beside the decode loop.
         """
         family = importlib.import_module(f"runners.families.{entry.family}")
-        self._model: Vlm = family.load(entry, settings)
+        try:
+            self._model: Vlm = family.load(entry, settings)
+        except Exception as error:
+            if not torch_errors.is_out_of_memory(error):
+                raise
+            raise Refusal(
+                ErrorCode.OUT_OF_MEMORY,
+                f"The device has too little free memory to load {entry.name}.",
+            ) from error
         self._encoders = encoders
         self._settings = settings
         self._gpus = settings.gpus_of(entry.id)
@@ -56,6 +64,7 @@ class LoadedModel:
             self.metrics,
             kv_budget=self._kv_budget,
             step_target=settings.step_target_ms / 1000,
+            token_gap=settings.token_gap_ms / 1000,
         )
         self._batcher.start()
 

@@ -41,26 +41,31 @@ class Row:
     tokens: list[int] = field(default_factory=list, init=False)
     """New tokens only, without the prompt."""
     repetition: Repetition = field(init=False)
-    first_position: int = field(default=0, init=False)
-    """Position index of the first new token, known after the prefill."""
+    blocks: list[int] = field(default_factory=list, init=False)
+    """The blocks of the KV cache that it has, in the order of its columns; empty while it waits."""
+    computed: int = field(default=0, init=False)
+    """How many of its columns are computed."""
+    features: object = field(default=None, init=False)
+    """What the model saw in its images, until its prompt is computed."""
     submitted: float = field(default_factory=time.monotonic, init=False)
     started: float = field(default=0.0, init=False)
-    """When its last prefill began, in seconds of `time.monotonic`."""
-    prefills: int = field(default=0, init=False)
-    """How often its prefill began; more than once only if memory ran out."""
+    """When it last got its blocks, in seconds of `time.monotonic`; 0 before that."""
+    failures: int = field(default=0, init=False)
+    """How often memory ran out while it was prefilled."""
 
     def __post_init__(self) -> None:
         self.repetition = Repetition(self.max_new_tokens)
 
     @property
-    def position(self) -> int:
-        """Position index of the newest token."""
-        return self.first_position + len(self.tokens) - 1
+    def columns(self) -> int:
+        """Columns of the KV cache that all its tokens take, the newest included."""
+        return self.encoded.length + len(self.tokens)
 
     @property
-    def max_columns(self) -> int:
-        """Columns of the KV cache that the row needs if it uses all its new tokens."""
-        return self.encoded.length + self.max_new_tokens
+    def lacks_features(self) -> bool:
+        """Whether its images have to be seen before its next columns can be computed."""
+        waits = self.features is None and self.computed < self.encoded.prefix_length
+        return waits and self.encoded.visual_tokens > 0
 
     def take(self, token: int, stop_tokens: frozenset[int]) -> FinishReason | None:
         """Append a token. Returns the reason if the row ends with it."""

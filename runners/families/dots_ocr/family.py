@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Qwen2VLProcessor
 
 from common.catalog import Entry
@@ -87,7 +87,11 @@ class DotsOcr(QwenStyleVlm):
 
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
         """[1, length]: an image token counts as any other token."""
-        return torch.arange(tokens.shape[1])[None]
+        return torch.arange(len(tokens))[None]
+
+    @property
+    def tower_blocks(self) -> nn.ModuleList:
+        return self.model.vision_tower.blocks
 
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
@@ -107,6 +111,6 @@ class DotsOcr(QwenStyleVlm):
     def _scale(self, encoded: Encoded) -> tuple[float, float]:
         """Returns pixels of the upright original per pixel of the resized one, across and down."""
         patch, shortest = self.images.patch_size, self.images.token_size
-        _, rows, columns = encoded.inputs["image_grid_thw"][0].tolist()
+        _, rows, columns = encoded.pixels["image_grid_thw"][0].tolist()
         width, height = (max(side, shortest) for side in encoded.image_size)  # once padded
         return width / (columns * patch), height / (rows * patch)

@@ -6,14 +6,13 @@ from common.units import GIB
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded
-from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from tests.support.models.text_vlm import TextVlm, encode
 
 
 def make_batcher(vlm: TextVlm, kv_budget: int = GIB, **changes) -> Batcher:
-    arguments = {"step_target": 60.0, "cache": KvCache(2, 16), **changes}
+    arguments = {"step_target": 60.0, "token_gap": 60.0, **changes}
     return Batcher(vlm, Metrics("test"), lambda held: kv_budget, **arguments)
 
 

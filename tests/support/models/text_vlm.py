@@ -1,25 +1,23 @@
 """A text-only `Vlm`: the library's own Qwen2, small and random, whose tokens are bytes."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from transformers import Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from common.messages import Answer, FinishReason
-from runners.vlm.interface import DecodedRequest, Encoded, Prefilled, Task, Vlm
+from runners.transformers_models.transformers_vlm import TransformersVlm
+from runners.vlm.interface import DecodedRequest, Encoded, Task
 
 STOP = 232
 
 
-class TextVlm(Vlm):
+class TextVlm(TransformersVlm):
     """Its weights are wide, so that greedy text varies and no choice is close."""
 
-    stop_tokens = frozenset({STOP})
-    device = torch.device("cpu")
-    dtype = torch.float32
-
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, block_size: int = 16, reuse_bytes: int = 2**20) -> None:
         torch.manual_seed(seed)
         config = Qwen2Config(
             vocab_size=256,
@@ -33,27 +31,13 @@ class TextVlm(Vlm):
             bos_token_id=None,
             eos_token_id=STOP,
         )
-        self.model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
-        self.weights_bytes = self.model.get_memory_footprint()
+        self.plain = Qwen2ForCausalLM(config).eval().requires_grad_(False)
+        super().__init__(copy.deepcopy(self.plain), _Tokenizer(), reuse_bytes, block_size)
 
     def encode(self, request: DecodedRequest) -> Encoded:
         """Encode the texts of the last turn."""
         texts = [part for part in request.turns[-1].parts if isinstance(part, str)]
         return encode("".join(texts).encode())
-
-    def prefill(self, encoded: Encoded) -> Prefilled:
-        cache = DynamicCache()
-        logits = self.model(encoded.inputs["input_ids"], cache=cache).logits[0, -1]
-        layers = [(layer.keys, layer.values) for layer in cache.layers]
-        return Prefilled(logits, layers, encoded.length)
-
-    def decode(self, tokens: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
-        return self.model(
-            tokens[:, None],
-            attention_mask=mask[:, None, None],
-            position_ids=positions[:, None],
-            cache=cache,
-        ).logits[:, -1]
 
     def text(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
@@ -63,10 +47,17 @@ class TextVlm(Vlm):
     ) -> Answer:
         return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
 
+    @property
+    def tower_blocks(self) -> nn.ModuleList:
+        raise NotImplementedError("it takes no images")
+
+    def image_features(self, pixels):
+        raise NotImplementedError("it takes no images")
+
     def generate(self, encoded: Encoded, max_new_tokens: int) -> list[int]:
         """What the library's own `generate` makes of this prompt alone, the stop token left out."""
-        ids = encoded.inputs["input_ids"]
-        made = self.model.generate(
+        ids = encoded.tokens[None]
+        made = self.plain.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max_new_tokens,
@@ -75,12 +66,19 @@ class TextVlm(Vlm):
         return [token for token in made[0, ids.shape[1] :].tolist() if token != STOP]
 
 
-def encode(tokens: Sequence[int]) -> Encoded:
-    """The prompt of these tokens."""
+class _Tokenizer:
+    eos_token_id = STOP
+
+
+def encode(tokens: Sequence[int], shared: int = 0) -> Encoded:
+    """The prompt of these tokens. shared: how many of them count as a prefix that rows share."""
+    prompt = torch.tensor(list(tokens))
     return Encoded(
-        inputs={"input_ids": torch.tensor([list(tokens)])},
+        tokens=prompt,
+        positions=torch.arange(len(prompt))[None],
+        pixels={},
         image_key=b"",
-        prefix_length=0,
-        visual_tokens=0,
+        prefix_length=shared,
+        visual=torch.tensor([], dtype=torch.long),
         image_size=(1, 1),
     )

@@ -1,0 +1,91 @@
+"""The language model of every family: hidden states of packed tokens to logits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from runners.decoder.attention.interface import Attention, OnDevices
+from runners.decoder.kv_pool import KvPool
+from runners.decoder.layer import Layer, rotary_of
+from runners.decoder.projection import join
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is added to the hidden states of some tokens after the first layers (Qwen3-VL)."""
+
+    places: Tensor
+    """[visual tokens] int64, indices of packed tokens."""
+    layers: Sequence[Tensor]
+    """For each of the first layers [visual tokens, hidden size]."""
+
+
+class Decoder(nn.Module):
+    """A decoder of the Qwen2 and Qwen3 kind: all models of the catalog have one.
+
+    It takes the layers out of a model of the transformers library, which keeps the vision tower and
+    the embeddings. The library's own decoder computes one batch of padded rows, in three times as
+    many operations; here the tokens of rows of any length are packed one after the other, and the
+    attention knows which row they are of.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        source = getattr(model.model, "language_model", model.model)
+        layers, source.layers = source.layers, nn.ModuleList()
+        self.layers = nn.ModuleList(Layer(layer) for layer in layers)
+        self.embedding: nn.Embedding = source.embed_tokens
+        self.norm: nn.Module = source.norm
+        self.rotary: nn.Module = source.rotary_emb
+        self.head = model.lm_head = join([model.lm_head])
+        self.position_axes = 3 if hasattr(self.rotary, "mrope_section") else 1
+        """How many position indices a token has: with images Qwen's have time, height and width."""
+
+    @property
+    def scale(self) -> float:
+        """What attention multiplies its products with."""
+        scale: float = self.layers[0].scale
+        return scale
+
+    def make_pool(self, block_size: int) -> KvPool:
+        """An empty KV cache for its layers."""
+        devices = [layer.device for layer in self.layers]
+        return KvPool(self.layers[0].kv_shape, devices, block_size)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention: Attention,
+        wanted: Tensor | None = None,
+        added: Added | None = None,
+    ) -> Tensor:
+        """Compute packed tokens. Returns logits [tokens or wanted tokens, vocabulary].
+
+        hidden: [tokens, hidden size], their embeddings. positions: [axes, tokens] int64, axes as
+        the model's rotary embedding takes them. wanted: indices of the tokens whose logits are
+        wanted.
+        """
+        rotary = self.rotary(hidden, positions if len(positions) == 1 else positions[:, None])
+        cosines, sines = map(OnDevices, rotary_of(*rotary))
+        for index, layer in enumerate(self.layers):
+            hidden = hidden.to(layer.device, non_blocking=True)
+            turns = (cosines.on(hidden.device), sines.on(hidden.device))
+            hidden = layer(hidden, turns, attention, index)
+            if added is not None and index < len(added.layers):
+                places = added.places.to(hidden.device, non_blocking=True)
+                hidden.index_add_(0, places, added.layers[index].to(hidden))
+        if wanted is not None:
+            hidden = hidden.index_select(0, wanted.to(hidden.device, non_blocking=True))
+        weight, epsilon = self.norm.weight, self.norm.variance_epsilon
+        hidden = F.rms_norm(hidden.to(weight.device), weight.shape, weight, epsilon)
+        return self.head(hidden)
+
+
+def last_tokens(counts: Sequence[int]) -> Tensor:
+    """The index of the last of each part's packed tokens, of which each part has so many."""
+    return torch.tensor(counts).cumsum(0) - 1

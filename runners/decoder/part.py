@@ -1,0 +1,47 @@
+"""What a forward computes of one row."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens of one row that a forward computes, and the blocks in which the row's columns are."""
+
+    blocks: Sequence[int]
+    """In the order of the columns, at least up to `end`."""
+    start: int
+    """Column of the first token; the columns before it are in the cache."""
+    count: int
+    """How many tokens."""
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+    def runs(self, columns: int, block_size: int) -> Iterator[tuple[int, int]]:
+        """The first `columns` columns as pieces that lie in one: their places in the pool.
+
+        Makes the first place and the place after the last, in columns of the pool.
+        """
+        first = self.blocks[0]
+        length = 0
+        for position, block in enumerate(self.blocks):
+            if position * block_size >= columns:
+                break
+            if block != first + length:
+                yield first * block_size, (first + length) * block_size
+                columns -= length * block_size
+                first, length = block, 0
+            length += 1
+        if columns > 0:
+            yield first * block_size, first * block_size + columns
+
+
+def places(parts: Sequence[Part], block_size: int) -> list[int]:
+    """The place in the pool, in columns, of each token of the parts."""
+    return [
+        part.blocks[column // block_size] * block_size + column % block_size
+        for part in parts
+        for column in range(part.start, part.end)
+    ]
