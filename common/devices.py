@@ -33,6 +33,18 @@ def gpu_name() -> str | None:
         return None
 
 
+def gpu_capability() -> tuple[int, int] | None:
+    """Returns the compute capability of GPU 0; None if there is none, or if the driver fails."""
+    try:
+        with _driver() as gpus:
+            if not gpus:
+                return None
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(gpus[0])
+    except pynvml.NVMLError:
+        return None
+    return int(major), int(minor)
+
+
 def gpu_memory(numbers: Sequence[int]) -> Memory | None:
     """Returns the memory of these GPUs together, by CUDA's numbers; None if one is not there."""
     try:

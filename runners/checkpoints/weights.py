@@ -5,7 +5,6 @@ Imports no torch.
 
 import json
 import logging
-import math
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,7 @@ from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
 from common.units import GIB
 from runners.checkpoints.dtype import is_float32
+from runners.checkpoints.footprint import loaded_bytes
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -58,12 +58,18 @@ def memory_bytes(entry: Entry, settings: Settings) -> int:
     If the weights are not on this machine, the size comes from the catalog.
     """
     on_gpu = devices.gpu_name() is not None
+    bytes_per_number = 4 if is_float32(settings, on_gpu) else 2
     folder = _folder(entry, settings)
     if folder is None or _why_incomplete(folder):
-        parameters = int(entry.weights_gib * GIB / 2)
-    else:
-        parameters = _parameters(folder, on_gpu)
-    return parameters * (4 if is_float32(settings, on_gpu) else 2)
+        return int(entry.weights_gib * GIB / 2) * bytes_per_number
+    return loaded_bytes(
+        _shards(folder),
+        _config(folder),
+        bytes_per_number=bytes_per_number,
+        gpu_capability=devices.gpu_capability(),
+        # The CPU has no packed products in float16.
+        packs_output=not on_gpu and settings.dtype != "float16",
+    )
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
@@ -139,38 +145,33 @@ def _why_incomplete(folder: Path) -> str | None:
         if not any((folder / name).is_file() for name in names):
             return f"{' or '.join(names)} is missing"
     try:
-        json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-        shards = ["model.safetensors"]
-        if not (folder / shards[0]).is_file():
-            index = json.loads((folder / _INDEX).read_text("utf-8"))
-            shards = sorted(set(index["weight_map"].values()))
+        _config(folder)["model_type"]
+        shards = _shards(folder)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its config or index is not the JSON it should be"
     for shard in shards:
         try:
-            with safe_open(folder / shard, framework="np"):
+            with safe_open(shard, framework="np"):
                 pass
         except FileNotFoundError:
-            return f"{shard} is missing"
+            return f"{shard.name} is missing"
         except (OSError, SafetensorError):
-            return f"{shard} is cut off or damaged"
+            return f"{shard.name} is cut off or damaged"
     return None
 
 
-def _parameters(folder: Path, on_gpu: bool) -> int:
-    """Counts the parameters that the loaded model has in memory.
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    return config
 
-    On the CPU, where the output projection is packed, one that it shares with the embedding counts
-    twice.
-    """
-    counts = {}
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-                counts[name] = math.prod(tensors.get_slice(name).get_shape())
-    own = any(name.endswith("lm_head.weight") for name in counts)
-    embedding = sum(counts[name] for name in counts if name.endswith("embed_tokens.weight"))
-    return sum(counts.values()) + (0 if on_gpu or own else embedding)
+
+def _shards(folder: Path) -> list[Path]:
+    """Returns the files that the loader reads: the one file, or those that the index names."""
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    index = json.loads((folder / _INDEX).read_text("utf-8"))
+    return [folder / name for name in sorted(set(index["weight_map"].values()))]
 
 
 def _incomplete_message(entry: Entry, reason: str) -> str:

@@ -14,6 +14,7 @@ CALLS = (
     "nvmlDeviceGetHandleByIndex",
     "nvmlDeviceGetHandleByUUID",
     "nvmlDeviceGetName",
+    "nvmlDeviceGetCudaComputeCapability",
     "nvmlDeviceGetMemoryInfo",
     "nvmlShutdown",
 )
@@ -36,6 +37,7 @@ def make_driver(monkeypatch):
             "nvmlDeviceGetHandleByIndex": lambda number: number,
             "nvmlDeviceGetHandleByUUID": by_uuid,
             "nvmlDeviceGetName": lambda gpu: f"GPU number {gpu}",
+            "nvmlDeviceGetCudaComputeCapability": lambda gpu: (8, gpu),
             "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(free=10 + gpu, total=100),
             "nvmlShutdown": lambda: None,
         }
@@ -55,6 +57,7 @@ def make_driver(monkeypatch):
 def test_gpus_are_those_of_the_driver(make_driver):
     make_driver()
     assert devices.gpu_name() == "GPU number 0"
+    assert devices.gpu_capability() == (8, 0)
     assert devices.gpu_memory((0, 1)) == Memory(21, 200)
     assert devices.gpu_memory((1,)) == Memory(11, 100)
     assert devices.gpu_memory((0, 2)) is None
@@ -64,9 +67,11 @@ def test_gpus_are_counted_as_cuda_shows_them(make_driver, monkeypatch):
     make_driver()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1, 0")
     assert devices.gpu_name() == "GPU number 1"
+    assert devices.gpu_capability() == (8, 1)
     assert devices.gpu_memory((1,)) == Memory(10, 100)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert devices.gpu_name() is None
+    assert devices.gpu_capability() is None
 
 
 @pytest.mark.parametrize("visible", [None, "0,1", "GPU-0,GPU-1"])
@@ -76,6 +81,7 @@ def test_a_gpu_whose_driver_fails_counts_as_absent(make_driver, monkeypatch, fai
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices.gpu_name() in (None, "GPU number 0")
+    assert devices.gpu_capability() in (None, (8, 0))
     assert devices.gpu_memory((0, 1)) in (None, Memory(21, 200))
     places, memory = devices.placement((0,))
     assert places[0].endswith("/gpu0" if memory.total == 100 else "/cpu")

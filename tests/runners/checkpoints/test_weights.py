@@ -1,19 +1,16 @@
 import hashlib
 import json
 import logging
-import math
 import shutil
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
 import huggingface_hub
 import pytest
-from safetensors.torch import load_file
 
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
@@ -169,41 +166,6 @@ def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cach
     cut(cached / "model.safetensors")
     assert weights.why_unavailable(ENTRY, settings) is not None
     assert "cut off or damaged" in refusal(settings)
-
-
-@pytest.mark.parametrize(
-    ("gpu", "is_fast", "dtype", "width"),
-    [
-        (None, True, "auto", 2),
-        (None, False, "auto", 4),
-        (None, False, "bfloat16", 2),
-        ("NVIDIA L4", False, "auto", 2),
-        ("NVIDIA L4", True, "float32", 4),
-    ],
-)
-def test_what_loading_takes_goes_by_the_dtype_that_is_computed_in(
-    own, settings, monkeypatch, gpu, is_fast, dtype, width
-):
-    monkeypatch.setattr("common.devices.gpu_name", lambda: gpu)
-    monkeypatch.setattr("common.devices.cpu_is_fast_in_bfloat16", lambda: is_fast)
-    settings = settings.model_copy(update={"dtype": dtype})
-    shapes = {name: tensor.shape for name, tensor in load_file(own / "model.safetensors").items()}
-    assert "lm_head.weight" not in shapes
-    count = sum(map(math.prod, shapes.values()))
-    if gpu is None:  # the packed output projection
-        count += math.prod(shapes["model.language_model.embed_tokens.weight"])
-    assert weights.memory_bytes(ENTRY, settings) == count * width
-    cut(own / "model.safetensors")
-    assert weights.memory_bytes(ENTRY, settings) == ENTRY.weights_gib * 2**30 * width / 2
-
-
-@pytest.mark.parametrize("entry", [entry for entry in CATALOG.values() if entry.repository])
-def test_what_loading_takes_is_what_a_loaded_model_holds(entry, tmp_path):
-    make_checkpoint(entry.id, tmp_path / entry.id)
-    settings = Settings(weights=tmp_path)
-    vlm = import_module(f"runners.families.{entry.family}").load(entry, settings)
-    # Beside its parameters it has a few buffers.
-    assert weights.memory_bytes(entry, settings) == pytest.approx(vlm.weights_bytes, rel=0.001)
 
 
 class Hub(BaseHTTPRequestHandler):
