@@ -182,8 +182,9 @@ class Settings(BaseSettings):
     token_gap_ms: float = Field(
         100,
         gt=0,
-        description="While requests in the batch wait for their next token, new prompts are computed "
-        "in slices of at most this long, milliseconds, or of two decode steps if that is longer",
+        description="While requests in the batch wait for their next token, new prompts are "
+        "computed in slices of at most this long, milliseconds, or of two decode steps if that is "
+        "longer",
     )
     unload_timeout: float = Field(
         30,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from runners.decoder.attention.choice import choose_attention
 from runners.decoder.decoder import Decoder
+from runners.decoder.graphs import GraphedStep
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
 
@@ -15,11 +16,11 @@ DecodeStep = Callable[[Sequence[int], Sequence[int], Sequence[Part]], Tensor]
 vocabulary]."""
 
 
-def make_decode_step(decoder: Decoder, pool: KvPool, device: torch.device) -> DecodeStep:
-    """The fastest decode step for a device."""
-    if device.type == "cuda" and len({tensor.device for tensor in pool.keys}) == 1:
-        from runners.decoder.graphs import GraphedStep
-
+def make_decode_step(
+    decoder: Decoder, pool: KvPool, device: torch.device, graphs: bool = True
+) -> DecodeStep:
+    """The fastest decode step for a device. graphs: whether CUDA graphs may be used."""
+    if graphs and device.type == "cuda" and len({tensor.device for tensor in pool.keys}) == 1:
         return GraphedStep(decoder, pool, device)
     return EagerStep(decoder, pool, device)
 

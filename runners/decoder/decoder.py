@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from runners.decoder.attention.interface import Attention, OnDevices
 from runners.decoder.kv_pool import KvPool
-from runners.decoder.layer import Layer, rotary_of
+from runners.decoder.layer import Layer, normed, rotary_of
 from runners.decoder.projection import join
 
 
@@ -33,13 +32,14 @@ class Decoder(nn.Module):
     attention knows which row they are of.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: Any) -> None:
+        """Take the decoder out of a model of the library, whose forward does not work afterwards."""
         super().__init__()
         source = getattr(model.model, "language_model", model.model)
         layers, source.layers = source.layers, nn.ModuleList()
         self.layers = nn.ModuleList(Layer(layer) for layer in layers)
         self.embedding: nn.Embedding = source.embed_tokens
-        self.norm: nn.Module = source.norm
+        self.norm = source.norm
         self.rotary: nn.Module = source.rotary_emb
         self.head = model.lm_head = join([model.lm_head])
         self.position_axes = 3 if hasattr(self.rotary, "mrope_section") else 1
@@ -48,13 +48,16 @@ class Decoder(nn.Module):
     @property
     def scale(self) -> float:
         """What attention multiplies its products with."""
-        scale: float = self.layers[0].scale
-        return scale
+        return self._layers[0].scale
 
     def make_pool(self, block_size: int) -> KvPool:
         """An empty KV cache for its layers."""
-        devices = [layer.device for layer in self.layers]
-        return KvPool(self.layers[0].kv_shape, devices, block_size)
+        devices = [layer.device for layer in self._layers]
+        return KvPool(self._layers[0].kv_shape, devices, block_size)
+
+    @property
+    def _layers(self) -> list[Layer]:
+        return cast("list[Layer]", list(self.layers))
 
     def forward(
         self,
@@ -72,7 +75,7 @@ class Decoder(nn.Module):
         """
         rotary = self.rotary(hidden, positions if len(positions) == 1 else positions[:, None])
         cosines, sines = map(OnDevices, rotary_of(*rotary))
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._layers):
             hidden = hidden.to(layer.device, non_blocking=True)
             turns = (cosines.on(hidden.device), sines.on(hidden.device))
             hidden = layer(hidden, turns, attention, index)
@@ -81,9 +84,8 @@ class Decoder(nn.Module):
                 hidden.index_add_(0, places, added.layers[index].to(hidden))
         if wanted is not None:
             hidden = hidden.index_select(0, wanted.to(hidden.device, non_blocking=True))
-        weight, epsilon = self.norm.weight, self.norm.variance_epsilon
-        hidden = F.rms_norm(hidden.to(weight.device), weight.shape, weight, epsilon)
-        return self.head(hidden)
+        logits: Tensor = self.head(normed(hidden.to(self.norm.weight.device), self.norm))
+        return logits
 
 
 def last_tokens(counts: Sequence[int]) -> Tensor:

@@ -1,5 +1,7 @@
 """One layer of a decoder of the Qwen2 and Qwen3 kind, with joined products."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,15 +21,22 @@ class Layer(nn.Module):
     which cannot be used afterwards. Queries, keys and values are one product, gate and up another.
     """
 
-    def __init__(self, source: nn.Module) -> None:
+    head_weight: Tensor
+
+    def __init__(self, source: Any) -> None:
         super().__init__()
         attention, mlp = source.self_attn, source.mlp
         self.head_size: int = attention.head_dim
         self.kv_heads: int = attention.k_proj.out_features // self.head_size
         self.heads: int = attention.q_proj.out_features // self.head_size
         self.scale: float = attention.scaling
-        self.norms = [_norm_of(source.input_layernorm), _norm_of(source.post_attention_layernorm)]
-        self.head_norm = self._head_norm_of(attention)
+        self.norm = source.input_layernorm
+        self.mlp_norm = source.post_attention_layernorm
+        self.head_epsilon: float | None = None
+        if hasattr(attention, "q_norm"):
+            weight = _of_heads(attention.q_norm, self.heads, attention.k_norm, self.kv_heads)
+            self.register_buffer("head_weight", weight)
+            self.head_epsilon = attention.q_norm.variance_epsilon
         self.qkv = join([attention.q_proj, attention.k_proj, attention.v_proj])
         self.output = join([attention.o_proj])
         del attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
@@ -38,33 +47,25 @@ class Layer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.norms[0][0].device
+        return self.norm.weight.device
 
     @property
     def kv_shape(self) -> KvShape:
-        return KvShape(self.kv_heads, self.head_size, self.norms[0][0].dtype)
+        return KvShape(self.kv_heads, self.head_size, self.norm.weight.dtype)
 
     def forward(self, hidden: Tensor, rotary: Rotary, attention: Attention, index: int) -> Tensor:
-        """hidden: [tokens, hidden size], which it may overwrite. index: of this layer."""
-        states = self.qkv(_normed(hidden, self.norms[0])).unflatten(-1, (-1, self.head_size))
+        """Returns hidden states [tokens, hidden size], as it takes them. index: of this layer."""
+        states = self.qkv(normed(hidden, self.norm)).unflatten(-1, (-1, self.head_size))
         turned, values = states.split([self.heads + self.kv_heads, self.kv_heads], 1)
-        if self.head_norm is not None:
-            weight, epsilon = self.head_norm
+        if self.head_epsilon is not None:
             # All heads in one piece: the norm of a part of the heads would copy them first.
-            turned = F.rms_norm(states, (self.head_size,), None, epsilon)[:, : len(weight)] * weight
+            every = F.rms_norm(states, (self.head_size,), None, self.head_epsilon)
+            turned = every[:, : len(self.head_weight)] * self.head_weight
         queries, keys = rotate(turned, rotary).split([self.heads, self.kv_heads], 1)
         attended = attention(index, queries, keys, values)
         hidden = hidden + self.output(attended.flatten(1))
-        gate, up = self.gate_up(_normed(hidden, self.norms[1])).chunk(2, -1)
+        gate, up = self.gate_up(normed(hidden, self.mlp_norm)).chunk(2, -1)
         return hidden + self.down(self.activation(gate).mul_(up))
-
-    def _head_norm_of(self, attention: nn.Module) -> tuple[Tensor, float] | None:
-        """The weights of the norms of queries and keys, [heads, head size], if there are any."""
-        if not hasattr(attention, "q_norm"):
-            return None
-        (queries, epsilon), (keys, _) = map(_norm_of, (attention.q_norm, attention.k_norm))
-        rows = [queries.expand(self.heads, -1), keys.expand(self.kv_heads, -1)]
-        return torch.cat(rows), epsilon
 
 
 def rotate(states: Tensor, rotary: Rotary) -> Tensor:
@@ -84,10 +85,15 @@ def rotary_of(cosines: Tensor, sines: Tensor) -> Rotary:
     return cosines[0, :, None], signed[0, :, None]
 
 
-def _norm_of(norm: nn.Module) -> tuple[Tensor, float]:
-    return norm.weight, norm.variance_epsilon
+def normed(hidden: Tensor, norm: Any) -> Tensor:
+    """Root-mean-square norm (Zhang and Sennrich, 2019), in one operation on a GPU.
+
+    norm: the library's, whose own forward takes eight.
+    """
+    return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def _normed(hidden: Tensor, norm: tuple[Tensor, float]) -> Tensor:
-    weight, epsilon = norm
-    return F.rms_norm(hidden, weight.shape, weight, epsilon)
+def _of_heads(query_norm: Any, heads: int, key_norm: Any, kv_heads: int) -> Tensor:
+    """The weights of the norms of queries and keys, [heads + key-value heads, head size]."""
+    rows = [query_norm.weight.expand(heads, -1), key_norm.weight.expand(kv_heads, -1)]
+    return torch.cat(rows).detach()

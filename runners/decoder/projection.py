@@ -24,15 +24,17 @@ def join(layers: Sequence[nn.Module]) -> nn.Module:
 
     On a CPU it is stored as its products want it, see `packed_linear`.
     """
-    if any(type(layer) is not nn.Linear for layer in layers):
+    plain = [layer for layer in layers if type(layer) is nn.Linear]
+    if len(plain) < len(layers):
         return layers[0] if len(layers) == 1 else Joined(layers)
-    weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
-    biases = [_bias(layer) for layer in layers]  # type: ignore[arg-type]
+    weights = [layer.weight for layer in plain]
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
     joined = nn.Linear(1, 1, bias=False, device="meta")
     joined.out_features, joined.in_features = weight.shape
     joined.weight = nn.Parameter(weight, requires_grad=False)
-    if any(layer.bias is not None for layer in layers):
-        joined.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+    if any(layer.bias is not None for layer in plain):
+        biases = torch.cat([_bias(layer) for layer in plain])
+        joined.bias = nn.Parameter(biases, requires_grad=False)
     return PackedLinear(joined) if can_pack(joined.weight) else joined
 
 

@@ -53,7 +53,7 @@ class TransformersVlm(Vlm):
         features = int(reuse_bytes * _FEATURES_SHARE)
         self.prefix_bytes = reuse_bytes - features
         self._features = TensorLru[Features](features)
-        self._decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
+        self.decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
 
     @torch.no_grad()
     def see(self, prompts: Sequence[Encoded], between: Callable[[], object]) -> list[Features]:
@@ -93,7 +93,7 @@ class TransformersVlm(Vlm):
     def decode(self, asked: Sequence[Asked]) -> Tensor:
         tokens = [one.made[-1] for one in asked]
         positions = [one.encoded.next_position + len(one.made) - 1 for one in asked]
-        return self._decode_step(tokens, positions, [one.part for one in asked])
+        return self.decode_step(tokens, positions, [one.part for one in asked])
 
     def text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(
@@ -160,10 +160,9 @@ class TransformersVlm(Vlm):
         indices = self.to_device(torch.cat(places))
         seen = torch.cat([found.tokens[begin:end] for found, begin, end in features])
         hidden.index_copy_(0, indices, seen.to(hidden))
-        layers = zip(*(found.added for found, _, _ in features), strict=True)
         added = [
-            torch.cat([part[begin:end] for part, (_, begin, end) in zip(parts, features, strict=True)])
-            for parts in layers
+            torch.cat([found.added[layer][begin:end] for found, begin, end in features])
+            for layer in range(len(features[0][0].added))
         ]
         return hidden, Added(indices, added) if added else None
 

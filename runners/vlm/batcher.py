@@ -305,7 +305,9 @@ class Batcher:
 
     def _update_metrics(self) -> None:
         scheduler, metrics = self._scheduler, self._metrics
-        prefixes = self._space.stats | {"bytes": self._space.kept * self._model.pool.bytes_per_block}
+        prefixes = self._space.stats | {
+            "bytes": self._space.kept * self._model.pool.bytes_per_block
+        }
         metrics.record_reuse(self._model.reuse_stats | {"prefixes": prefixes})
         metrics.record_preemptions(scheduler.preemptions)
         metrics.rows.set(len(scheduler.rows))

@@ -82,5 +82,5 @@ def _side_by_side(free: np.ndarray, number: int) -> list[int]:
         return taken
     # An empty pool is filled from its start; later rows leave half of a gap to the row before it.
     first = 0 if longest[0] == 0 else (len(longest) - number) // 2
-    taken = longest[first : first + number].tolist()
-    return taken
+    chosen: list[int] = longest[first : first + number].tolist()
+    return chosen

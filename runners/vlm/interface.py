@@ -19,6 +19,7 @@ from common.messages import Answer, FinishReason, Options
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
 
+
 @dataclass(frozen=True)
 class Task:
     """What is to be done: read a page, or answer in a conversation, and how."""
@@ -152,7 +153,10 @@ class Vlm(ABC):
 
     @abstractmethod
     def decode(self, asked: Sequence[Asked]) -> Tensor:
-        """Compute the newest token of each row. Returns logits [rows, vocabulary], on the device."""
+        """Compute the newest token of each row.
+
+        Returns logits [rows, vocabulary], on the device, valid until the next call.
+        """
 
     @abstractmethod
     def text(self, tokens: Sequence[int]) -> str:

@@ -162,9 +162,7 @@ class KvSpace:
     def _blocks_for(self, columns: int) -> int:
         return -(-columns // self._store.block_size)
 
-    def _take(
-        self, number: int, after: int | None, reserve: int, alone: bool
-    ) -> list[int] | None:
+    def _take(self, number: int, after: int | None, reserve: int, alone: bool) -> list[int] | None:
         while self._blocks.free < number + reserve and self._grow(number + reserve, alone):
             pass
         while self._blocks.free < number + reserve and self._prefixes:
@@ -180,10 +178,10 @@ class KvSpace:
         wanted = max(needed, 2 * count, self._blocks_for(_FIRST_COLUMNS))
         limit = self._limit()
         for size in dict.fromkeys((min(wanted, limit), needed)):
-            if count < size and (size <= limit or alone):
-                if self._store.resize(size, range(count)):
-                    self._blocks.resize(size)
-                    return True
+            allowed = count < size and (size <= limit or alone)
+            if allowed and self._store.resize(size, range(count)):
+                self._blocks.resize(size)
+                return True
         return False
 
     def _evict(self) -> None:

@@ -19,28 +19,37 @@ class GatheredAttention(Attention):
 
     def __init__(self, pool: KvPool, parts: Sequence[Part], scale: float) -> None:
         super().__init__(pool, parts, scale)
-        self._columns = [OnDevices(torch.tensor(_columns_of(part, pool.block_size))) for part in parts]
+        self._columns = [
+            OnDevices(torch.tensor(_columns_of(part, pool.block_size))) for part in parts
+        ]
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        attended = []
-        for part, own, columns in zip(
-            self.parts, queries.split([part.count for part in self.parts]), self._columns, strict=True
-        ):
-            places = columns.on(queries.device)
-            seen = [
-                tensors[layer].flatten(0, 1)[places].transpose(0, 1)[None]
-                for tensors in (self.pool.keys, self.pool.values)
+        counts = [part.count for part in self.parts]
+        return torch.cat(
+            [
+                self._attend_row(layer, part, own, columns.on(queries.device))
+                for part, own, columns in zip(
+                    self.parts, queries.split(counts), self._columns, strict=True
+                )
             ]
-            rows = F.scaled_dot_product_attention(
-                own.transpose(0, 1)[None],
-                *seen,
-                attn_mask=_causal(part, queries.device) if part.start and part.count > 1 else None,
-                is_causal=not part.start and part.count > 1,
-                scale=self.scale,
-                enable_gqa=True,
-            )
-            attended.append(rows[0].transpose(0, 1))
-        return torch.cat(attended)
+        )
+
+    def _attend_row(self, layer: int, part: Part, queries: Tensor, columns: Tensor) -> Tensor:
+        keys, values = (
+            tensors[layer].flatten(0, 1)[columns].transpose(0, 1)[None]
+            for tensors in (self.pool.keys, self.pool.values)
+        )
+        is_slice = part.start > 0 and part.count > 1
+        rows = F.scaled_dot_product_attention(
+            queries.transpose(0, 1)[None],
+            keys,
+            values,
+            attn_mask=_causal(part, queries.device) if is_slice else None,
+            is_causal=part.start == 0 and part.count > 1,
+            scale=self.scale,
+            enable_gqa=True,
+        )
+        return rows[0].transpose(0, 1)
 
 
 def attend_gathered(
@@ -53,14 +62,17 @@ def attend_gathered(
     many columns each row sees. Returns [rows, heads, head size]. All shapes are fixed, so that a
     CUDA graph can replay it.
     """
-    gathered = [blocks[table].flatten(1, 2).transpose(1, 2) for blocks in (keys, values)]
-    columns = torch.arange(gathered[0].shape[2], device=queries.device)
+    seen_keys, seen_values = (
+        blocks[table].flatten(1, 2).transpose(1, 2) for blocks in (keys, values)
+    )
+    columns = torch.arange(seen_keys.shape[2], device=queries.device)
     hidden = columns >= lengths[:, None]
     # A masked column has the weight zero, but zero times NaN is NaN.
-    gathered[1].masked_fill_(hidden[:, None, :, None], 0)
+    seen_values.masked_fill_(hidden[:, None, :, None], 0)
     attended = F.scaled_dot_product_attention(
         queries[:, :, None],
-        *gathered,
+        seen_keys,
+        seen_values,
         attn_mask=~hidden[:, None, None],
         scale=scale,
         enable_gqa=True,

@@ -27,11 +27,15 @@ class Attention(ABC):
         all parts in turn. A token sees the columns of its own row up to its own. Returns [tokens,
         heads, head size].
         """
-        places = self._places.on(keys.device)
+        places = self.places_on(keys.device)
         # index_put_ wakes all threads of a CPU for a few numbers; scatter_ copies all of bfloat16.
         for tensor, new in ((self.pool.keys, keys), (self.pool.values, values)):
             tensor[layer].flatten(0, 1).index_copy_(0, places, new)
         return self.attend(layer, queries, keys, values)
+
+    def places_on(self, device: torch.device) -> Tensor:
+        """Where the tokens' keys and values go, [tokens] int64, in columns of the pool."""
+        return self._places.on(device)
 
     @abstractmethod
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -32,14 +32,10 @@ class VarlenAttention(Attention):
         self._layout = list(map(OnDevices, layout(parts, pool.block_size)))
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return attend_blocks(
-            queries,
-            self.pool.keys[layer],
-            self.pool.values[layer],
-            *(tensor.on(queries.device) for tensor in self._layout),
-            longest=(self._longest_part, self._longest_row),
-            scale=self.scale,
-        )
+        starts, ends, lengths, table = (tensor.on(queries.device) for tensor in self._layout)
+        longest = (self._longest_part, self._longest_row)
+        blocks = self.pool.keys[layer], self.pool.values[layer]
+        return attend_blocks(queries, *blocks, starts, ends, lengths, table, longest, self.scale)
 
 
 def attend_blocks(
@@ -63,7 +59,7 @@ def attend_blocks(
     # A single token sees all columns anyway. Without a window the kernel reads the columns of a
     # group of heads once, and splits long rows.
     window = (-1, -1) if longest[0] == 1 else (-1, 0)
-    attended: Tensor = varlen.varlen_attn(
+    attended = varlen.varlen_attn(
         queries,
         keys,
         values,
@@ -76,6 +72,7 @@ def attend_blocks(
         seqused_k=lengths,
         block_table=table,
     )
+    assert isinstance(attended, Tensor)  # it is a pair only where sums are asked for
     return attended
 
 

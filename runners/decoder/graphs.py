@@ -1,0 +1,188 @@
+"""A decode step on a GPU as CUDA graphs: all kernels of a step start with one call."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runners.decoder.attention import varlen
+from runners.decoder.attention.gathered import attend_gathered
+from runners.decoder.attention.interface import Attention
+from runners.decoder.decoder import Decoder
+from runners.decoder.kv_pool import KvPool
+from runners.decoder.part import Part, places
+
+_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Rows of the graphs that are captured; a batch takes the next larger one. More are a multiple of
+the last."""
+
+Run = Callable[[], Tensor]
+Capture = Callable[[Run], tuple[Callable[[], object], Tensor]]
+"""Takes a computation, returns a call that repeats it, and the tensor with its result."""
+
+
+class GraphedStep:
+    """Captures a graph for each bucket of rows, and replays it with other numbers.
+
+    A graph reads and writes at fixed addresses. So the numbers of a step are copied into one tensor
+    first, and when the KV cache has moved, or a row has more blocks than a graph's table has places
+    for, the graph is captured anew. The rows that fill up a bucket repeat the first row: they write
+    the same numbers to the same places.
+    """
+
+    def __init__(
+        self, decoder: Decoder, pool: KvPool, device: torch.device, capture: Capture | None = None
+    ) -> None:
+        self._decoder = decoder
+        self._pool = pool
+        self._device = device
+        self._capture = CudaCapture() if capture is None else capture
+        self._graphs: dict[int, _Graph] = {}
+        self._generation = -1
+
+    def __call__(
+        self, tokens: Sequence[int], positions: Sequence[int], parts: Sequence[Part]
+    ) -> Tensor:
+        if self._generation != self._pool.generation:
+            self._graphs.clear()
+            self._generation = self._pool.generation
+        rows, width = bucket_of(len(parts)), max(len(part.blocks) for part in parts)
+        graph = self._graphs.get(rows)
+        if graph is not None and graph.inputs.width >= width:
+            inputs = graph.inputs
+        else:
+            graph = None
+            self._graphs.pop(rows, None)  # its memory is free for the next one
+            inputs = StepInputs(rows, 1 << (width - 1).bit_length(), self._device)
+        inputs.fill(tokens, positions, parts, self._pool.block_size)
+        if graph is None:
+            graph = self._graphs[rows] = self._captured(inputs)
+        graph.replay()
+        return graph.logits[: len(parts)]
+
+    def _captured(self, inputs: "StepInputs") -> "_Graph":
+        """A graph of the step whose numbers are in the inputs, so that a run does no harm."""
+
+        def run() -> Tensor:
+            logits: Tensor = self._decoder(
+                self._decoder.embedding(inputs.tokens),
+                inputs.positions.expand(self._decoder.position_axes, -1),
+                GraphAttention(self._pool, inputs, self._decoder.scale),
+            )
+            return logits
+
+        replay, logits = self._capture(run)
+        return _Graph(inputs, replay, logits)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    inputs: "StepInputs"
+    replay: Callable[[], object]
+    logits: Tensor
+
+
+class StepInputs:
+    """The numbers of a step of a fixed number of rows, on the device, at a fixed address."""
+
+    def __init__(self, rows: int, width: int, device: torch.device) -> None:
+        """width: blocks of the longest row."""
+        self.rows = rows
+        self.width = width
+        is_cuda = device.type == "cuda"
+        self._host = torch.zeros(rows, 4 + width, dtype=torch.int32, pin_memory=is_cuda)
+        self._device = self._host.to(device)
+
+    @property
+    def tokens(self) -> Tensor:
+        return self._device[:, 0]
+
+    @property
+    def positions(self) -> Tensor:
+        return self._device[:, 1]
+
+    @property
+    def places(self) -> Tensor:
+        """Where each row's keys and values go, in columns of the pool."""
+        return self._device[:, 2].long()
+
+    @property
+    def lengths(self) -> Tensor:
+        return self._device[:, 3]
+
+    @property
+    def table(self) -> Tensor:
+        return self._device[:, 4:]
+
+    def fill(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        parts: Sequence[Part],
+        block_size: int,
+    ) -> None:
+        """Copy the numbers of a step to the device. The step before must have ended."""
+        numbers = [tokens, positions, places(parts, block_size), [part.end for part in parts]]
+        count = len(parts)
+        self._host[:count, :4] = torch.tensor(numbers, dtype=torch.int32).T
+        for row, part in enumerate(parts):
+            self._host[row, 4 : 4 + len(part.blocks)] = torch.tensor(part.blocks, dtype=torch.int32)
+        self._host[count:] = self._host[0]
+        self._device.copy_(self._host, non_blocking=True)
+
+
+class GraphAttention(Attention):
+    """Attention whose shapes depend on the bucket only."""
+
+    def __init__(self, pool: KvPool, inputs: StepInputs, scale: float) -> None:
+        self.pool = pool
+        self.scale = scale
+        self._inputs = inputs
+        self._is_varlen = varlen.is_available(pool.shape.dtype) and inputs.table.is_cuda
+        self._written = inputs.places
+        self._lengths = inputs.lengths.contiguous()
+        sums = self._lengths.cumsum(0, dtype=torch.int32)
+        self._ends = torch.cat([sums.new_zeros(1), sums])
+        self._starts = torch.arange(inputs.rows + 1, dtype=torch.int32, device=sums.device)
+
+    def places_on(self, device: torch.device) -> Tensor:
+        return self._written
+
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        blocks = self.pool.keys[layer], self.pool.values[layer]
+        table = self._inputs.table
+        if not self._is_varlen:
+            return attend_gathered(queries, *blocks, table, self._lengths, self.scale)
+        longest = (1, self._inputs.width * self.pool.block_size)
+        return varlen.attend_blocks(
+            queries, *blocks, self._starts, self._ends, self._lengths, table, longest, self.scale
+        )
+
+
+class CudaCapture:
+    """Captures CUDA graphs, which share their memory: they are replayed one after the other."""
+
+    def __init__(self) -> None:
+        self._memory = torch.cuda.graph_pool_handle()
+
+    def __call__(self, run: Run) -> tuple[Callable[[], object], Tensor]:
+        # The first run of a shape may allocate what a capture cannot, such as cuBLAS' workspace.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device meanwhile.
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+            logits = run()
+        return graph.replay, logits
+
+
+def bucket_of(rows: int) -> int:
+    """The rows of the graph that a batch of so many rows runs in."""
+    last = _BUCKETS[-1]
+    if rows > last:
+        return -(-rows // last) * last
+    return next(bucket for bucket in _BUCKETS if rows <= bucket)
