@@ -76,7 +76,8 @@ class Decoder(nn.Module):
         rotary = self.rotary(hidden, positions if len(positions) == 1 else positions[:, None])
         cosines, sines = map(OnDevices, rotary_of(*rotary))
         for index, layer in enumerate(self._layers):
-            hidden = hidden.to(layer.device, non_blocking=True)
+            if hidden.device != layer.device:
+                hidden = hidden.to(layer.device, non_blocking=True)
             turns = (cosines.on(hidden.device), sines.on(hidden.device))
             hidden = layer(hidden, turns, attention, index)
             if added is not None and index < len(added.layers):

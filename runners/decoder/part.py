@@ -24,18 +24,15 @@ class Part:
 
         Makes the first place and the place after the last, in columns of the pool.
         """
-        first = self.blocks[0]
-        length = 0
-        for position, block in enumerate(self.blocks):
-            if position * block_size >= columns:
-                break
-            if block != first + length:
-                yield first * block_size, (first + length) * block_size
-                columns -= length * block_size
-                first, length = block, 0
-            length += 1
-        if columns > 0:
-            yield first * block_size, first * block_size + columns
+        used = self.blocks[: -(-columns // block_size)]
+        first = 0
+        for position in range(1, len(used) + 1):
+            if position == len(used):
+                start = used[first] * block_size
+                yield start, start + columns - first * block_size
+            elif used[position] != used[position - 1] + 1:
+                yield used[first] * block_size, (used[position - 1] + 1) * block_size
+                first = position
 
 
 def places(parts: Sequence[Part], block_size: int) -> list[int]:

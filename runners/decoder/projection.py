@@ -38,5 +38,14 @@ def join(layers: Sequence[nn.Module]) -> nn.Module:
     return PackedLinear(joined) if can_pack(joined.weight) else joined
 
 
+def add_product(hidden: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
+    """`hidden + layer(rows)` in one operation where there is one; it may overwrite `hidden`."""
+    if isinstance(layer, PackedLinear):
+        return layer.add_to(hidden, rows)
+    if type(layer) is nn.Linear and layer.bias is None and rows.is_cuda:
+        return hidden.addmm_(rows, layer.weight.t())  # in place: otherwise `hidden` is copied first
+    return hidden + layer(rows)
+
+
 def _bias(layer: nn.Linear) -> Tensor:
     return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
