@@ -33,7 +33,7 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, model: Any) -> None:
-        """Take the decoder out of a model of the library, whose forward does not work afterwards."""
+        """Take the decoder out of a model of the library, whose forward fails afterwards."""
         super().__init__()
         source = getattr(model.model, "language_model", model.model)
         layers, source.layers = source.layers, nn.ModuleList()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Part:
     @property
     def end(self) -> int:
         return self.start + self.count
+
+    @property
+    def is_one_piece(self) -> bool:
+        """Whether its blocks lie side by side."""
+        return all(after == block + 1 for block, after in pairwise(self.blocks))
 
     def runs(self, columns: int, block_size: int) -> Iterator[tuple[int, int]]:
         """The first `columns` columns as pieces that lie in one: their places in the pool.

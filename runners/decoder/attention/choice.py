@@ -16,6 +16,6 @@ def choose_attention(device: torch.device, dtype: torch.dtype) -> tuple[type[Att
     """The attention of a prefill, and the columns of a block."""
     if device.type == "cpu":
         return RowAttention, _CPU_BLOCK_SIZE
-    if varlen.is_available(dtype):
+    if varlen.takes_blocks(dtype):
         return VarlenAttention, varlen.BLOCK_SIZE
     return GatheredAttention, varlen.BLOCK_SIZE

@@ -5,7 +5,7 @@ the CPU would have to wait for the GPU, raises.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from runners.decoder.attention import varlen
 from runners.decoder.attention.choice import choose_attention
 from runners.decoder.attention.gathered import GatheredAttention
 from runners.decoder.attention.varlen import VarlenAttention
@@ -103,14 +104,26 @@ def test_a_layer_of_a_step_starts_few_kernels(kind):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_a_step_waits_for_the_device_nowhere(dtype):
+    run_a_step(dtype, ROWS)
+
+
+def run_a_step(dtype: torch.dtype, rows: Sequence[Part]) -> None:
+    numbers = list(range(len(rows)))
+
     def step(decoder: Decoder) -> None:
         pool = decoder.make_pool(256)
         pool.resize(8, [])
         graphed = GraphedStep(decoder, pool, CUDA, lambda run: (run, run()))
-        logits = graphed([5, 6, 7], [301, 10, 1], ROWS)
-        assert (logits.shape, logits.device) == ((3, 256), CUDA)
+        logits = graphed(numbers, numbers, rows)
+        assert (logits.shape, logits.device) == ((len(rows), 256), CUDA)
 
     on_a_gpu("qwen3", dtype, step, LAYERS)
+
+
+@pytest.mark.parametrize("blocks", [[3], [6, 2]])
+def test_a_step_of_an_older_pytorch_waits_for_the_device_nowhere(monkeypatch, blocks):
+    monkeypatch.setattr(varlen, "takes_blocks", lambda dtype: False)
+    run_a_step(torch.bfloat16, [ROWS[0], Part(blocks, 5, 1)])
 
 
 @pytest.mark.parametrize("attention", [VarlenAttention, GatheredAttention])

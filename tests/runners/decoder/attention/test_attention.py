@@ -119,6 +119,43 @@ def test_a_step_of_fixed_shapes_sees_the_same(parts):
     torch.testing.assert_close(attended, whole, rtol=1e-5, atol=1e-5)
 
 
+def reference_flash(
+    query, key, value, cum_seq_q, cum_seq_k, max_q, max_k, *, dropout_p, is_causal,
+    return_debug_mask, scale, seqused_k,
+):  # fmt: skip
+    """What FlashAttention does with rows that begin anywhere among the keys."""
+    assert max_q == 1
+    rows = []
+    for row, length in enumerate(seqused_k.tolist()):
+        assert length <= max_k
+        own = slice(int(cum_seq_k[row]), int(cum_seq_k[row]) + length)
+        rows.append(
+            F.scaled_dot_product_attention(
+                query[row : row + 1].transpose(0, 1),
+                key[own].repeat_interleave(HEADS // KV_HEADS, 1).transpose(0, 1),
+                value[own].repeat_interleave(HEADS // KV_HEADS, 1).transpose(0, 1),
+                scale=scale,
+            ).transpose(0, 1)
+        )
+    return torch.cat(rows), None
+
+
+def test_a_step_over_rows_in_one_piece_sees_the_same(monkeypatch):
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", reference_flash)
+    pool = make_pool()
+    parts = [Part([5, 6, 7], 9, 1), Part([20], 0, 1), Part([1, 2], 6, 1)]
+    queries = torch.randn(3, HEADS, HEAD_SIZE)
+    places_of = torch.tensor([5 * SIZE, 20 * SIZE, SIZE, 0], dtype=torch.int32)
+    lengths = torch.tensor([part.end for part in parts], dtype=torch.int32)
+    columns = [tensor.flatten(0, 1) for tensor in (pool.keys[0], pool.values[0])]
+    attended = varlen.attend_extents(
+        queries, *columns, torch.arange(4), places_of, lengths, 12, SCALE
+    )
+    rows = queries.split(1)
+    whole = torch.cat([expected(pool, part, own) for part, own in zip(parts, rows, strict=True)])
+    torch.testing.assert_close(attended, whole, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_what_is_no_number_beyond_a_row_does_not_reach_it(fixed):
     pool = make_pool()
