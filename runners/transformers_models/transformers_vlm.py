@@ -13,6 +13,7 @@ from runners.checkpoints.packed_linear import pack_linears
 from runners.decoder.attention.choice import choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
+from runners.transformers_models.between_layers import called_between
 from runners.transformers_models.tensor_lru import TensorLru
 from runners.vlm.interface import Asked, Encoded, Features, Task, Vlm
 
@@ -56,20 +57,14 @@ class TransformersVlm(Vlm):
         self.decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
 
     @torch.no_grad()
-    def see(self, prompts: Sequence[Encoded], between: Callable[[], object]) -> list[Features]:
+    def see(
+        self, prompts: Sequence[Encoded], between: Callable[[], object] | None
+    ) -> list[Features]:
         seen = {prompt.image_key: self._features.get(prompt.image_key) for prompt in prompts}
         new = {p.image_key: p for p in prompts if seen[p.image_key] is None}
         if new:
-
-            def pause(*_: object) -> None:
-                between()
-
-            hooks = [block.register_forward_pre_hook(pause) for block in self.tower_blocks]
-            try:
+            with called_between(self.tower_blocks, between, self.device):
                 features = self.image_features([prompt.pixels for prompt in new.values()])
-            finally:
-                for hook in hooks:
-                    hook.remove()
             counts = [prompt.visual_tokens for prompt in new.values()]
             for key, found in zip(new, _split(features, counts), strict=True):
                 seen[key] = found
