@@ -23,6 +23,11 @@ class RowAttention(Attention):
 
     def __init__(self, pool: KvPool, parts: Sequence[Part], scale: float) -> None:
         super().__init__(pool, parts, scale)
+        _, column, head, number = pool.keys[0].stride()
+        self._strides = head, column, number
+        # In bfloat16 each head copies its keys and values first, so that the heads that share them
+        # are so many queries of one head. In float32 that would be slower.
+        self._is_grouped = pool.shape.dtype != torch.float32
         # A single token sees all columns, its own included, so that they are one piece less.
         seen = [part.end if part.count == 1 else part.start for part in parts]
         self._pieces = [
@@ -45,11 +50,10 @@ class RowAttention(Attention):
 
     def _attend_token(self, layer: int, query: Tensor, pieces: Sequence[tuple[int, int]]) -> Tensor:
         """[1, heads, head size], as it returns it."""
-        # The heads that share keys and values as so many queries: otherwise each of them would copy
-        # the keys and values in bfloat16.
-        grouped = query.view(1, self.pool.shape.heads, -1, query.shape[-1])
+        heads = self.pool.shape.heads if self._is_grouped else query.shape[1]
+        states = query.view(1, heads, -1, query.shape[2])
         found = [
-            _flash(grouped, *self._columns(layer, *piece), scale=self.scale) for piece in pieces
+            _flash(states, *self._columns(layer, *piece), scale=self.scale) for piece in pieces
         ]
         return _merged(found).view(query.shape)
 
@@ -72,14 +76,13 @@ class RowAttention(Attention):
     def _columns(self, layer: int, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Keys and values of columns of the pool, [1, heads, columns, head size]."""
         shape = self.pool.shape
-        width = shape.heads * shape.head_size
         size = (1, shape.heads, last - first, shape.head_size)
-        strides = (0, shape.head_size, width, 1)
         # One operation where slicing and transposing would be three, for each row in each layer.
-        return (
-            self.pool.keys[layer].as_strided(size, strides, first * width),
-            self.pool.values[layer].as_strided(size, strides, first * width),
+        keys, values = (
+            blocks.as_strided(size, (0, *self._strides), first * self._strides[1])
+            for blocks in (self.pool.keys[layer], self.pool.values[layer])
         )
+        return keys, values
 
 
 def _merged(pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
