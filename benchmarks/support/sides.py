@@ -59,10 +59,10 @@ class PeerMissing(Exception):
     """Raised if the environment of vLLM is not there. Says how it is made."""
 
 
-def require_vllm(peers: Path = PEERS) -> None:
+def require_vllm() -> None:
     """Raises `PeerMissing`."""
-    if not (peers / "bin/vllm").exists():
-        raise PeerMissing(f"vLLM is not in {peers.name}: run `make peers` first.")
+    if not (PEERS / "ready").exists():
+        raise PeerMissing(f"vLLM is not installed in {PEERS}: run `make peers` first.")
 
 
 def ours_in_process(setup: Setup) -> Side:
@@ -90,14 +90,8 @@ def vllm_in_process(setup: Setup) -> Side:
     def answer(batches: Sequence[Batch], caches: bool) -> list[Run]:
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder) / "work.json"
-            options = {
-                name.replace("-", "_"): value for name, value in vllm_options(caches).items()
-            }
-            model: dict[str, Any] = {
-                "model": str(setup.weights / MODEL),
-                "dtype": setup.dtype,
-                **options,
-            }
+            model = {"model": str(setup.weights / MODEL), "dtype": setup.dtype}
+            model |= {name.replace("-", "_"): value for name, value in vllm_options(caches).items()}
             batched = [[written(asked, Path(folder)) for asked in batch] for batch in batches]
             work.write_text(json.dumps({"model": model, "batches": batched}), "utf-8")
             # The engine in a process of its own would only compete for the same cores.
@@ -175,13 +169,14 @@ def exactly(asked: Asked, made: int) -> int:
 
 @contextmanager
 def vllm_serve(setup: Setup, caches: bool) -> Iterator[str]:
-    command = [str(PEERS / "bin/vllm"), "serve", str(setup.weights / MODEL)]
+    # Its command `vllm` asks for a distribution of that name, which the CPU build is not.
+    command = [str(PEERS / "bin/python"), "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(setup.weights / MODEL), "--served-model-name", MODEL]
     for name, value in {"dtype": setup.dtype, **vllm_options(caches)}.items():
         if isinstance(value, bool):
             command.append(f"--{name}" if value else f"--no-{name}")
         else:
             command += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
-    command += ["--served-model-name", MODEL]
     with serving(command, vllm_environment(setup.threads)) as url:
         yield url
 
