@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
-from runners.decoder.attention.choice import choose_attention
+from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
 from runners.transformers_models.between_layers import called_between
@@ -33,12 +33,12 @@ class TransformersVlm(Vlm):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         reuse_bytes: int,
-        block_size: int | None = None,
+        block_size: int = BLOCK_SIZE,
     ) -> None:
         """Take the model apart: its `forward` and `generate` do not work afterwards.
 
         reuse_bytes: how much may be kept for reuse between requests. block_size: columns of a block
-        of the KV cache, where the device's own is not wanted.
+        of the KV cache.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -48,8 +48,8 @@ class TransformersVlm(Vlm):
         self.decoder = Decoder(model)
         pack_linears(model)
         self.weights_bytes = _bytes_of(model, self.decoder)
-        self._attention, usual = choose_attention(self.device, self.dtype)
-        self.pool = self.decoder.make_pool(block_size or usual)
+        self._attention = choose_attention(self.device, self.dtype)
+        self.pool = self.decoder.make_pool(block_size)
         self.most_tokens = _MOST_TOKENS[self.device.type]
         features = int(reuse_bytes * _FEATURES_SHARE)
         self.prefix_bytes = reuse_bytes - features

@@ -12,9 +12,6 @@ from runners.decoder.attention.interface import Attention, OnDevices
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
 
-BLOCK_SIZE = 256
-"""Columns. FlashAttention-2 takes blocks of a multiple of this."""
-
 
 def takes_type(dtype: torch.dtype) -> bool:
     """Whether FlashAttention takes numbers of this type."""

@@ -150,5 +150,5 @@ def test_these_tests_would_see_a_wait():
 
 
 def test_a_gpu_attends_over_blocks_where_flash_attention_takes_the_type():
-    assert choose_attention(CUDA, torch.bfloat16)[0] is VarlenAttention
-    assert choose_attention(CUDA, torch.float32)[0] is GatheredAttention
+    assert choose_attention(CUDA, torch.bfloat16) is VarlenAttention
+    assert choose_attention(CUDA, torch.float32) is GatheredAttention
