@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from runners.decoder.projection import linear_of
+
 
 class PatchProjection(nn.Module):
     """Projects patches, [patches, channels, ...] to [patches, size].
@@ -13,11 +15,7 @@ class PatchProjection(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
-        weight = convolution.weight.detach().flatten(1)
-        self.linear = nn.Linear(1, 1, bias=False, device="meta")
-        self.linear.out_features, self.linear.in_features = weight.shape
-        self.linear.weight = nn.Parameter(weight, requires_grad=False)
-        self.linear.bias = convolution.bias
+        self.linear = linear_of(convolution.weight.flatten(1), convolution.bias)
 
     @property
     def weight(self) -> Tensor:
