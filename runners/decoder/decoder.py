@@ -69,6 +69,8 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Compute packed tokens. Returns logits [tokens or wanted tokens, vocabulary].
 
+        The layers may be on several devices; the logits are on the first.
+
         hidden: [tokens, hidden size], their embeddings. positions: [axes, tokens] int64, axes as
         the model's rotary embedding takes them. wanted: indices of the tokens whose logits are
         wanted.
@@ -86,7 +88,7 @@ class Decoder(nn.Module):
         if wanted is not None:
             hidden = hidden.index_select(0, wanted.to(hidden.device, non_blocking=True))
         logits: Tensor = self.head(normed(hidden.to(self.norm.weight.device), self.norm))
-        return logits
+        return logits.to(self.embedding.weight.device)
 
 
 def last_tokens(counts: Sequence[int]) -> Tensor:
