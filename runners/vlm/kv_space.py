@@ -78,9 +78,6 @@ class KvSpace:
     def keeps_prefixes(self) -> bool:
         return self._kept_limit > 0
 
-    def holds_prefix(self, row: Row) -> bool:
-        return row.encoded.prefix_length > 0 and row.encoded.prefix_key in self._prefixes
-
     def open(self, row: Row, reserve: int, alone: bool) -> bool:
         """Give a row the blocks for all its tokens so far; False, and nothing, if there are none.
 

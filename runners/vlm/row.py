@@ -51,7 +51,7 @@ class Row:
     started: float = field(default=0.0, init=False)
     """When it last got its blocks, in seconds of `time.monotonic`; 0 before that."""
     failures: int = field(default=0, init=False)
-    """How often memory ran out while it was prefilled."""
+    """How often memory ran out while it was alone."""
 
     def __post_init__(self) -> None:
         self.repetition = Repetition(self.max_new_tokens)
