@@ -243,6 +243,13 @@ def test_prefixes_go_before_a_row_is_refused():
     assert space.stats["evictions"] == 1
 
 
+def test_prefixes_go_before_the_limit_is_passed_for_a_row_that_is_alone():
+    space = Space(ArrayStore(4), limit=4)
+    space.close(opened(space, make_row(9, prefix=8)))
+    assert space.open(make_row(16), reserve=0, alone=True)
+    assert (space.kept, space.store.count) == (0, 4)
+
+
 def test_a_prefix_that_goes_while_a_row_takes_it_over_is_whole_in_that_row():
     space = Space(ArrayStore(4), limit=3)
     space.close(opened(space, make_row(11, prefix=10)))
