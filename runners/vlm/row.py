@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.deadline import Deadline
 from common.messages import FinishReason
-from runners.vlm.repetition import Repetition
+from runners.vlm.tokens.repetition import Repetition
 
 if TYPE_CHECKING:  # the tensors are for the batcher; the scheduler only asks for their length
     from runners.vlm.interface import Encoded
