@@ -175,9 +175,12 @@ def _split(features: Features, counts: Sequence[int]) -> list[Features]:
 
 
 def _bytes_of(*modules: nn.Module) -> int:
-    """Bytes of all parameters and buffers, each counted once."""
+    """Bytes of all parameters and buffers, each counted once.
+
+    An output projection that is the embedding is another parameter with the same memory.
+    """
     tensors = {
-        id(tensor): tensor
+        id(tensor) if tensor.is_mkldnn else (tensor.data_ptr(), tensor.numel()): tensor
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
     }

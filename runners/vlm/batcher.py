@@ -41,11 +41,10 @@ class Batcher:
     """The decode loop: prefills what waits, then makes one token for every running row.
 
     Which rows those are, `Scheduler` decides. If memory runs out, what is kept for reuse is given
-    up, and fewer rows are admitted from then on. In a prefill, its rows go back to the queue, and a
-    lone row fails at the second time; in a step, the youngest row gives its blocks back, waits, and
-    goes on later where it was. Any other error of the model fails the rows it was raised for, and
-    the batcher goes on; logits that are not numbers fail their row alone. On a device that is
-    broken for good it ends its process.
+    up, fewer rows are admitted from then on, and the youngest row gives its blocks back, waits, and
+    goes on later where it was; a row that is alone fails at the second time. Any other error of the
+    model fails the rows it was raised for, and the batcher goes on; logits that are not numbers
+    fail their row alone. On a device that is broken for good it ends its process.
     """
 
     def __init__(
@@ -145,7 +144,8 @@ class Batcher:
         Returns False if nothing is left to do.
         """
         self._update_queue()
-        self._scheduler.admit()
+        while stuck := self._scheduler.admit():
+            self._run_short(stuck)
         if rows := self._scheduler.rows_to_see():
             self._see(rows)
         elif slices := self._scheduler.next_slices():
@@ -222,8 +222,7 @@ class Batcher:
         """Makes a token for every running row; where there is no memory for all, the youngest give
         way."""
         while stuck := self._scheduler.make_room():
-            self._scheduler.leave(stuck)
-            self._fail(stuck, _out_of_memory())
+            self._run_short(stuck)
         rows = list(self._scheduler.running)
         if not rows:
             return
@@ -249,8 +248,8 @@ class Batcher:
     def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:
         """Returns the result of a computation on the device for rows, or None if it failed.
 
-        If memory ran out, what is kept for reuse is given up, and the youngest row gives way; a
-        row that was alone both times fails. Any other error fails the rows.
+        If memory ran out, what is kept for reuse is given up, and the youngest row gives way; see
+        `_run_short` for a row that was alone. Any other error fails the rows.
         """
         try:
             return compute(rows)
@@ -261,16 +260,25 @@ class Batcher:
         # Handled after the except block, because the exception's frames keep tensors alive.
         self._model.forget()
         self._space.forget()
-        alone = len(self._scheduler.rows) == 1
-        row = max(self._scheduler.rows, key=lambda row: row.started)
-        row.failures += alone
-        if alone and row.failures > 1:
+        held = self._scheduler.rows
+        if len(held) == 1 and held[0] in rows:
+            self._run_short(held[0])
+        # Steps between the layers of the tower may have taken the blocks of all rows meanwhile.
+        if self._scheduler.rows:
+            self._scheduler.preempt_youngest()
+        self._scheduler.limit_rows()
+        return None
+
+    def _run_short(self, row: Row) -> None:
+        """Deals with a row that is alone and found no memory: it fails at the second time.
+
+        Before that, what is kept for reuse is given up.
+        """
+        self._model.forget()
+        row.failures += 1
+        if row.failures > 1:
             self._scheduler.leave(row)
             self._fail(row, _out_of_memory())
-        else:
-            self._scheduler.preempt_youngest()
-            self._scheduler.limit_rows()
-        return None
 
     def _take(self, row: Row, token: int) -> None:
         if token == NO_TOKEN:
@@ -320,10 +328,10 @@ class Batcher:
             self._closed = True
             rows = [*self._scheduler.clear(), *self._inbox]
             self._inbox.clear()
-        self._space.forget()
-        self._space.shrink()
         for row in rows:
             self._fail(row, error)
+        self._space.forget()
+        self._space.shrink()
         for gauge in (self._metrics.rows, self._metrics.waiting, self._metrics.kv_bytes):
             gauge.set(0)
 

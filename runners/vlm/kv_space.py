@@ -47,7 +47,8 @@ class KvSpace:
     """The blocks of all rows, and the prefixes that are kept between requests.
 
     The pool doubles when blocks run out, up to `limit`; then prefixes are dropped, the least
-    recently used first; then whoever asks has to wait.
+    recently used first; then whoever asks has to wait. Only for a row that is alone the pool grows
+    beyond its limit then, by what that row needs.
     """
 
     def __init__(self, store: BlockStore, limit: Callable[[], int], kept_limit: int) -> None:
@@ -77,9 +78,6 @@ class KvSpace:
     @property
     def keeps_prefixes(self) -> bool:
         return self._kept_limit > 0
-
-    def holds_prefix(self, row: Row) -> bool:
-        return row.encoded.prefix_length > 0 and row.encoded.prefix_key in self._prefixes
 
     def open(self, row: Row, reserve: int, alone: bool) -> bool:
         """Give a row the blocks for all its tokens so far; False, and nothing, if there are none.
@@ -163,23 +161,28 @@ class KvSpace:
         return -(-columns // self._store.block_size)
 
     def _take(self, number: int, after: int | None, reserve: int, alone: bool) -> list[int] | None:
-        while self._blocks.free < number + reserve and self._grow(number + reserve, alone):
+        wanted = number + reserve
+        while self._blocks.free < wanted and self._grow(wanted, self._limit()):
             pass
-        while self._blocks.free < number + reserve and self._prefixes:
+        while self._blocks.free < wanted and self._prefixes:
             self._evict()
-        if self._blocks.free < number + reserve:
+        if alone and self._blocks.free < wanted:
+            self._grow(wanted, limit=None)
+        if self._blocks.free < wanted:
             return None
         return self._blocks.take(number, after)
 
-    def _grow(self, number: int, alone: bool) -> bool:
-        """Let the pool grow, so that `number` blocks are free if possible. False if it cannot."""
+    def _grow(self, number: int, limit: int | None) -> bool:
+        """Let the pool grow, so that `number` blocks are free if possible. False if it cannot.
+
+        limit: how many blocks it may have; None lets it have what is needed, and no more.
+        """
         count = self._blocks.count
         needed = count + number - self._blocks.free
         wanted = max(needed, 2 * count, self._blocks_for(_FIRST_COLUMNS))
-        limit = self._limit()
-        for size in dict.fromkeys((min(wanted, limit), needed)):
-            allowed = count < size and (size <= limit or alone)
-            if allowed and self._store.resize(size, range(count)):
+        sizes = (needed,) if limit is None else (min(wanted, limit), min(needed, limit))
+        for size in dict.fromkeys(sizes):
+            if count < size and self._store.resize(size, range(count)):
                 self._blocks.resize(size)
                 return True
         return False

@@ -24,7 +24,7 @@ from runners.vlm.batcher import Batcher
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
 from runners.vlm.row import Finished, Row
 from runners.vlm.sampling import Sampling
-from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
+from runners.vlm.tokens.text_stream import Detokeniser, StopTexts, strip_cut_character
 from settings import Settings
 
 GRACE = 0.5

@@ -26,7 +26,7 @@ class PrefillBudget:
         if not in_flight or not self._seconds_per_token:
             return self._most
         seconds = max(self._gap, 2 * mean_step)
-        return max(_LEAST, min(int(seconds / self._seconds_per_token), self._most))
+        return min(max(_LEAST, int(seconds / self._seconds_per_token)), self._most)
 
     def record(self, tokens: int, seconds: float) -> None:
         """Take the time of a prefill into account. Small ones say little about large ones."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.deadline import Deadline
 from common.messages import FinishReason
-from runners.vlm.repetition import Repetition
+from runners.vlm.tokens.repetition import Repetition
 
 if TYPE_CHECKING:  # the tensors are for the batcher; the scheduler only asks for their length
     from runners.vlm.interface import Encoded
@@ -51,7 +51,7 @@ class Row:
     started: float = field(default=0.0, init=False)
     """When it last got its blocks, in seconds of `time.monotonic`; 0 before that."""
     failures: int = field(default=0, init=False)
-    """How often memory ran out while it was prefilled."""
+    """How often memory ran out while it was alone."""
 
     def __post_init__(self) -> None:
         self.repetition = Repetition(self.max_new_tokens)

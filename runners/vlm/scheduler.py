@@ -114,17 +114,22 @@ class Scheduler:
         self.waiting = kept
         return dropped
 
-    def admit(self) -> None:
-        """Give blocks to the waiting rows that may be prefilled now."""
+    def admit(self) -> Row | None:
+        """Give blocks to the waiting rows that may be prefilled now.
+
+        Returns a row that would be alone and finds no memory all the same, which stays the next in
+        the queue.
+        """
         while self.waiting and self._may_admit(self.waiting[0]):
             row = self.waiting[0]
             alone = not self.rows
             reserve = 0 if alone else 1 + len(self.running) // _ROWS_PER_RESERVED_BLOCK
             if not self._space.open(row, reserve, alone):
-                return
+                return row if alone else None
             self.waiting.popleft()
             row.started = time.monotonic()
             self.prefilling.append(row)
+        return None
 
     def _may_admit(self, row: Row) -> bool:
         rows = len(self.running) + len(self.prefilling)
@@ -191,7 +196,7 @@ class Scheduler:
     def make_room(self) -> Row | None:
         """Give every running row a column for its newest token; the youngest rows give way.
 
-        Returns a row that is alone and finds no memory all the same, which the caller has to fail.
+        Returns a row that is alone and finds no memory all the same.
         """
         for row in sorted(self.running, key=lambda row: row.started):
             while row.blocks and not self._space.extend(row, alone=len(self.rows) == 1):

@@ -42,8 +42,20 @@ def load(entry, settings):
     return import_module(f"runners.families.{entry.family}").load(entry, settings)
 
 
+def parameters_of(vlm):
+    """Those of the vision tower, the embeddings and the decoder; of a shared weight once."""
+    parameters = torch.nn.ModuleList([vlm.model, vlm.decoder]).parameters()
+    return {id(p) if p.is_mkldnn else p.data_ptr(): p for p in parameters}.values()
+
+
 def bytes_of_parameters(vlm):
-    return sum(parameter.nbytes for parameter in vlm.model.parameters())
+    # The decoder keeps the norms of queries and keys as one table for all heads.
+    norms = sum(
+        2 * layer.head_size * vlm.dtype.itemsize
+        for layer in vlm.decoder.layers
+        if layer.head_epsilon is not None
+    )
+    return norms + sum(parameter.nbytes for parameter in parameters_of(vlm))
 
 
 def rewrite(folder, change):
@@ -143,7 +155,7 @@ def test_fp8_stays_on_a_gpu_that_computes_in_it(folder, dtype, monkeypatch):
         patched.setattr("torch.cuda.is_available", lambda: True)
         patched.setattr("torch.cuda.get_device_capability", lambda *_: H100)
         vlm = load(ENTRY, Settings(weights=folder.parent, dtype=dtype))
-    assert torch.float8_e4m3fn in {parameter.dtype for parameter in vlm.model.parameters()}
+    assert torch.float8_e4m3fn in {parameter.dtype for parameter in parameters_of(vlm)}
     width = 4 if dtype == "float32" else 2
     packs_output = dtype != "float16"
     assert computed(

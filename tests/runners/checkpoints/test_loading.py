@@ -16,6 +16,7 @@ from runners.checkpoints import loading
 from runners.families import qwen_vl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.greedy import first_logits
 from tests.support.models.prompts import ocr, page
 
 ENTRY = CATALOG["qwen_vl_2b"]
@@ -57,7 +58,7 @@ def test_a_loaded_model_is_ready_for_inference(checkpoint, settings):
 def test_every_vision_language_model_loads_a_checkpoint_of_its_kind(entry, tmp_path, settings):
     make_checkpoint(entry.id, tmp_path / entry.id)
     vlm = import_module(f"runners.families.{entry.family}").load(entry, settings)
-    logits = vlm.prefill(vlm.encode(ocr(page(100, 100)))).logits
+    logits = first_logits(vlm, vlm.encode(ocr(page(100, 100))))
     assert logits.isfinite().all()
 
 
@@ -75,17 +76,11 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_is_fast_at_it(
     assert qwen_vl.load(ENTRY, settings.model_copy(update={"dtype": "auto"})).dtype is dtype
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        "transformers.Qwen2VLForConditionalGeneration.from_pretrained",
-        "runners.checkpoints.loading.pack_linears",
-    ],
-)
-def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypatch, step):
+def test_a_device_that_is_too_small_is_called_so(checkpoint, settings, monkeypatch):
     def runs_out(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
 
+    step = "transformers.Qwen2VLForConditionalGeneration.from_pretrained"
     monkeypatch.setattr(step, runs_out)
     with pytest.raises(Refusal, match="too little free memory to load Qwen2-VL 2B") as refused:
         qwen_vl.load(ENTRY, settings)

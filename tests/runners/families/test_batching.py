@@ -1,50 +1,77 @@
-"""Rows with images in one batch. What a row gets alone is held against the library's `generate` in
-each family's own tests."""
+"""Rows with images in one batch, in every family: each gets what the library's `generate` makes of
+it alone, whatever joins, leaves, gives way, is sliced, packed or shared around it."""
+
+import functools
+import importlib
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import (
+    GotOcr2ForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
 
 from common.catalog import CATALOG
-from common.deadline import Deadline
-from runners.families import got_ocr, qwen_vl
-from runners.metrics import Metrics
-from runners.vlm.batcher import Batcher
-from runners.vlm.kv_cache import KvCache
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY
+from runners.families.dots_ocr.model import DotsOCRForCausalLM
 from settings import Settings
+from tests.support.models.batching import blocks, make_batcher, make_row
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import greedy
+from tests.support.models.greedy import generate
 from tests.support.models.prompts import chat, ocr, page, talk
 
+PLAIN = {
+    "qwen_vl_2b": Qwen2VLForConditionalGeneration,
+    "qwen3_vl_2b": Qwen3VLForConditionalGeneration,
+    "got_ocr": GotOcr2ForConditionalGeneration,
+    "dots_ocr": DotsOCRForCausalLM,
+}
 SIZES = ((64, 64), (200, 120), (150, 330))
-LONGEST = 24
+LONGEST = 16
 
 
-@pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen3_vl_2b", "got_ocr"])
-def family(request, tmp_path_factory):
-    """A model and, of each request to it, the encoded prompt and the tokens it gets alone."""
-    folder = make_checkpoint(request.param, tmp_path_factory.mktemp("weights") / request.param)
-    entry = CATALOG[request.param]
-    module = got_ocr if request.param == "got_ocr" else qwen_vl
-    vlm = module.load(entry, Settings(weights=folder.parent, dtype="float32"))
-    asked = [
-        vlm.encode(prompt)
-        for image in (page(*size) for size in SIZES)
-        for prompt in (
-            chat(image, "What is this?"),
-            ocr(image),
-            chat(image, "And the total, without tax?"),
-        )
-    ]
-    if entry.converses:
-        first, second = page(64, 64), page(200, 120, seed=1)
-        asked[-2:] = [
-            vlm.encode(talk(("user", first, second, "What differs?"))),
-            vlm.encode(talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps"))),
+class Family:
+    """A model with and without reuse, requests to it, and the tokens that each gets alone."""
+
+    def __init__(self, model_id: str, folder) -> None:
+        torch.set_num_threads(1)
+        make_checkpoint(model_id, folder)
+        entry = CATALOG[model_id]
+        module = importlib.import_module(f"runners.families.{entry.family}")
+        self.models = {
+            reuse: module.load(
+                entry, Settings(weights=folder.parent, dtype="float32", reuse_mib=reuse)
+            )
+            for reuse in (0, 64)
+        }
+        vlm = self.models[0]
+        requests = [
+            prompt
+            for image in (page(*size) for size in SIZES)
+            for prompt in (chat(image, "What is this?"), ocr(image), chat(image, "And the total?"))
         ]
-    return vlm, [(encoded, greedy(vlm, encoded, LONGEST)) for encoded in asked]
+        if entry.converses:
+            first, second = page(64, 64), page(200, 120, seed=1)
+            requests[-2:] = [
+                talk(("user", first, second, "What differs?")),
+                talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps")),
+            ]
+        self.prompts = [vlm.encode(request) for request in requests]
+        self._plain = PLAIN[model_id].from_pretrained(folder, dtype=torch.float32).eval()
+
+    @functools.cache  # noqa: B019 the family lives as long as the tests of its module
+    def alone(self, number: int) -> list[int]:
+        """The tokens of a prompt, up to its stop token."""
+        tokens = generate(self._plain, self.prompts[number], LONGEST)
+        stops = [i for i, token in enumerate(tokens) if token in self.models[0].stop_tokens]
+        return tokens[: stops[0]] if stops else tokens
+
+
+@pytest.fixture(scope="module", params=PLAIN)
+def family(request, tmp_path_factory) -> Family:
+    return Family(request.param, tmp_path_factory.mktemp("weights") / request.param)
 
 
 rows = st.fixed_dictionaries(
@@ -58,16 +85,24 @@ rows = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=15,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-@given(plan=st.lists(rows, min_size=3, max_size=8), column_chunk=st.sampled_from([16, 256]))
-def test_every_row_gets_what_it_gets_alone(family, plan, column_chunk):
-    vlm, asked = family
-    batcher = Batcher(vlm, Metrics("test"), lambda held: 2**30, 60.0, KvCache(2, column_chunk))
-    made = [Row(asked[row["asked"]][0], row["new"], Deadline(600), GREEDY) for row in plan]
+@given(
+    plan=st.lists(rows, min_size=3, max_size=8),
+    reuse=st.sampled_from([0, 64]),
+    budget=st.sampled_from([0, 6, 12, 10_000]),
+    most_tokens=st.sampled_from([50, 512]),
+    token_gap=st.sampled_from([0.0, 60.0]),
+)
+def test_every_row_gets_what_it_gets_alone(family, plan, reuse, budget, most_tokens, token_gap):
+    vlm = family.models[reuse]
+    vlm.most_tokens = most_tokens
+    vlm.forget()
+    batcher = make_batcher(vlm, blocks(vlm, budget), token_gap=token_gap)
+    made = [make_row(family.prompts[row["asked"]], row["new"]) for row in plan]
     step, busy = 0, True
     while busy or step <= 12:
         for row, planned in zip(made, plan, strict=True):
@@ -81,6 +116,23 @@ def test_every_row_gets_what_it_gets_alone(family, plan, column_chunk):
         if row.future.cancelled():
             assert planned["cancelled"] is not None
         else:
-            alone = asked[planned["asked"]][1][: row.max_new_tokens]
-            kept = [token for token in alone if token not in vlm.stop_tokens]
-            assert row.future.result(timeout=0).tokens == kept
+            expected = family.alone(planned["asked"])[: row.max_new_tokens]
+            assert row.future.result(timeout=0).tokens == expected
+
+
+@pytest.mark.parametrize("reuse", [0, 64])
+def test_rows_that_give_way_again_and_again_get_it_too(family, reuse):
+    vlm = family.models[reuse]
+    vlm.most_tokens = 512
+    largest = max(prompt.length for prompt in family.prompts)
+    budget = 3 * (-(-largest // vlm.pool.block_size)) + 2
+    batcher = make_batcher(vlm, blocks(vlm, budget), token_gap=0.0)
+    made = [make_row(prompt, LONGEST) for prompt in family.prompts]
+    for row in made:
+        batcher.submit(row)
+    while batcher.step():
+        if batcher.running_rows > 1 and batcher._scheduler.running:
+            batcher._scheduler.preempt_youngest()
+    assert batcher._scheduler.preemptions > 10
+    for number, row in enumerate(made):
+        assert row.future.result(timeout=0).tokens == family.alone(number)

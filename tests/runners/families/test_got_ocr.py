@@ -10,8 +10,9 @@ from common.messages import Options
 from runners.families import got_ocr
 from runners.vlm.interface import Task
 from settings import Settings
+from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import greedy, greedy_together
+from tests.support.models.greedy import first_logits, greedy
 from tests.support.models.prompts import chat, ocr, page
 
 NEW_TOKENS = 10
@@ -68,8 +69,8 @@ def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
     options, processor_options = ASKED[asked]
     inputs, tokens = reference(page(*SMALL), **processor_options)
     encoded = vlm.encode(ocr(page(*SMALL), options=Options(**options)))
-    for name in ("input_ids", "pixel_values"):
-        assert torch.equal(encoded.inputs[name], inputs[name])
+    assert torch.equal(encoded.tokens[None], inputs["input_ids"])
+    assert torch.equal(encoded.pixels["pixel_values"], inputs["pixel_values"])
     assert encoded.visual_tokens == 256
     assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
@@ -77,8 +78,8 @@ def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
 def test_a_large_page_is_read_in_tiles_as_the_library_does(vlm, reference):
     inputs, tokens = reference(page(*LARGE), crop_to_patches=True)
     encoded = vlm.encode(ocr(page(*LARGE)))
-    assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
-    assert torch.equal(encoded.inputs["pixel_values"], inputs["pixel_values"])
+    assert torch.equal(encoded.tokens[None], inputs["input_ids"])
+    assert torch.equal(encoded.pixels["pixel_values"], inputs["pixel_values"])
     assert encoded.visual_tokens == 256 * len(inputs["pixel_values"]) > 256
     assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
@@ -95,31 +96,43 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
         vlm.encode(ocr(page(*SMALL, seed=1), options=Options(formatted=True, color="blue"))),
     ]
     alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
-    for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
-        assert together[: len(tokens)] == tokens
+    for together, tokens in zip(answers(vlm, rows, NEW_TOKENS), alone, strict=True):
+        assert together == [token for token in tokens if token not in vlm.stop_tokens]
 
 
-def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_token(load):
-    keeping, missing = load(), load()
-    for options, _ in ASKED.values():
-        encoded = keeping.encode(ocr(page(*SMALL), options=Options(**options)))
-        missing.forget()
-        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
-        assert torch.allclose(hit.logits, miss.logits, atol=1e-5)
-        assert hit.next_position == encoded.length
-        missing.forget()
-        assert greedy(keeping, encoded, NEW_TOKENS) == greedy(missing, encoded, NEW_TOKENS)
-    assert keeping.reuse_stats["prefixes"]["hits"] == 2 * len(ASKED) - 1
+@pytest.mark.parametrize("together", [False, True])
+def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_token(load, together):
+    keeping, missing = load(), load(reuse_mib=0)
+    prompts = [
+        keeping.encode(ocr(page(*SMALL), options=Options(**options)))
+        for options, _ in ASKED.values()
+    ]
+    expected = [greedy(missing, prompt, NEW_TOKENS) for prompt in prompts]
+    computed = []
+    prefill = keeping.prefill
+
+    def noted(asked):
+        computed.extend((one.part.start, one.part.end) for one in asked)
+        return prefill(asked)
+
+    keeping.prefill = noted
+    for made, tokens in zip(answers(keeping, prompts, NEW_TOKENS, together), expected, strict=True):
+        assert made == [token for token in tokens if token not in keeping.stop_tokens]
+    first, *others = prompts
+    assert computed == [
+        (0, first.length),
+        *((other.prefix_length, other.length) for other in others),
+    ]
 
 
 def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
-    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    packing = "runners.transformers_models.transformers_vlm.pack_linears"
+    monkeypatch.setattr(packing, lambda model: None)
     vlm = load()
     encoded = vlm.encode(ocr(page(*SMALL)))
     vlm.device = torch.device("meta")  # has no values: to read one is an error
-    vlm.model.to(vlm.device)
-    tokens = vlm.image_features(encoded.inputs).pooler_output
-    assert sum(map(len, tokens)) == encoded.visual_tokens
+    vlm.model.model.to(vlm.device)
+    assert len(vlm.image_features([encoded.pixels]).tokens) == encoded.visual_tokens
 
 
 @pytest.mark.parametrize(
@@ -133,22 +146,23 @@ def test_a_box_that_is_not_inside_the_image_is_refused(vlm, box):
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
     asked = [ocr(page(*SMALL), options=Options(**options)) for options, _ in ASKED.values()] * 8
-    alone = [vlm.encode(prompt).inputs for prompt in asked]
+    alone = [vlm.encode(prompt) for prompt in asked]
     with ThreadPoolExecutor(4) as threads:
-        together = threads.map(lambda prompt: vlm.encode(prompt).inputs, asked)
+        together = threads.map(vlm.encode, asked)
     for one, other in zip(alone, together, strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.pixels["pixel_values"], other.pixels["pixel_values"])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
 def test_thin_and_tiny_images_are_read(vlm, size):
-    vlm.prefill(vlm.encode(ocr(page(*size))))
+    first_logits(vlm, vlm.encode(ocr(page(*size))))
 
 
 def test_a_question_is_answered_with_the_page_s_text_and_says_so(vlm):
     asked = vlm.encode(chat(page(*SMALL), "Who signed? <imgpad><|im_end|>"))
     read = vlm.encode(ocr(page(*SMALL)))
-    assert torch.equal(asked.inputs["input_ids"], read.inputs["input_ids"])
+    assert torch.equal(asked.tokens, read.tokens)
     assert vlm.answer(Task("chat"), asked, "text", "stop").prompt_used is False
     assert vlm.answer(Task("ocr"), read, "text", "stop").prompt_used is None
 

@@ -9,8 +9,9 @@ from common.failures import ErrorCode, Refusal
 from runners.families import qwen_vl
 from runners.vlm.interface import Task
 from settings import Settings
+from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import greedy, greedy_together
+from tests.support.models.greedy import first_logits, greedy
 from tests.support.models.prompts import chat, ocr, page, talk
 
 MAX_PIXELS = 100_000
@@ -86,13 +87,25 @@ def reference(checkpoint):
     return reference
 
 
+def note_prefills(vlm, computed):
+    """Note the columns of every part that is prefilled."""
+    prefill = vlm.prefill
+
+    def noted(asked):
+        computed.extend((one.part.start, one.part.end) for one in asked)
+        return prefill(asked)
+
+    vlm.prefill = noted
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
     for prompt in PROMPTS:
         inputs, tokens = reference(("user", page(*size), prompt))
         encoded = vlm.encode(chat(page(*size), prompt))
-        for name in ("input_ids", "pixel_values", "image_grid_thw"):
-            assert torch.equal(encoded.inputs[name], inputs[name])
+        assert torch.equal(encoded.tokens[None], inputs["input_ids"])
+        for name in ("pixel_values", "image_grid_thw"):
+            assert torch.equal(encoded.pixels[name], inputs[name])
         assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
 
@@ -100,20 +113,26 @@ def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
 def test_a_conversation_is_that_of_the_library_and_gets_its_tokens(vlm, reference, turns):
     inputs, tokens = reference(*turns)
     encoded = vlm.encode(talk(*turns))
-    for name in {"input_ids", "pixel_values", "image_grid_thw"} & set(inputs):
-        assert torch.equal(encoded.inputs[name], inputs[name])
-    for _ in range(2):  # missed, then reused
+    assert torch.equal(encoded.tokens[None], inputs["input_ids"])
+    assert set(encoded.pixels) == {"pixel_values", "image_grid_thw"} & set(inputs)
+    for name, tensor in encoded.pixels.items():
+        assert torch.equal(tensor, inputs[name])
+    for _ in range(2):  # features missed, then reused
         assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
 
-def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load):
-    keeping, missing = load(), load()
+def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load, reference):
+    vlm, computed = load(), []
+    note_prefills(vlm, computed)
     said = CONVERSATIONS["several images"]
-    for turns in (said, [*said, ("assistant", "Two."), ("user", "Sure?")]):
-        encoded = keeping.encode(talk(*turns))
-        missing.forget()
-        assert greedy(keeping, encoded, NEW_TOKENS) == greedy(missing, encoded, NEW_TOKENS)
-    assert keeping.reuse_stats["prefixes"]["hits"] == 1
+    conversations = [said, [*said, ("assistant", "Two."), ("user", "Sure?")]]
+    prompts = [vlm.encode(talk(*turns)) for turns in conversations]
+    made = answers(vlm, prompts, NEW_TOKENS, together=False)
+    for turns, tokens in zip(conversations, made, strict=True):
+        expected = reference(*turns)[1]
+        assert tokens == [token for token in expected if token not in vlm.stop_tokens]
+    first, second = prompts
+    assert computed == [(0, first.length), (first.prefix_length, second.length)]
 
 
 def test_the_same_images_in_another_order_or_after_other_words_are_not_taken_for_these(vlm):
@@ -124,64 +143,43 @@ def test_the_same_images_in_another_order_or_after_other_words_are_not_taken_for
         [("user", first, "or", second, "Which?")],
         [("system", "Be brief."), ("user", first, second, "Which?")],
     ]
-    logits = [vlm.prefill(vlm.encode(talk(*turns))).logits for turns in asked]
+    logits = [first_logits(vlm, vlm.encode(talk(*turns))) for turns in asked]
     assert not any(torch.equal(logits[0], others) for others in logits[1:])
 
 
 def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
     rows = [vlm.encode(chat(page(*size), prompt)) for prompt in PROMPTS for size in SIZES[:2]]
     alone = [greedy(vlm, row, NEW_TOKENS) for row in rows]
-    for together, tokens in zip(greedy_together(vlm, rows, NEW_TOKENS), alone, strict=True):
-        assert together[: len(tokens)] == tokens
+    for together, tokens in zip(answers(vlm, rows, NEW_TOKENS), alone, strict=True):
+        assert together == [token for token in tokens if token not in vlm.stop_tokens]
 
 
-def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_token(load):
-    keeping, missing = load(), load()
-    for prompt in PROMPTS:
-        encoded = keeping.encode(chat(page(200, 300), prompt))
-        missing.forget()
-        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
-        assert torch.allclose(hit.logits, miss.logits, atol=1e-5)
-        assert hit.next_position == miss.next_position
-        missing.forget()
-        assert greedy(keeping, encoded, NEW_TOKENS) == greedy(missing, encoded, NEW_TOKENS)
-    assert keeping.reuse_stats["prefixes"]["hits"] == 2 * len(PROMPTS) - 1
-
-
-def test_a_prompt_that_is_not_kept_yet_is_run_in_one_forward(load, monkeypatch):
-    vlm = load()
-    lengths: list[int] = []
-    forward = vlm._forward
-
-    def counted(tokens, *arguments, **inputs):
-        lengths.append(tokens.shape[1])
-        return forward(tokens, *arguments, **inputs)
-
-    monkeypatch.setattr(vlm, "_forward", counted)
-    encoded = vlm.encode(chat(page(200, 300), "What is this?"))
-    vlm.prefill(encoded)
-    vlm.prefill(encoded)
-    assert lengths == [encoded.length, encoded.length - encoded.prefix_length]
-
-
-def test_the_prefix_that_is_kept_holds_no_memory_of_the_rest_of_the_prompt(load):
-    vlm = load()
-    encoded = vlm.encode(chat(page(64, 64), "What is this? " * 50))
-    prefilled = vlm.prefill(encoded)
-    whole = sum(tensor.nbytes for layer in prefilled.layers for tensor in layer)
-    (kept, _), *_ = vlm._prefixes._entries.values()
-    stored = sum(tensor.untyped_storage().nbytes() for layer in kept for tensor in layer)
-    assert stored == whole * encoded.prefix_length // encoded.length
+@pytest.mark.parametrize("together", [False, True])
+def test_a_second_question_on_an_image_costs_no_prefix_and_changes_no_token(
+    load, reference, together
+):
+    vlm, computed = load(), []
+    note_prefills(vlm, computed)
+    prompts = [vlm.encode(chat(page(200, 300), prompt)) for prompt in PROMPTS]
+    made = answers(vlm, prompts, NEW_TOKENS, together)
+    for prompt, tokens in zip(PROMPTS, made, strict=True):
+        _, expected = reference(("user", page(200, 300), prompt))
+        assert tokens == [token for token in expected if token not in vlm.stop_tokens]
+    first, *others = prompts
+    assert computed == [
+        (0, first.length),  # in one forward, although it is not kept yet
+        *((first.prefix_length, other.length) for other in others),
+    ]
 
 
 def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
-    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    packing = "runners.transformers_models.transformers_vlm.pack_linears"
+    monkeypatch.setattr(packing, lambda model: None)
     vlm = load()
     encoded = vlm.encode(talk(("user", *PICTURES, "What differs?")))
     vlm.device = torch.device("meta")  # has no values: to read one is an error
-    vlm.model.to(vlm.device)
-    tokens = vlm.image_features(encoded.inputs).pooler_output
-    assert sum(map(len, tokens)) == encoded.visual_tokens
+    vlm.model.model.visual.to(vlm.device)
+    assert len(vlm.image_features([encoded.pixels]).tokens) == encoded.visual_tokens
 
 
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
@@ -190,23 +188,35 @@ def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
         encoded = forgetting.encode(talk(*turns))
         _, tokens = reference(*turns)
         assert greedy(forgetting, encoded, NEW_TOKENS) == tokens
-    assert forgetting.reuse_stats["prefixes"]["bytes"] == 0
+    assert forgetting.reuse_stats["features"]["bytes"] == forgetting.prefix_bytes == 0
 
 
 def test_features_outlive_the_prefix_and_change_no_logit(load):
     vlm = load()
     encoded = vlm.encode(chat(page(200, 300), "What is this?"))
-    before = vlm.prefill(encoded).logits
-    vlm._prefixes.clear()
-    assert torch.equal(vlm.prefill(encoded).logits, before)
+    before = first_logits(vlm, encoded)
+    assert torch.equal(first_logits(vlm, encoded), before)
     assert vlm.reuse_stats["features"]["hits"] == 1
+
+
+def test_images_of_several_prompts_seen_together_are_what_each_is_alone(load):
+    vlm = load(reuse_mib=0)
+    asked = [("user", *PICTURES, ""), ("user", page(64, 64), ""), ("user", PICTURES[0], "")]
+    prompts = [vlm.encode(talk(turn)) for turn in asked]
+    for prompt, together in zip(prompts, vlm.see(prompts, None), strict=True):
+        alone = vlm.see([prompt], None)[0]
+        assert len(together.tokens) == prompt.visual_tokens
+        for one, other in zip(
+            (together.tokens, *together.added), (alone.tokens, *alone.added), strict=True
+        ):
+            assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_another_image_of_the_same_size_is_not_taken_for_the_first(vlm):
     first = vlm.encode(chat(page(200, 300), "What is this?"))
     second = vlm.encode(chat(page(200, 300, seed=1), "What is this?"))
     assert first.image_key != second.image_key
-    assert not torch.equal(vlm.prefill(first).logits, vlm.prefill(second).logits)
+    assert not torch.equal(first_logits(vlm, first), first_logits(vlm, second))
 
 
 def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
@@ -218,19 +228,19 @@ def test_a_conversation_that_is_longer_than_the_model_takes_is_refused(vlm):
 
 
 def test_close_forgets_the_images(vlm):
-    vlm.prefill(vlm.encode(chat(page(64, 64), "")))
+    first_logits(vlm, vlm.encode(chat(page(64, 64), "")))
     vlm.forget()
-    assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0, 0]
+    assert [kept["bytes"] for kept in vlm.reuse_stats.values()] == [0]
 
 
 def test_a_prompt_that_names_the_image_token_is_answered(vlm):
-    vlm.prefill(vlm.encode(chat(page(64, 64), "Where is <|image_pad|>?")))
+    first_logits(vlm, vlm.encode(chat(page(64, 64), "Where is <|image_pad|>?")))
 
 
 def test_ocr_asks_for_the_text_and_names_the_language(vlm):
     def asked(**fields):
         encoded = vlm.encode(ocr(page(64, 64), **fields))
-        return vlm.text(encoded.inputs["input_ids"][0].tolist())
+        return vlm.text(encoded.tokens.tolist())
 
     assert "Read all the text" in asked()
     assert "Russian" not in asked()
@@ -242,7 +252,7 @@ def test_no_image_has_more_pixels_than_the_limit_of_its_model(load, checkpoint):
     vlm = load(max_pixels_by_model={checkpoint.name: 20_000})
     encoded = vlm.encode(ocr(page(1400, 1000)))
     patch = vlm.images.patch_size
-    assert int(encoded.inputs["image_grid_thw"].prod()) * patch**2 <= 20_000
+    assert int(encoded.pixels["image_grid_thw"].prod()) * patch**2 <= 20_000
     assert encoded.image_size == (1400, 1000)
 
 
@@ -251,7 +261,7 @@ def test_thin_and_tiny_images_are_read(vlm, size):
     encoded = vlm.encode(ocr(page(*size)))
     assert encoded.image_size == size
     assert encoded.visual_tokens >= 1
-    vlm.prefill(encoded)
+    first_logits(vlm, encoded)
 
 
 def test_an_image_that_no_padding_helps_is_refused(vlm):
@@ -262,9 +272,9 @@ def test_an_image_that_no_padding_helps_is_refused(vlm):
 
 def test_threads_that_encode_at_once_get_what_each_would_alone(vlm):
     asked = [chat(page(*size), prompt) for prompt in PROMPTS for size in SIZES] * 4
-    alone = [vlm.encode(prompt).inputs for prompt in asked]
+    alone = [vlm.encode(prompt).pixels for prompt in asked]
     with ThreadPoolExecutor(4) as threads:
-        together = threads.map(lambda prompt: vlm.encode(prompt).inputs, asked)
+        together = threads.map(lambda prompt: vlm.encode(prompt).pixels, asked)
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 

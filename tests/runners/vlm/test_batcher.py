@@ -1,19 +1,17 @@
+import time
 from concurrent.futures import CancelledError
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from common.deadline import Deadline
 from common.failures import ErrorCode
 from common.units import GIB
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Finished
 from runners.vlm.sampling import Sampling, make_draws
-from tests.support.models.batching import make_batcher, make_row, refusal, run
+from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
 
@@ -21,66 +19,6 @@ from tests.support.models.text_vlm import TextVlm, encode
 def vlm() -> TextVlm:
     torch.set_num_threads(1)
     return TextVlm()
-
-
-requests = st.lists(
-    st.fixed_dictionaries(
-        {
-            "prompt": st.binary(min_size=1, max_size=40),
-            "new": st.integers(1, 40),
-            "arrives": st.integers(0, 25),
-            "cancelled": st.one_of(st.none(), st.none(), st.integers(0, 40)),
-        }
-    ),
-    min_size=1,
-    max_size=8,
-)
-
-
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-@given(
-    requests=requests,
-    row_chunk=st.integers(1, 3),
-    column_chunk=st.integers(1, 24),
-    kv_budget=st.sampled_from([0, 100_000, GIB]),
-)
-def test_every_answer_is_what_generate_gives_alone(
-    vlm, requests, row_chunk, column_chunk, kv_budget
-):
-    batcher = make_batcher(vlm, cache=KvCache(row_chunk, column_chunk), kv_budget=kv_budget)
-    rows = [make_row(request["prompt"], request["new"]) for request in requests]
-    step, busy = 0, True
-    while busy or step <= 25:
-        for row, request in zip(rows, requests, strict=True):
-            if request["arrives"] == step:
-                batcher.submit(row)
-            if request["cancelled"] == step:
-                row.future.cancel()
-        busy = batcher.step()
-        step += 1
-    for row, request in zip(rows, requests, strict=True):
-        if row.future.cancelled():
-            assert request["cancelled"] is not None
-        else:
-            tokens = vlm.generate(row.encoded, row.max_new_tokens)
-            assert row.future.result(timeout=0).tokens == tokens
-    assert batcher.running_rows == batcher.kv_bytes == 0
-
-
-def test_threads_that_submit_at_once_all_get_what_generate_gives(vlm):
-    batcher = make_batcher(vlm)
-    batcher.start()
-    rows = [make_row(bytes(range(20, 30 + number))) for number in range(12)]
-    for row in rows:
-        batcher.submit(row)
-    answers = [row.future.result(timeout=60).tokens for row in rows]
-    batcher.close()
-    assert answers == [vlm.generate(row.encoded, 20) for row in rows]
 
 
 def test_a_row_ends_by_its_stop_token_or_by_its_length(vlm):
@@ -106,8 +44,8 @@ def test_tokens_are_handed_over_as_they_are_made(vlm):
 
 def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
     class Stuck(TextVlm):
-        def decode(self, tokens, positions, mask, cache):
-            super().decode(tokens, positions, mask, cache)
+        def decode(self, asked):
+            positions = torch.tensor([one.part.start for one in asked])
             return torch.nn.functional.one_hot(positions % 3, 256).float()
 
     row, batcher = make_row(b"abcd", new=2000), make_batcher(Stuck())
@@ -131,18 +69,20 @@ def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
     assert drawn(0) != vlm.generate(encode(b"page"), 15)
 
 
-def test_rows_are_admitted_first_come_first_served_one_prefill_a_step(vlm):
-    batcher, rows = make_batcher(vlm), [make_row(new=30) for _ in range(4)]
+def test_rows_are_admitted_first_come_first_served():
+    vlm = TextVlm()
+    vlm.most_tokens = 12  # two prompts of six
+    batcher, rows = make_batcher(vlm), [make_row(b"page %d" % number) for number in range(4)]
     for row in rows:
         batcher.submit(row)
-    for admitted in range(1, 5):
+    for admitted in (2, 4):
         batcher.step()
-        assert [bool(row.tokens) for row in rows] == [True] * admitted + [False] * (4 - admitted)
+        assert [bool(row.tokens) for row in rows] == [number < admitted for number in range(4)]
 
 
-def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
+def test_a_row_that_is_alone_is_answered_beyond_the_budget_and_others_wait_for_its_end(vlm):
     batcher = make_batcher(vlm, kv_budget=0)
-    first, second = make_row(new=5), make_row(new=5)
+    first, second = make_row(bytes(range(40, 80))), make_row(bytes(range(40, 80)))
     batcher.submit(first)
     batcher.submit(second)
     while not first.future.done():
@@ -150,38 +90,27 @@ def test_a_row_waits_until_the_kv_budget_holds_it(vlm):
         assert batcher.running_rows <= 1
     run(batcher)
     assert first.future.result(timeout=0) == second.future.result(timeout=0)
+    assert first.tokens == vlm.generate(first.encoded, 20)
 
 
-def test_a_row_waits_while_somebody_else_has_the_memory(vlm):
-    taken = True
-    batcher = Batcher(vlm, Metrics("test"), lambda held: held + (0 if taken else GIB), 60.0)
-    rows = [make_row(new=100) for _ in range(8)]
+def test_a_row_waits_while_somebody_else_has_the_memory():
+    vlm = TextVlm()
+    free = 0
+    batcher = Batcher(vlm, Metrics("test"), lambda held: held + free, 60.0, 60.0)
+    rows = [make_row(b"page %d" % number, new=40) for number in range(4)]
     for row in rows:
         batcher.submit(row)
-    for _ in rows:
-        batcher.step()
-    assert batcher.running_rows == 4  # the slots that the first row's chunk has
-    taken = False
     batcher.step()
-    assert batcher.running_rows == 5
-
-
-def test_rows_are_kept_in_the_cache_that_was_given(vlm):
-    cache = KvCache(1, 8)
-    batcher = make_batcher(vlm, cache=cache)
-    batcher.submit(make_row(b"page"))
+    assert batcher.running_rows == 1
+    free = GIB
     batcher.step()
-    assert cache.lengths == [5]
-    assert batcher.kv_bytes == cache.bytes_for(1, 5)
+    assert batcher.running_rows == 4
 
 
-def test_the_cache_never_holds_more_than_its_budget(vlm):
-    cache = KvCache(1, 8)
-    cache.join(vlm.prefill(encode(b"1")).layers)
-    per_token = cache.bytes_per_token
-    cache.release()
-    budget = 3 * 48 * per_token
-    batcher = make_batcher(vlm, kv_budget=budget, cache=cache)
+def test_the_cache_never_holds_more_than_its_budget():
+    vlm = TextVlm(block_size=8)
+    budget = blocks(vlm, 18)
+    batcher = make_batcher(vlm, budget)
     rows = [make_row(bytes(range(50, 60 + 2 * number)), new=10 + number) for number in range(10)]
     for row in rows:
         batcher.submit(row)
@@ -190,7 +119,61 @@ def test_the_cache_never_holds_more_than_its_budget(vlm):
         most = max(most, batcher.running_rows)
         assert batcher.kv_bytes <= budget
     assert most >= 3
-    assert all(row.future.done() for row in rows)
+    for row in rows:
+        assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, row.max_new_tokens)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0, seed=5), Sampling(1.0, seed=5, top_p=0.7)])
+def test_a_seeded_row_that_gives_way_draws_and_streams_as_if_it_had_not(sampling):
+    def drawn(count: int) -> tuple[list[int], list[int], int]:
+        vlm, stream = TextVlm(block_size=8), []
+        batcher = make_batcher(vlm, blocks(vlm, count))
+        row = make_row(b"page", new=25, sampling=sampling, on_token=stream.append)
+        batcher.submit(make_row(b"older", new=40))
+        batcher.submit(row)
+        run(batcher)
+        return row.future.result(timeout=0).tokens, stream, batcher._scheduler.preemptions
+
+    tokens, stream, preemptions = drawn(6)
+    assert preemptions > 0
+    assert (tokens, tokens, 0) == drawn(1000)
+    assert stream == tokens
+
+
+def test_a_row_whose_time_ends_while_it_waits_to_go_on_ends_with_what_it_has():
+    vlm = TextVlm(block_size=8)
+    batcher = make_batcher(vlm, blocks(vlm, 6))
+    older, row = make_row(b"older", new=40), make_row(b"page", new=40)
+    batcher.submit(older)
+    batcher.submit(row)
+    while not batcher._scheduler.waiting:
+        batcher.step()
+    made = list(row.tokens)
+    assert made
+    row.deadline = Deadline(0)
+    batcher.step()
+    assert row.future.result(timeout=0) == Finished(made, "deadline")
+    run(batcher)
+    assert older.future.result(timeout=0).tokens == vlm.generate(older.encoded, 40)
+
+
+def test_an_idle_batcher_gives_the_memory_back_and_keeps_the_prefixes(monkeypatch):
+    monkeypatch.setattr("runners.vlm.batcher.IDLE_SECONDS", 0.05)
+    vlm = TextVlm()
+    batcher = make_batcher(vlm)
+    batcher.start()
+    prompt = encode(bytes(range(40, 80)), shared=32)
+    for _ in range(2):
+        row = make_row(prompt)
+        batcher.submit(row)
+        assert row.future.result(timeout=60).tokens == vlm.generate(prompt, 20)
+        ends = time.monotonic() + 30
+        while batcher.kv_bytes != blocks(vlm, 2) and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert batcher.kv_bytes == blocks(vlm, 2)
+    batcher.close()
+    assert batcher.kv_bytes == 0
+    assert vlm.prefilled == [(0, 40), (32, 40)]
 
 
 def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch):
@@ -199,6 +182,7 @@ def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch
     rows = [make_row(new=5) for _ in range(3)]
     for row in rows:
         batcher.submit(row)
+        batcher.step()
     while batcher.step():
         assert batcher.running_rows <= 1
     assert all(row.future.result(timeout=0) for row in rows)
@@ -252,8 +236,8 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
     assert order == ["draws", "forward"] * 3
 
 
-def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes(vlm):
-    batcher = make_batcher(vlm, kv_budget=0)
+def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes():
+    batcher = make_batcher(TextVlm(), kv_budget=0)
     rows = [make_row(new=10_000) for _ in range(3)]
     batcher.start()
     for row in rows:
@@ -270,7 +254,7 @@ def test_a_thread_that_dies_takes_no_row_with_it_in_silence(vlm):
         def record_reuse(self, stats):
             raise SystemError("a fault in the batcher itself")
 
-    batcher = Batcher(vlm, Broken("test"), lambda held: GIB, 60.0)
+    batcher = Batcher(vlm, Broken("test"), lambda held: GIB, 60.0, 60.0)
     batcher.start()
     rows = [make_row(new=10_000) for _ in range(2)]
     for row in rows:

@@ -272,6 +272,13 @@ async def test_after_a_load_that_failed_the_next_request_tries_again(engine, fam
     assert (await engine.status()).reason is None
 
 
+async def test_a_device_on_which_the_model_cannot_be_built_is_too_small(engine, family):
+    family.error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+    with pytest.raises(Refusal, match="too little free memory to load Text") as refused:
+        await engine.answer(*ask())
+    assert refused.value.code is ErrorCode.OUT_OF_MEMORY
+
+
 async def test_a_model_larger_than_its_device_is_never_loaded(engine, family, monkeypatch):
     monkeypatch.setattr(weights, "memory_bytes", lambda entry, settings: 64 * 2**40)
     status = await engine.status()

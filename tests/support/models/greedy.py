@@ -1,66 +1,55 @@
-"""Greedy decoding through a `Vlm` by hand, without the batcher."""
-
-from collections.abc import Sequence
+"""Greedy decoding of one row alone, without the batcher: by a `Vlm`, and by the library."""
 
 import torch
-from transformers import DynamicCache
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from runners.vlm.interface import Encoded, Prefilled, Vlm
+from runners.decoder.part import Part
+from runners.vlm.interface import Asked, Encoded, Vlm
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:
-    """The tokens of one row alone, the stop token included."""
-    prefilled = vlm.prefill(encoded)
-    cache = DynamicCache(prefilled.layers)
-    tokens = [int(prefilled.logits.argmax())]
+    """The tokens of one row alone, the stop token included.
+
+    No batcher may use the model meanwhile, as this takes all blocks.
+    """
+    blocks = _take_blocks(vlm, encoded.length + max_new_tokens)
+    tokens = [int(_prefill(vlm, encoded, blocks).argmax())]
     while len(tokens) < max_new_tokens and tokens[-1] not in vlm.stop_tokens:
-        columns = encoded.length + len(tokens)
-        logits = vlm.decode(
-            torch.tensor([tokens[-1]]),
-            torch.tensor([prefilled.next_position + len(tokens) - 1]),
-            torch.ones(1, columns, dtype=torch.bool),
-            cache,
-        )
-        tokens.append(int(logits[0].argmax()))
+        part = Part(blocks, encoded.length + len(tokens) - 1, 1)
+        tokens.append(int(vlm.decode([Asked(encoded, tokens, part)])[0].argmax()))
     return tokens
 
 
-def greedy_together(vlm: Vlm, rows: Sequence[Encoded], max_new_tokens: int) -> list[list[int]]:
-    """The tokens of rows of different lengths decoded together, each `max_new_tokens` long."""
-    prefilled = [vlm.prefill(encoded) for encoded in rows]
-    lengths = torch.tensor([encoded.length for encoded in rows])
-    cache = _right_padded(prefilled, int(lengths.max()) + max_new_tokens)
-    positions = torch.tensor([row.next_position for row in prefilled])
-    tokens = [torch.stack([row.logits for row in prefilled]).argmax(-1)]
-    while len(tokens) < max_new_tokens:
-        cache.columns = lengths
-        mask = torch.arange(int(lengths.max()) + 1) <= lengths[:, None]
-        tokens.append(vlm.decode(tokens[-1], positions, mask, cache).argmax(-1))
-        lengths, positions = lengths + 1, positions + 1
-    return torch.stack(tokens, dim=1).tolist()
+def first_logits(vlm: Vlm, encoded: Encoded) -> Tensor:
+    """The logits of a row's first token, [vocabulary]."""
+    return _prefill(vlm, encoded, _take_blocks(vlm, encoded.length))
 
 
-class _RightPadded(DynamicCache):
-    """Rows from column 0 on; a step writes each row's `columns`."""
-
-    columns: torch.Tensor
-
-    def update(self, keys, values, layer_idx, *args, **kwargs):
-        layer = self.layers[layer_idx]
-        rows = torch.arange(len(keys))
-        layer.keys[rows, :, self.columns] = keys[:, :, 0]
-        layer.values[rows, :, self.columns] = values[:, :, 0]
-        width = int(self.columns.max()) + 1
-        return layer.keys[:, :, :width], layer.values[:, :, :width]
-
-
-def _right_padded(rows: Sequence[Prefilled], width: int) -> _RightPadded:
-    def pad(tensor: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.pad(tensor, (0, 0, 0, width - tensor.shape[2]))
-
-    return _RightPadded(
-        [
-            tuple(torch.cat([pad(part) for part in parts]) for parts in zip(*layers, strict=True))
-            for layers in zip(*(row.layers for row in rows), strict=True)
-        ]
+def generate(model: PreTrainedModel, encoded: Encoded, max_new_tokens: int) -> list[int]:
+    """What the library's own model makes of the prompt, the stop token included."""
+    ids = encoded.tokens[None]
+    inputs: dict[str, Tensor] = dict(encoded.pixels)
+    if "image_grid_thw" in inputs and model.config.model_type.startswith("qwen"):
+        inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).int()
+    made = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        **inputs,
     )
+    tokens: list[int] = made[0, ids.shape[1] :].tolist()
+    return tokens
+
+
+def _take_blocks(vlm: Vlm, columns: int) -> list[int]:
+    count = -(-columns // vlm.pool.block_size)
+    vlm.pool.resize(0, [])
+    vlm.pool.resize(count, [])
+    return list(range(count))
+
+
+def _prefill(vlm: Vlm, encoded: Encoded, blocks: list[int]) -> Tensor:
+    seen = vlm.see([encoded], None)[0] if encoded.visual_tokens else None
+    return vlm.prefill([Asked(encoded, [], Part(blocks, 0, encoded.length), seen)])[0]

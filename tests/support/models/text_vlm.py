@@ -1,17 +1,19 @@
-"""A text-only `Vlm`: the library's own Qwen2, small and random, whose tokens are bytes."""
+"""A `Vlm` of text: the library's own Qwen2, small and random, whose tokens are bytes."""
 
 import copy
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from common.messages import Answer, FinishReason
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import DecodedRequest, Encoded, Task
+from runners.vlm.interface import Asked, DecodedRequest, Encoded, Features, Task, digest
 
 STOP = 232
+_IMAGE = 1
+"""Stands for a token of an image in a prompt."""
 
 
 class TextVlm(TransformersVlm):
@@ -33,6 +35,9 @@ class TextVlm(TransformersVlm):
         )
         self.plain = Qwen2ForCausalLM(config).eval().requires_grad_(False)
         super().__init__(copy.deepcopy(self.plain), _Tokenizer(), reuse_bytes, block_size)
+        self.tower = nn.ModuleList([nn.Identity(), nn.Identity()])
+        self.prefilled: list[tuple[int, int]] = []
+        """The columns of every part that was prefilled: the first, and the one after the last."""
 
     def encode(self, request: DecodedRequest) -> Encoded:
         """Encode the texts of the last turn."""
@@ -47,38 +52,54 @@ class TextVlm(TransformersVlm):
     ) -> Answer:
         return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
 
+    def prefill(self, asked: Sequence[Asked]) -> Tensor:
+        self.prefilled += [(one.part.start, one.part.end) for one in asked]
+        return super().prefill(asked)
+
     @property
     def tower_blocks(self) -> nn.ModuleList:
-        raise NotImplementedError("it takes no images")
+        return self.tower
 
-    def image_features(self, pixels):
-        raise NotImplementedError("it takes no images")
+    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
+        """The embeddings of the tokens that an image consists of."""
+        tokens = torch.cat([one["tokens"] for one in pixels])
+        for block in self.tower:
+            tokens = block(tokens)
+        return Features(self.decoder.embedding(tokens), [])
 
     def generate(self, encoded: Encoded, max_new_tokens: int) -> list[int]:
         """What the library's own `generate` makes of this prompt alone, the stop token left out."""
-        ids = encoded.tokens[None]
+        ids = encoded.tokens.clone()
+        if encoded.pixels:
+            ids[encoded.visual] = encoded.pixels["tokens"]
         made = self.plain.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
+            ids[None],
+            attention_mask=torch.ones_like(ids[None]),
             max_new_tokens=max_new_tokens,
             do_sample=False,
         )
-        return [token for token in made[0, ids.shape[1] :].tolist() if token != STOP]
+        return [token for token in made[0, len(ids) :].tolist() if token != STOP]
 
 
 class _Tokenizer:
     eos_token_id = STOP
 
 
-def encode(tokens: Sequence[int], shared: int = 0) -> Encoded:
-    """The prompt of these tokens. shared: how many of them count as a prefix that rows share."""
+def encode(tokens: Sequence[int], shared: int = 0, seen: bool = False) -> Encoded:
+    """The prompt of these tokens.
+
+    shared: how many of them count as a prefix that rows share. seen: whether the prefix is an
+    image, whose tokens only the vision tower gets.
+    """
     prompt = torch.tensor(list(tokens))
+    image = prompt[: shared if seen else 0].clone()
+    prompt[: len(image)] = _IMAGE
     return Encoded(
         tokens=prompt,
         positions=torch.arange(len(prompt))[None],
-        pixels={},
-        image_key=b"",
+        pixels={"tokens": image} if seen else {},
+        image_key=digest(image) if seen else b"",
         prefix_length=shared,
-        visual=torch.tensor([], dtype=torch.long),
+        visual=torch.arange(len(image)),
         image_size=(1, 1),
     )

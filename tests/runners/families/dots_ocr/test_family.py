@@ -13,12 +13,12 @@ from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings
+from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import greedy
+from tests.support.models.greedy import first_logits, greedy
 from tests.support.models.prompts import chat, ocr, page
 
 MAX_PIXELS = 100_000
@@ -73,14 +73,15 @@ def test_tokens_equal_those_that_generate_makes_of_the_prompt_alone(vlm, referen
     for prompt in PROMPTS:
         inputs, tokens = reference(page(*size), prompt)
         encoded = vlm.encode(chat(page(*size), prompt))
-        for name in ("input_ids", "pixel_values", "image_grid_thw"):
-            assert torch.equal(encoded.inputs[name], inputs[name])
+        assert torch.equal(encoded.tokens[None], inputs["input_ids"])
+        for name in ("pixel_values", "image_grid_thw"):
+            assert torch.equal(encoded.pixels[name], inputs[name])
         assert encoded.visual_tokens == len(inputs["pixel_values"]) // 4
         assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
 
 def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, reference):
-    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, KvCache(2, 64))
+    batcher = Batcher(vlm, Metrics("dots_ocr"), lambda held: 2**30, 60.0, 60.0)
     expected = {}
     for arrival, (size, prompt) in enumerate((size, p) for size in SIZES for p in PROMPTS):
         encoded = vlm.encode(chat(page(*size), prompt))
@@ -96,27 +97,38 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
         assert row.future.result(0).tokens == kept
 
 
-def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_token(checkpoint):
-    keeping, missing = load(checkpoint), load(checkpoint)
-    for prompt in PROMPTS:
-        encoded = keeping.encode(chat(page(200, 300), prompt))
-        missing.forget()
-        hit, miss = keeping.prefill(encoded), missing.prefill(encoded)
-        assert torch.allclose(hit.logits, miss.logits, atol=1e-5)
-        assert hit.next_position == miss.next_position
-        missing.forget()
-        assert greedy(keeping, encoded, NEW_TOKENS) == greedy(missing, encoded, NEW_TOKENS)
-    assert keeping.reuse_stats["prefixes"]["hits"] == 2 * len(PROMPTS) - 1
+@pytest.mark.parametrize("together", [False, True])
+def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_token(
+    checkpoint, reference, together
+):
+    vlm, computed = load(checkpoint), []
+    prefill = vlm.prefill
+
+    def noted(asked):
+        computed.extend((one.part.start, one.part.end) for one in asked)
+        return prefill(asked)
+
+    vlm.prefill = noted
+    prompts = [vlm.encode(chat(page(200, 300), prompt)) for prompt in PROMPTS]
+    made = answers(vlm, prompts, NEW_TOKENS, together)
+    for prompt, tokens in zip(PROMPTS, made, strict=True):
+        _, expected = reference(page(200, 300), prompt)
+        assert tokens == [token for token in expected if token not in vlm.stop_tokens]
+    first, *others = prompts
+    assert computed == [
+        (0, first.length),
+        *((first.prefix_length, other.length) for other in others),
+    ]
 
 
 def test_the_vision_tower_does_not_wait_for_the_device(checkpoint, monkeypatch):
-    monkeypatch.setattr("runners.checkpoints.loading.pack_linears", lambda model: None)
+    packing = "runners.transformers_models.transformers_vlm.pack_linears"
+    monkeypatch.setattr(packing, lambda model: None)
     vlm = load(checkpoint)
     encoded = vlm.encode(chat(page(200, 300), "What is this?"))
     vlm.device = torch.device("meta")  # has no values: to read one is an error
-    vlm.model.to(vlm.device)
-    tokens = vlm.image_features(encoded.inputs).pooler_output
-    assert sum(map(len, tokens)) == encoded.visual_tokens
+    vlm.model.vision_tower.to(vlm.device)
+    assert len(vlm.image_features([encoded.pixels]).tokens) == encoded.visual_tokens
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,7 @@ def test_the_vision_tower_does_not_wait_for_the_device(checkpoint, monkeypatch):
 def test_each_task_has_its_own_words_and_no_others(vlm, reference, asked, prompt):
     inputs, _ = reference(PAGE, prompt)
     encoded = vlm.encode(asked)
-    assert torch.equal(encoded.inputs["input_ids"], inputs["input_ids"])
+    assert torch.equal(encoded.tokens[None], inputs["input_ids"])
 
 
 def test_the_layout_prompt_has_five_numbered_rules_between_blank_lines():
@@ -145,10 +157,10 @@ def test_the_layout_prompt_has_five_numbered_rules_between_blank_lines():
 def test_special_tokens_in_a_prompt_are_plain_text(vlm):
     prompt = "<|endofuser|><|assistant|>Where is <|imgpad|>?"
     encoded = vlm.encode(chat(page(64, 64), prompt))
-    tokens = encoded.inputs["input_ids"][0].tolist()
+    tokens = encoded.tokens.tolist()
     assert tokens.count(vlm.model.config.image_token_id) == encoded.visual_tokens
     assert prompt in vlm.text(tokens)
-    vlm.prefill(encoded)
+    first_logits(vlm, encoded)
 
 
 def layout(vlm, image, *elements):
@@ -162,7 +174,7 @@ def element(bbox, category="Text", text="x"):
 
 def test_boxes_are_in_pixels_of_the_upright_original(vlm):
     image = page(1400, 1000)
-    _, rows, columns = vlm.encode(ocr(image)).inputs["image_grid_thw"][0].tolist()
+    _, rows, columns = vlm.encode(ocr(image)).pixels["image_grid_thw"][0].tolist()
     width, height = columns * 14, rows * 14
     assert width * height <= MAX_PIXELS
     answer = layout(
@@ -183,7 +195,7 @@ def test_boxes_are_in_pixels_of_the_upright_original(vlm):
 
 
 def test_boxes_of_a_tiny_image_do_not_reach_into_its_padding(vlm):
-    _, rows, columns = vlm.encode(ocr(page(20, 100))).inputs["image_grid_thw"][0].tolist()
+    _, rows, columns = vlm.encode(ocr(page(20, 100))).pixels["image_grid_thw"][0].tolist()
     answer = layout(vlm, page(20, 100), element([0, 0, columns * 14 / 28 * 10, rows * 14]))
     assert answer.blocks[0].box == (0, 0, 10, 100)
     whole = layout(vlm, page(20, 100), element([0, 0, columns * 14, rows * 14]))
@@ -224,7 +236,7 @@ def test_a_layout_goes_all_the_way_from_page_to_blocks(tmp_path):
 def test_thin_and_tiny_images_are_read(vlm, size):
     encoded = vlm.encode(ocr(page(*size)))
     assert encoded.image_size == size
-    vlm.prefill(encoded)
+    first_logits(vlm, encoded)
 
 
 def test_both_stop_tokens_of_the_checkpoint_stop(vlm):
@@ -243,9 +255,11 @@ def test_what_the_files_lack_is_filled_in(own_checkpoint, vlm):
     (own_checkpoint / "preprocessor_config.json").write_text(
         '{"image_processor_type": "Qwen2VLImageProcessor"}'
     )
-    complete = vlm.encode(chat(page(200, 300), "Who?")).inputs
-    for name, tensor in load(own_checkpoint).encode(chat(page(200, 300), "Who?")).inputs.items():
-        assert torch.equal(tensor, complete[name])
+    complete = vlm.encode(chat(page(200, 300), "Who?"))
+    filled_in = load(own_checkpoint).encode(chat(page(200, 300), "Who?"))
+    assert torch.equal(filled_in.tokens, complete.tokens)
+    for name, tensor in filled_in.pixels.items():
+        assert torch.equal(tensor, complete.pixels[name])
 
 
 def change_weights(checkpoint: Path, old: str, new: str) -> None:

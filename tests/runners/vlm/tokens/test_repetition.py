@@ -1,6 +1,6 @@
 import pytest
 
-from runners.vlm.repetition import LONGEST_PERIOD, Repetition
+from runners.vlm.tokens.repetition import LONGEST_PERIOD, Repetition
 
 
 def watch(tokens: list[int]) -> tuple[int, int | None]:
