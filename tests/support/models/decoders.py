@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -56,6 +57,6 @@ def filled_pool(shape_of: Decoder, blocks: int = 40, block_size: int = BLOCK_SIZ
 
 def packed(rows: Sequence[Sequence[int]], parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
     """The tokens [tokens] and positions [1, tokens] of the parts of rows."""
-    tokens = [rows[i][part.start : part.end] for i, part in enumerate(parts)]
-    positions = [list(range(part.start, part.end)) for part in parts]
-    return torch.tensor(sum(map(list, tokens), [])), torch.tensor([sum(positions, [])])
+    columns = [range(part.start, part.end) for part in parts]
+    tokens = [row[place] for row, own in zip(rows, columns, strict=False) for place in own]
+    return torch.tensor(tokens), torch.tensor([list(chain(*columns))])
