@@ -84,6 +84,11 @@ class Batcher:
         return len(self._scheduler.rows)
 
     @property
+    def preemptions(self) -> int:
+        """How often a row gave its memory back and waited."""
+        return self._scheduler.preemptions
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes that the KV cache holds, prefixes that are kept between requests included."""
         return self._model.pool.held_bytes
