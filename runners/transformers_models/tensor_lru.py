@@ -14,8 +14,8 @@ class TensorLru(Generic[Value]):
     """The most recently used values, up to a number of bytes. For one thread at a time, but for
     `stats`, which any thread may read.
 
-    A value is a tensor, or tensors in sequences, mappings and dataclasses. A value that is larger than the whole
-    capacity is not kept.
+    A value is a tensor, or tensors in sequences, mappings and dataclasses. A value that is larger
+    than the whole capacity is not kept.
     """
 
     def __init__(self, capacity: int) -> None:
