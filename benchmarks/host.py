@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.support.schemes import make_batcher, make_row
 from runners.decoder.graphs import GraphedStep
+from runners.token_streams import TokenStreams
 from runners.vlm.sampling import GREEDY, Sampling
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -53,15 +54,11 @@ async def host_time(count: int, sampling: Sampling, streamed: bool) -> float:
 
     vlm.decode_step = GraphedStep(vlm.decoder, vlm.pool, vlm.device, capture)
     vlm.stop_tokens = frozenset()
-    batcher = make_batcher(vlm)
+    streams = TokenStreams()
+    batcher = make_batcher(vlm, after_tokens=streams.deliver)
     rows = [make_row(encode([1] * _PROMPT), _STEPS + 100, sampling) for _ in range(count)]
-    loop = asyncio.get_running_loop()
     for row in rows:
-        if streamed:
-            tokens: asyncio.Queue[int] = asyncio.Queue()
-            row.on_token = lambda token, put=tokens.put_nowait: loop.call_soon_threadsafe(
-                put, token
-            )
+        row.on_token = streams.open().add if streamed else None
         batcher.submit(row)
     times: list[float] = []
 

@@ -156,13 +156,24 @@ def batching(vlm: QwenVl) -> Scheme:
     return run
 
 
-def make_batcher(vlm: Vlm, token_gap: float = TOKEN_GAP, kv_budget: int = 2**40) -> Batcher:
+def make_batcher(
+    vlm: Vlm,
+    token_gap: float = TOKEN_GAP,
+    kv_budget: int = 2**40,
+    after_tokens: Callable[[], object] = lambda: None,
+) -> Batcher:
     """A batcher that admits every request of a benchmark unless `kv_budget` is smaller, in bytes.
 
-    token_gap: seconds, see `PrefillBudget`.
+    token_gap: seconds, see `PrefillBudget`. after_tokens: see `Batcher`.
     """
-    metrics = Metrics("benchmark")
-    return Batcher(vlm, metrics, lambda held: kv_budget, step_target=60.0, token_gap=token_gap)
+    return Batcher(
+        vlm,
+        Metrics("benchmark"),
+        lambda held: kv_budget,
+        step_target=60.0,
+        token_gap=token_gap,
+        after_tokens=after_tokens,
+    )
 
 
 def encode(vlm: QwenVl, asked: Asked) -> Encoded:
