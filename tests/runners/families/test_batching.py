@@ -4,13 +4,13 @@ each family's own tests."""
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runners.vlm.kv_cache import KvCache
 
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from runners.families import got_ocr, qwen_vl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings

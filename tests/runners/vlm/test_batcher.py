@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runners.vlm.kv_cache import KvCache
 
 from common.deadline import Deadline
 from common.failures import ErrorCode
 from common.units import GIB
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Finished
 from runners.vlm.sampling import Sampling, make_draws
 from tests.support.models.batching import make_batcher, make_row, refusal, run

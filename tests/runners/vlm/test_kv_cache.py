@@ -1,9 +1,9 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runners.vlm.kv_cache import KvCache
 from torch import Tensor
 
+from runners.vlm.kv_cache import KvCache
 from tests.support.models.text_vlm import TextVlm, encode
 
 LAYERS, HEADS, SIZE = 2, 2, 3

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from runners.vlm.kv_cache import KvCache
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2VLImageProcessor
 
@@ -14,6 +13,7 @@ from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
+from runners.vlm.kv_cache import KvCache
 from runners.vlm.row import Row
 from runners.vlm.sampling import GREEDY
 from settings import Settings
