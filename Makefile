@@ -6,7 +6,7 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve develop test lint format bento image image-test check-gpu verify-models clean
+.PHONY: help serve develop test lint format bento image image-test check-gpu verify-models peers clean
 
 .DEFAULT_GOAL := serve
 
@@ -44,8 +44,10 @@ image-test: .venv/ready-dev  ## build the reader image, run it, stop it under lo
 	fi; \
 	$(BIN)/python -m pytest -m image tests/deploy
 
-clean:  ## remove .venv and .tessdata
-	rm -rf .venv .tessdata
+peers: .venv-peers/ready  ## install vLLM's CPU build, for benchmarks.vllm, into .venv-peers
+
+clean:  ## remove .venv, .venv-peers and .tessdata
+	rm -rf .venv .venv-peers .tessdata
 
 .venv/ready: requirements.txt requirements-reader.txt requirements-models.txt client/pyproject.toml
 	@echo "Installing into .venv, about 3 minutes"
@@ -56,6 +58,11 @@ clean:  ## remove .venv and .tessdata
 
 .venv/ready-dev: requirements-dev.txt .venv/ready
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv-peers/ready: requirements-peers.txt scripts/peers
+	@echo "Installing into .venv-peers, about 3 minutes"
+	PYTHON=$(PYTHON) scripts/peers
 	touch $@
 
 .PHONY: tessdata

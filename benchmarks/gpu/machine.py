@@ -39,8 +39,8 @@ def measure(tiny: bool) -> Speed:
         print(f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
     takes_blocks = "block_table" in inspect.signature(varlen.varlen_attn).parameters
     for kind in (torch.bfloat16, torch.float32):
-        attention, size = choose_attention(torch.device(DEVICE), kind)
-        print(f"attention in {kind}: {attention.__name__}, blocks of {size} columns")
+        attention = choose_attention(torch.device(DEVICE), kind)
+        print(f"attention in {kind}: {attention.__name__}")
     print(
         f"varlen_attn of this PyTorch {'takes' if takes_blocks else 'does not take'} a block table"
     )

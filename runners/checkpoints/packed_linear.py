@@ -29,6 +29,13 @@ class PackedLinear(nn.Module):
         )
         return product
 
+    def add_to(self, hidden: Tensor, rows: Tensor) -> Tensor:
+        """`hidden + self(rows)` in one operation."""
+        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            rows, hidden, self.weight, self.bias, "add"
+        )
+        return total
+
 
 def pack_linears(model: nn.Module) -> None:
     """Replaces a model's linear layers in place, if the CPU has products for their dtype.

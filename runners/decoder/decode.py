@@ -32,7 +32,7 @@ class EagerStep:
         self._decoder = decoder
         self._pool = pool
         self._device = device
-        self._attention, _ = choose_attention(device, pool.shape.dtype)
+        self._attention = choose_attention(device, pool.shape.dtype)
 
     def __call__(
         self, tokens: Sequence[int], positions: Sequence[int], parts: Sequence[Part]

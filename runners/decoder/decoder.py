@@ -33,7 +33,7 @@ class Decoder(nn.Module):
     """
 
     def __init__(self, model: Any) -> None:
-        """Take the decoder out of a model of the library, whose forward does not work afterwards."""
+        """Take the decoder out of a model of the library, whose forward fails afterwards."""
         super().__init__()
         source = getattr(model.model, "language_model", model.model)
         layers, source.layers = source.layers, nn.ModuleList()
@@ -76,7 +76,8 @@ class Decoder(nn.Module):
         rotary = self.rotary(hidden, positions if len(positions) == 1 else positions[:, None])
         cosines, sines = map(OnDevices, rotary_of(*rotary))
         for index, layer in enumerate(self._layers):
-            hidden = hidden.to(layer.device, non_blocking=True)
+            if hidden.device != layer.device:
+                hidden = hidden.to(layer.device, non_blocking=True)
             turns = (cosines.on(hidden.device), sines.on(hidden.device))
             hidden = layer(hidden, turns, attention, index)
             if added is not None and index < len(added.layers):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ _BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Rows of the graphs that are captured; a batch takes the next larger one. More are a multiple of
 the last."""
 
+Way = Literal["blocks", "extents", "gathered"]
+"""How a step attends: over blocks wherever they lie; over rows of one piece each (PyTorch before
+2.12); over copies (float32)."""
 Run = Callable[[], Tensor]
 Capture = Callable[[Run], tuple[Callable[[], object], Tensor]]
 """Takes a computation, returns a call that repeats it, and the tensor with its result."""
@@ -38,7 +42,7 @@ class GraphedStep:
         self._pool = pool
         self._device = device
         self._capture = CudaCapture() if capture is None else capture
-        self._graphs: dict[int, _Graph] = {}
+        self._graphs: dict[tuple[int, Way], _Graph] = {}
         self._generation = -1
 
     def __call__(
@@ -48,27 +52,36 @@ class GraphedStep:
             self._graphs.clear()
             self._generation = self._pool.generation
         rows, width = bucket_of(len(parts)), max(len(part.blocks) for part in parts)
-        graph = self._graphs.get(rows)
+        way = self._way_of(parts)
+        graph = self._graphs.get((rows, way))
         if graph is not None and graph.inputs.width >= width:
             inputs = graph.inputs
         else:
             graph = None
-            self._graphs.pop(rows, None)  # its memory is free for the next one
+            self._graphs.pop((rows, way), None)  # its memory is free for the next one
             inputs = StepInputs(rows, 1 << (width - 1).bit_length(), self._device)
         inputs.fill(tokens, positions, parts, self._pool.block_size)
         if graph is None:
-            graph = self._graphs[rows] = self._captured(inputs)
+            graph = self._graphs[rows, way] = self._captured(inputs, way)
         graph.replay()
         return graph.logits[: len(parts)]
 
-    def _captured(self, inputs: "StepInputs") -> "_Graph":
+    def _way_of(self, parts: Sequence[Part]) -> Way:
+        """The fastest attention for the parts; see `choose_attention`."""
+        if self._device.type != "cuda" or not varlen.takes_type(self._pool.shape.dtype):
+            return "gathered"
+        if varlen.takes_blocks(self._pool.shape.dtype):
+            return "blocks"
+        return "extents" if all(part.is_one_piece for part in parts) else "gathered"
+
+    def _captured(self, inputs: "StepInputs", way: Way) -> "_Graph":
         """A graph of the step whose numbers are in the inputs, so that a run does no harm."""
 
         def run() -> Tensor:
             logits: Tensor = self._decoder(
                 self._decoder.embedding(inputs.tokens),
                 inputs.positions.expand(self._decoder.position_axes, -1),
-                GraphAttention(self._pool, inputs, self._decoder.scale),
+                GraphAttention(self._pool, inputs, way, self._decoder.scale),
             )
             return logits
 
@@ -138,29 +151,38 @@ class StepInputs:
 class GraphAttention(Attention):
     """Attention whose shapes depend on the bucket only."""
 
-    def __init__(self, pool: KvPool, inputs: StepInputs, scale: float) -> None:
+    def __init__(self, pool: KvPool, inputs: StepInputs, way: Way, scale: float) -> None:
         self.pool = pool
         self.scale = scale
-        self._inputs = inputs
-        self._is_varlen = varlen.is_available(pool.shape.dtype) and inputs.table.is_cuda
+        self._way = way
         self._written = inputs.places
+        self._table = inputs.table
         self._lengths = inputs.lengths.contiguous()
-        sums = self._lengths.cumsum(0, dtype=torch.int32)
-        self._ends = torch.cat([sums.new_zeros(1), sums])
-        self._starts = torch.arange(inputs.rows + 1, dtype=torch.int32, device=sums.device)
+        self._longest = inputs.width * pool.block_size
+        zero = self._lengths.new_zeros(1)
+        self._starts = torch.arange(inputs.rows + 1, dtype=torch.int32, device=zero.device)
+        if way == "blocks":
+            self._ends = torch.cat([zero, self._lengths.cumsum(0, dtype=torch.int32)])
+        elif way == "extents":
+            self._extents = torch.cat([self._table[:, 0] * pool.block_size, zero])
 
     def places_on(self, device: torch.device) -> Tensor:
         return self._written
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         blocks = self.pool.keys[layer], self.pool.values[layer]
-        table = self._inputs.table
-        if not self._is_varlen:
-            return attend_gathered(queries, *blocks, table, self._lengths, self.scale)
-        longest = (1, self._inputs.width * self.pool.block_size)
-        return varlen.attend_blocks(
-            queries, *blocks, self._starts, self._ends, self._lengths, table, longest, self.scale
-        )
+        starts, table, lengths = self._starts, self._table, self._lengths
+        if self._way == "blocks":
+            longest = (1, self._longest)
+            return varlen.attend_blocks(
+                queries, *blocks, starts, self._ends, lengths, table, longest, self.scale
+            )
+        if self._way == "extents":
+            columns = blocks[0].flatten(0, 1), blocks[1].flatten(0, 1)
+            return varlen.attend_extents(
+                queries, *columns, starts, self._extents, lengths, self._longest, self.scale
+            )
+        return attend_gathered(queries, *blocks, table, lengths, self.scale)
 
 
 class CudaCapture:

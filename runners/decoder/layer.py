@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from runners.decoder.attention.interface import Attention
 from runners.decoder.kv_pool import KvShape
-from runners.decoder.projection import join
+from runners.decoder.projection import add_product, join
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and signed sines of the tokens' angles, [tokens, 1, head size]; see `rotate`."""
@@ -54,7 +54,10 @@ class Layer(nn.Module):
         return KvShape(self.kv_heads, self.head_size, self.norm.weight.dtype)
 
     def forward(self, hidden: Tensor, rotary: Rotary, attention: Attention, index: int) -> Tensor:
-        """Returns hidden states [tokens, hidden size], as it takes them. index: of this layer."""
+        """Returns hidden states [tokens, hidden size], as it takes them, and may overwrite those.
+
+        index: of this layer.
+        """
         states = self.qkv(normed(hidden, self.norm)).unflatten(-1, (-1, self.head_size))
         turned, values = states.split([self.heads + self.kv_heads, self.kv_heads], 1)
         if self.head_epsilon is not None:
@@ -63,9 +66,9 @@ class Layer(nn.Module):
             turned = every[:, : len(self.head_weight)] * self.head_weight
         queries, keys = rotate(turned, rotary).split([self.heads, self.kv_heads], 1)
         attended = attention(index, queries, keys, values)
-        hidden = hidden + self.output(attended.flatten(1))
+        hidden = add_product(hidden, self.output, attended.flatten(1))
         gate, up = self.gate_up(normed(hidden, self.mlp_norm)).chunk(2, -1)
-        return hidden + self.down(self.activation(gate).mul_(up))
+        return add_product(hidden, self.down, self.activation(gate).mul_(up))
 
 
 def rotate(states: Tensor, rotary: Rotary) -> Tensor:

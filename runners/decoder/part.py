@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -19,23 +20,25 @@ class Part:
     def end(self) -> int:
         return self.start + self.count
 
+    @property
+    def is_one_piece(self) -> bool:
+        """Whether its blocks lie side by side."""
+        return all(after == block + 1 for block, after in pairwise(self.blocks))
+
     def runs(self, columns: int, block_size: int) -> Iterator[tuple[int, int]]:
         """The first `columns` columns as pieces that lie in one: their places in the pool.
 
         Makes the first place and the place after the last, in columns of the pool.
         """
-        first = self.blocks[0]
-        length = 0
-        for position, block in enumerate(self.blocks):
-            if position * block_size >= columns:
-                break
-            if block != first + length:
-                yield first * block_size, (first + length) * block_size
-                columns -= length * block_size
-                first, length = block, 0
-            length += 1
-        if columns > 0:
-            yield first * block_size, first * block_size + columns
+        used = self.blocks[: -(-columns // block_size)]
+        first = 0
+        for position in range(1, len(used) + 1):
+            if position == len(used):
+                start = used[first] * block_size
+                yield start, start + columns - first * block_size
+            elif used[position] != used[position - 1] + 1:
+                yield used[first] * block_size, (used[position - 1] + 1) * block_size
+                first = position
 
 
 def places(parts: Sequence[Part], block_size: int) -> list[int]:

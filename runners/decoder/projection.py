@@ -29,13 +29,28 @@ def join(layers: Sequence[nn.Module]) -> nn.Module:
         return layers[0] if len(layers) == 1 else Joined(layers)
     weights = [layer.weight for layer in plain]
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-    joined = nn.Linear(1, 1, bias=False, device="meta")
-    joined.out_features, joined.in_features = weight.shape
-    joined.weight = nn.Parameter(weight, requires_grad=False)
-    if any(layer.bias is not None for layer in plain):
-        biases = torch.cat([_bias(layer) for layer in plain])
-        joined.bias = nn.Parameter(biases, requires_grad=False)
+    has_bias = any(layer.bias is not None for layer in plain)
+    joined = linear_of(weight, torch.cat([_bias(layer) for layer in plain]) if has_bias else None)
     return PackedLinear(joined) if can_pack(joined.weight) else joined
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of these numbers, which it does not copy."""
+    layer = nn.Linear(1, 1, bias=False, device="meta")
+    layer.out_features, layer.in_features = weight.shape
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return layer
+
+
+def add_product(hidden: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
+    """`hidden + layer(rows)` in one operation where there is one; it may overwrite `hidden`."""
+    if isinstance(layer, PackedLinear):
+        return layer.add_to(hidden, rows)
+    if type(layer) is nn.Linear and layer.bias is None and rows.is_cuda:
+        return hidden.addmm_(rows, layer.weight.t())  # in place: otherwise `hidden` is copied first
+    return hidden + layer(rows)
 
 
 def _bias(layer: nn.Linear) -> Tensor:

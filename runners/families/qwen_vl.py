@@ -44,6 +44,8 @@ class QwenVl(QwenStyleVlm):
     """A Qwen2-VL or Qwen3-VL. They differ in the library's classes and in what their vision towers
     take."""
 
+    patch_projection = "model.visual.patch_embed.proj"
+
     def instruction(self, task: Task) -> str:
         if task.language is None:
             return _INSTRUCTION

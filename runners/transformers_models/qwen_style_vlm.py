@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from common.failures import ErrorCode, Refusal
 from runners.transformers_models.chat_template import ChatTemplate
+from runners.transformers_models.patch_projection import project_patches_by_products
 from runners.transformers_models.qwen_images import QwenImages
 from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import (
@@ -27,6 +28,9 @@ class QwenStyleVlm(TransformersVlm):
     To have a page read, it asks the model with the image and, after it, a fixed instruction.
     """
 
+    patch_projection: str
+    """The name of the convolution that projects patches, in the model."""
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -35,6 +39,7 @@ class QwenStyleVlm(TransformersVlm):
         reuse_bytes: int,
     ) -> None:
         """max_pixels: larger images are shrunk to this before the model reads them."""
+        project_patches_by_products(model, self.patch_projection)
         super().__init__(model, processor.tokenizer, reuse_bytes)
         self.images = QwenImages(processor.image_processor, max_pixels, self.dtype)
         self._template = ChatTemplate(processor)

@@ -10,9 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
-from runners.decoder.attention.choice import choose_attention
+from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
+from runners.transformers_models.between_layers import called_between
 from runners.transformers_models.tensor_lru import TensorLru
 from runners.vlm.interface import Asked, Encoded, Features, Task, Vlm
 
@@ -32,12 +33,12 @@ class TransformersVlm(Vlm):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         reuse_bytes: int,
-        block_size: int | None = None,
+        block_size: int = BLOCK_SIZE,
     ) -> None:
         """Take the model apart: its `forward` and `generate` do not work afterwards.
 
         reuse_bytes: how much may be kept for reuse between requests. block_size: columns of a block
-        of the KV cache, where the device's own is not wanted.
+        of the KV cache.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -47,8 +48,8 @@ class TransformersVlm(Vlm):
         self.decoder = Decoder(model)
         pack_linears(model)
         self.weights_bytes = _bytes_of(model, self.decoder)
-        self._attention, usual = choose_attention(self.device, self.dtype)
-        self.pool = self.decoder.make_pool(block_size or usual)
+        self._attention = choose_attention(self.device, self.dtype)
+        self.pool = self.decoder.make_pool(block_size)
         self.most_tokens = _MOST_TOKENS[self.device.type]
         features = int(reuse_bytes * _FEATURES_SHARE)
         self.prefix_bytes = reuse_bytes - features
@@ -56,20 +57,14 @@ class TransformersVlm(Vlm):
         self.decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
 
     @torch.no_grad()
-    def see(self, prompts: Sequence[Encoded], between: Callable[[], object]) -> list[Features]:
+    def see(
+        self, prompts: Sequence[Encoded], between: Callable[[], object] | None
+    ) -> list[Features]:
         seen = {prompt.image_key: self._features.get(prompt.image_key) for prompt in prompts}
         new = {p.image_key: p for p in prompts if seen[p.image_key] is None}
         if new:
-
-            def pause(*_: object) -> None:
-                between()
-
-            hooks = [block.register_forward_pre_hook(pause) for block in self.tower_blocks]
-            try:
+            with called_between(self.tower_blocks, between, self.device):
                 features = self.image_features([prompt.pixels for prompt in new.values()])
-            finally:
-                for hook in hooks:
-                    hook.remove()
             counts = [prompt.visual_tokens for prompt in new.values()]
             for key, found in zip(new, _split(features, counts), strict=True):
                 seen[key] = found

@@ -195,10 +195,11 @@ class Batcher:
         self._metrics.see_seconds.observe(time.monotonic() - started)
 
     def _features_of(self, rows: list[Row]) -> list[Features]:
-        return self._model.see([row.encoded for row in rows], self._step_if_due)
+        between = self._step_if_due if self._scheduler.running else None
+        return self._model.see([row.encoded for row in rows], between)
 
     def _step_if_due(self) -> None:
-        if self._scheduler.running and time.monotonic() - self._last_step > self._token_gap:
+        if time.monotonic() - self._last_step > self._token_gap:
             self._decode()
 
     def _prefill(self, slices: list[Slice]) -> None:

@@ -21,7 +21,7 @@ from common.messages import Answer, Request, Status, Stream
 from common.units import GIB
 from runners import malloc
 from runners.checkpoints import weights
-from runners.checkpoints.cuda_environment import set_cuda_defaults
+from runners.checkpoints.torch_environment import set_torch_defaults
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class VlmEngine:
         if reason := self._why_unavailable(needed, memory.total):
             raise Refusal(ErrorCode.UNAVAILABLE, reason)  # before torch is imported for nothing
         malloc.share_one_arena()
-        set_cuda_defaults()
+        set_torch_defaults()
         from runners.vlm.loaded_model import LoadedModel
 
         return LoadedModel(self._entry, self._settings, self._encoders)

@@ -140,10 +140,13 @@ class Vlm(ABC):
         """Turn a request into tensors. Raises `Refusal` if the model cannot take it."""
 
     @abstractmethod
-    def see(self, prompts: Sequence[Encoded], between: Callable[[], object]) -> list[Features]:
+    def see(
+        self, prompts: Sequence[Encoded], between: Callable[[], object] | None
+    ) -> list[Features]:
         """Run the vision tower over the images of several prompts, each with at least one.
 
-        between: called now and then, so that rows in flight do not wait until the end.
+        between: called between the tower's layers, when the device has nearly caught up, so that
+        rows in flight do not wait until the end; None if there are none.
         """
 
     @abstractmethod

@@ -8,14 +8,12 @@ from runners.decoder.attention.interface import Attention
 from runners.decoder.attention.rows import RowAttention
 from runners.decoder.attention.varlen import VarlenAttention
 
-_CPU_BLOCK_SIZE = 64
-"""Columns. Small blocks waste little of a CPU's memory; runs of them are read as one piece."""
+BLOCK_SIZE = 256
+"""Columns of a block. FlashAttention-2 takes multiples of this; a CPU reads a row in few pieces."""
 
 
-def choose_attention(device: torch.device, dtype: torch.dtype) -> tuple[type[Attention], int]:
-    """The attention of a prefill, and the columns of a block."""
+def choose_attention(device: torch.device, dtype: torch.dtype) -> type[Attention]:
+    """The attention of a prefill, and on a CPU of a step as well."""
     if device.type == "cpu":
-        return RowAttention, _CPU_BLOCK_SIZE
-    if varlen.is_available(dtype):
-        return VarlenAttention, varlen.BLOCK_SIZE
-    return GatheredAttention, varlen.BLOCK_SIZE
+        return RowAttention
+    return VarlenAttention if varlen.takes_blocks(dtype) else GatheredAttention

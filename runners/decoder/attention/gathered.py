@@ -68,7 +68,8 @@ def attend_gathered(
     columns = torch.arange(seen_keys.shape[2], device=queries.device)
     hidden = columns >= lengths[:, None]
     # A masked column has the weight zero, but zero times NaN is NaN.
-    seen_values.masked_fill_(hidden[:, None, :, None], 0)
+    for seen in (seen_keys, seen_values):
+        seen.masked_fill_(hidden[:, None, :, None], 0)
     attended = F.scaled_dot_product_attention(
         queries[:, :, None],
         seen_keys,

@@ -12,14 +12,15 @@ from runners.decoder.attention.interface import Attention, OnDevices
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
 
-BLOCK_SIZE = 256
-"""Columns. FlashAttention-2 takes blocks of a multiple of this."""
+
+def takes_type(dtype: torch.dtype) -> bool:
+    """Whether FlashAttention takes numbers of this type."""
+    return dtype in (torch.float16, torch.bfloat16)
 
 
-def is_available(dtype: torch.dtype) -> bool:
-    """Whether PyTorch's variable-length attention takes blocks (2.12 and later) of this dtype."""
-    takes_blocks = "block_table" in inspect.signature(varlen.varlen_attn).parameters
-    return takes_blocks and dtype in (torch.float16, torch.bfloat16)
+def takes_blocks(dtype: torch.dtype) -> bool:
+    """Whether PyTorch's variable-length attention takes blocks (2.12 and later) of this type."""
+    return takes_type(dtype) and "block_table" in inspect.signature(varlen.varlen_attn).parameters
 
 
 class VarlenAttention(Attention):
@@ -73,6 +74,38 @@ def attend_blocks(
         block_table=table,
     )
     assert isinstance(attended, Tensor)  # it is a pair only where sums are asked for
+    return attended
+
+
+def attend_extents(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    starts: Tensor,
+    places: Tensor,
+    lengths: Tensor,
+    longest: int,
+    scale: float,
+) -> Tensor:
+    """One token of each row attends over the row's columns, which lie in one piece.
+
+    For PyTorch before 2.12. As `attend_blocks`, but keys and values are [columns, key-value heads,
+    head size], and places [rows + 1] int32 says where each row's columns begin in them.
+    """
+    attended: Tensor = torch.ops.aten._flash_attention_forward(
+        queries,
+        keys,
+        values,
+        starts,
+        places,
+        1,
+        longest,
+        dropout_p=0.0,
+        is_causal=False,
+        return_debug_mask=False,
+        scale=scale,
+        seqused_k=lengths,
+    )[0]
     return attended
 
 

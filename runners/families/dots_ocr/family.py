@@ -82,6 +82,8 @@ class DotsOcrProcessor(Qwen2VLProcessor):
 class DotsOcr(QwenStyleVlm):
     """The model, whose answer to the layout prompt becomes blocks and Markdown."""
 
+    patch_projection = "vision_tower.patch_embed.patchifier.proj"
+
     def instruction(self, task: Task) -> str:
         return LAYOUT if task.options.mode == "layout" else READ
 

@@ -69,7 +69,7 @@ def test_it_holds_what_is_needed_to_run_and_nothing_else(bento: Path) -> None:
         for path in ROOT.glob(pattern)
         if path.is_file()
     }
-    assert held == needed - {"requirements-dev.txt"}
+    assert held == needed - {"requirements-dev.txt", "requirements-peers.txt"}
 
 
 def test_its_image_has_the_readers_trained_data(bento: Path) -> None:

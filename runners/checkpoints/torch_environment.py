@@ -3,8 +3,8 @@
 import os
 
 
-def set_cuda_defaults() -> None:
-    """Set what a model on a GPU needs; a value that the operator has set stays.
+def set_torch_defaults() -> None:
+    """Set what a model needs; a value that the operator has set stays.
 
     Has to be called before torch is imported for the first time.
     """
@@ -15,3 +15,6 @@ def set_cuda_defaults() -> None:
     # small for the next one, and memory runs out while much of it is free.
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the variable's older name, still read
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    # On a CPU, large pages for large tensors: weights and KV cache are read from end to end in
+    # every step.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

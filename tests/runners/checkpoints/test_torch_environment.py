@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-VARIABLES = ("CUDA_DEVICE_ORDER", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-DEFAULTS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+VARIABLES = (
+    "CUDA_DEVICE_ORDER",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "THP_MEM_ALLOC_ENABLE",
+)
+DEFAULTS = {
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 LOAD = f"""
 import asyncio, json, os, sys
 from common.catalog import CATALOG
@@ -34,17 +43,14 @@ asyncio.run(VlmEngine(CATALOG["got_ocr"], Settings(devices={{}})).load())
     [
         ({}, DEFAULTS),
         ({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, DEFAULTS | {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}),
+        ({"THP_MEM_ALLOC_ENABLE": "0"}, DEFAULTS | {"THP_MEM_ALLOC_ENABLE": "0"}),
         (
             {"PYTORCH_ALLOC_CONF": "backend:native"},
             DEFAULTS | {"PYTORCH_ALLOC_CONF": "backend:native"},
         ),
         (
             {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"},
-            {
-                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-                "PYTORCH_ALLOC_CONF": None,
-                "PYTORCH_CUDA_ALLOC_CONF": "backend:native",
-            },
+            DEFAULTS | {"PYTORCH_ALLOC_CONF": None, "PYTORCH_CUDA_ALLOC_CONF": "backend:native"},
         ),
     ],
 )

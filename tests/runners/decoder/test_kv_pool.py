@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from runners.decoder.kv_pool import KvPool, KvShape
+
+CPU = torch.device("cpu")
+SHAPE = KvShape(heads=2, head_size=3, dtype=torch.float32)
+
+
+@pytest.fixture
+def pool() -> KvPool:
+    pool = KvPool(SHAPE, [CPU, CPU], block_size=4)
+    assert pool.resize(5, [])
+    for number in range(5):
+        for tensor in (*pool.keys, *pool.values):
+            tensor[number] = number
+    return pool
+
+
+def numbers(pool: KvPool) -> list[list[float]]:
+    """What each tensor holds, a number a block."""
+    return [tensor[:, 0, 0, 0].tolist() for tensor in (*pool.keys, *pool.values)]
+
+
+def test_an_empty_pool_holds_no_memory():
+    pool = KvPool(SHAPE, [CPU], block_size=4)
+    assert (pool.count, pool.held_bytes) == (0, 0)
+
+
+def test_its_bytes_are_those_of_its_tensors(pool):
+    assert pool.held_bytes == sum(tensor.nbytes for tensor in (*pool.keys, *pool.values))
+
+
+def test_a_pool_that_grows_keeps_its_blocks(pool):
+    assert pool.resize(7, range(5))
+    assert numbers(pool) == [[0, 1, 2, 3, 4, 0, 0]] * 4
+
+
+def test_a_pool_that_shrinks_puts_the_kept_blocks_first(pool):
+    assert pool.resize(2, [4, 1])
+    assert numbers(pool) == [[4, 1]] * 4
+
+
+def test_a_block_is_copied_in_every_layer(pool):
+    pool.copy(3, 1)
+    assert numbers(pool) == [[0, 3, 2, 3, 4]] * 4
+
+
+def test_the_generation_says_when_the_tensors_moved(pool):
+    before = pool.generation
+    pool.copy(0, 1)
+    assert pool.generation == before
+    pool.resize(6, range(5))
+    assert pool.generation != before
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_where_memory_runs_out_while_it_grows_every_block_is_kept(pool, monkeypatch, calls):
+    real = KvPool._blocks
+    made = []
+
+    def failing(self, count, device):
+        made.append(count)
+        if len(made) > calls:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, count, device)
+
+    monkeypatch.setattr(KvPool, "_blocks", failing)
+    assert not pool.resize(9, range(5))
+    assert pool.count == 5
+    assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
+    monkeypatch.undo()
+    assert pool.resize(9, range(5))
+    assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
+    assert pool.count == 9
+
+
+def test_another_error_is_raised_as_it_is(pool, monkeypatch):
+    def failing(self, count, device):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(KvPool, "_blocks", failing)
+    with pytest.raises(ValueError, match="a fault"):
+        pool.resize(9, range(5))
