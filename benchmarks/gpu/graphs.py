@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -56,6 +55,7 @@ def count_launches(tiny: bool) -> None:
     print(f"A step of {_ROWS} rows of the 2B\n")
     print("| | graph launches | kernel launches | copies | waits | operations |")
     print("|---|---|---|---|---|---|")
+    busiest = ""
     for name, graphs in (("from graphs", True), ("without graphs", False)):
         use_graphs(vlm, graphs)
         batcher, _ = fill(vlm, prompts)
@@ -79,7 +79,6 @@ def count_launches(tiny: bool) -> None:
             )
     if CUDA:
         print(f"\nThe step from graphs:\n\n{busiest}")
-        torch.cuda.synchronize()
 
 
 def _kind(event: str) -> str:
