@@ -1,28 +1,30 @@
 """Tokens per second and mean time to an answer of in-flight batching and of other schemes.
 
-    python -m benchmarks.batching [--long]
+    python -m benchmarks.batching
 
 runs the same requests through each scheme in turn:
 
 - one by one: the library's `generate`, one request at a time;
 - static N: `generate` on up to N waiting requests, which all wait for the longest of them;
-- plain weights: this project's batcher on the model as the library loads it;
-- copying: this project's batcher with a cache that is copied at every step;
 - in flight: this project's batcher as the service runs it.
 
 All requests arrive at once, or at random over the time that in-flight batching needed for them.
-Then it measures eight questions about one image, with and without reuse, and the time of a step
-compared with the bare forward pass. `benchmarks.serving` measures the same requests over HTTP.
+Then it measures eight questions about one image, with and without reuse; how much of a step is the
+model's forward; and how long running rows wait for a token while pages of 4,000 visual tokens
+arrive. `benchmarks.serving` measures the same requests over HTTP, `benchmarks.host` the host's
+share of a step alone.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.support.random_qwen import (
     arrivals_over,
@@ -32,19 +34,22 @@ from benchmarks.support.random_qwen import (
     make_weights,
 )
 from benchmarks.support.schemes import (
-    ConcatenatingCache,
+    TOKEN_GAP,
     batching,
     compare,
+    encode,
     generating,
     make_batcher,
     make_row,
 )
+from benchmarks.support.token_gap import UNSLICED, measure_gaps
 from runners.families.qwen_vl import QwenVl
-from runners.vlm.kv_cache import KvCache
+from runners.vlm.interface import Asked
 from runners.vlm.sampling import GREEDY, Sampling
 from tests.support.models.prompts import page
 
-MAX_PIXELS = 1_003_520
+LARGE_PAGE = 2048
+"""Pixels of the side of a page of about 4,000 visual tokens."""
 
 
 def main() -> None:
@@ -52,22 +57,15 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--requests", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--long", action="store_true", help="32 large pages of 512 tokens instead")
+    parser.add_argument("--gaps", action="store_true", help="only the waits while pages arrive")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dtype = getattr(torch, arguments.dtype)
     with tempfile.TemporaryDirectory() as folder:
         make_weights(Path(folder))
-        if arguments.long:
-            long_pages(load_served(Path(folder), dtype))
-        else:
+        if not arguments.gaps:
             all_schemes(Path(folder), dtype, arguments.requests)
-
-
-def long_pages(served: QwenVl) -> None:
-    both = {"copying": batching(served, ConcatenatingCache), "in flight": batching(served)}
-    requests = make_requests(32, (512, 512), (1000, 1024))
-    compare("32 pages of about 1,000 visual tokens, 512 new tokens each", requests, [0] * 32, both)
+        token_gaps(Path(folder), dtype)
 
 
 def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
@@ -80,8 +78,6 @@ def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
         "one by one": generating(model, processor, 1),
         "static 8": generating(model, processor, 8),
         "static 16": generating(model, processor, 16),
-        "plain weights": batching(QwenVl(model, processor, MAX_PIXELS, reuse_bytes=0)),
-        "copying": batching(served, ConcatenatingCache),
         "in flight": ours,
     }
     requests = make_requests(count, (16, 128), (100, 640))
@@ -91,7 +87,7 @@ def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
     measured = compare(f"{count} requests, all there at the start", requests, at_once, schemes)
     span = measured["in flight"].seconds
     arrivals = arrivals_over(span, requests)
-    few = {name: schemes[name] for name in ("static 16", "copying", "in flight")}
+    few = {name: schemes[name] for name in ("static 16", "in flight")}
     compare(f"{count} requests, arriving over {span:.0f} s", requests, arrivals, few)
 
     question = replace(requests[0], image=page(640, 640), new_tokens=32)
@@ -104,8 +100,9 @@ def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
 
 
 def step_costs(served: QwenVl) -> None:
-    print("\nA step beside the bare forward\n")
-    print("| rows | sampling | step, ms | forward, ms | |\n|---|---|---|---|---|")
+    print("\nWhat of a step is the model's forward; the rest is sampling and the host's work\n")
+    print("| rows | sampling | step, ms | forward, ms | share | rest, µs a row |")
+    print("|---|---|---|---|---|---|")
     for rows, name, sampling in (
         (1, "greedy", GREEDY),
         (4, "greedy", GREEDY),
@@ -113,38 +110,57 @@ def step_costs(served: QwenVl) -> None:
         (16, "temperature 0.7", Sampling(0.7)),
         (16, "temperature 0.7, top_p 0.95", Sampling(0.7, top_p=0.95)),
     ):
-        taken, bare = step_cost(served, rows, sampling)
-        print(f"| {rows} | {name} | {taken * 1e3:.1f} | {bare * 1e3:.1f} | x{taken / bare:.3f} |")
+        step, forward = step_cost(served, rows, sampling)
+        rest = 1e6 * (step - forward) / rows
+        print(
+            f"| {rows} | {name} | {1e3 * step:.1f} | {1e3 * forward:.1f} | {forward / step:.0%} "
+            f"| {rest:.0f} |",
+            flush=True,
+        )
 
 
 def step_cost(vlm: QwenVl, count: int, sampling: Sampling, steps: int = 20) -> tuple[float, float]:
-    """Median seconds of a batcher's step of `count` rows, and of the bare forward of the same.
+    """Median seconds of a batcher's step of `count` rows, and of the model's forward in it."""
+    forwards: list[float] = []
+    decode = vlm.decode
 
-    The bare forward is the model on ready tensors: it writes the open column again and again. The
-    two alternate, so that what else the machine does burdens both.
-    """
-    cache = KvCache()
-    batcher = make_batcher(vlm, cache)
-    for asked in make_requests(count, (500, 500), (300, 300)):
-        row = make_row(vlm, asked)
-        row.sampling = sampling
+    def timed(asked: Sequence[Asked]) -> Tensor:
+        began = time.perf_counter()
+        logits = decode(asked)
+        forwards.append(time.perf_counter() - began)
+        return logits
+
+    batcher = make_batcher(vlm)
+    rows = [
+        make_row(encode(vlm, asked), asked.new_tokens, sampling)
+        for asked in make_requests(count, (500, 500), (300, 300))
+    ]
+    for row in rows:
         batcher.submit(row)
-    for _ in range(count + 3):
+    while not all(row.tokens for row in rows):
         batcher.step()
-    taken, bare = [], []
+    vlm.decode = timed  # type: ignore[method-assign]
+    taken = []
     for _ in range(steps):
-        with torch.inference_mode():
-            mask = cache.begin_step()
-            tokens = torch.zeros(count, dtype=torch.long)
-            positions = torch.tensor(cache.lengths)
-            start = time.perf_counter()
-            vlm.decode(tokens, positions, mask, cache)
-            bare.append(time.perf_counter() - start)
-        start = time.perf_counter()
+        began = time.perf_counter()
         batcher.step()
-        taken.append(time.perf_counter() - start)
+        taken.append(time.perf_counter() - began)
+    vlm.decode = decode  # type: ignore[method-assign]
     batcher.close()
-    return statistics.median(taken), statistics.median(bare)
+    return statistics.median(taken), statistics.median(forwards)
+
+
+def token_gaps(weights: Path, dtype: torch.dtype) -> None:
+    print("\nThe longest wait of four rows for a token while a page of 4,000 tokens arrives\n")
+    print("| | alone, ms | while it arrives, ms | s to its first token |\n|---|---|---|---|")
+    for name, gap in (("in slices", TOKEN_GAP), ("without slices", UNSLICED)):
+        served = load_served(weights, dtype, max_pixels=LARGE_PAGE**2)
+        gaps = measure_gaps(served, rows=4, pages=1, side=LARGE_PAGE, token_gap=gap)
+        print(
+            f"| {name} | {1e3 * gaps.alone:.0f} | {1e3 * gaps.with_pages:.0f} "
+            f"| {gaps.first_token:.1f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

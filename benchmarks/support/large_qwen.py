@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    AutoProcessor,
+    ProcessorMixin,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
 from benchmarks.support.random_qwen import MODEL, VOCABULARY
 from runners.families.qwen_vl import QwenVl
 from tests.support.models.checkpoints import make_checkpoint
 
+MAX_PIXELS = 1_003_520
+"""Of an image; about 1,000 visual tokens."""
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "2B": {
         "text": {
@@ -50,10 +57,13 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 """Shapes of the published configurations of Qwen3-VL."""
 
 
-def make_model(size: str, tiny: bool, device: str, reuse_mib: int = 0) -> QwenVl:
-    """A random Qwen3-VL on the device, in bfloat16 on a GPU, that ends at no token.
+def make_plain(
+    size: str, tiny: bool, device: str
+) -> tuple[Qwen3VLForConditionalGeneration, ProcessorMixin]:
+    """A random Qwen3-VL on the device, as the library has it, and its processor.
 
-    size: of `SIZES`. tiny: that of a test's checkpoint instead.
+    In bfloat16 on a GPU. It ends at no token. size: of `SIZES`. tiny: that of a test's checkpoint
+    instead.
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = make_checkpoint(MODEL, Path(folder) / MODEL)
@@ -73,6 +83,11 @@ def make_model(size: str, tiny: bool, device: str, reuse_mib: int = 0) -> QwenVl
     finally:
         torch.set_default_dtype(default)
     model.generation_config.update(eos_token_id=None, pad_token_id=0, do_sample=False)
-    vlm = QwenVl(model, processor, 1_003_520, reuse_mib * 2**20)
+    return model, processor
+
+
+def make_model(size: str, tiny: bool, device: str, max_pixels: int = MAX_PIXELS) -> QwenVl:
+    """The model of `make_plain` as it is served. It keeps nothing for reuse."""
+    vlm = QwenVl(*make_plain(size, tiny, device), max_pixels, reuse_bytes=0)
     vlm.stop_tokens = frozenset()
     return vlm

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -79,12 +80,11 @@ def load_plain(
     return model.eval().requires_grad_(False), AutoProcessor.from_pretrained(weights / MODEL)
 
 
-def load_served(weights: Path, dtype: torch.dtype, reuse_mib: float = 0) -> QwenVl:
-    """As its runner loads it; it stops at no token."""
+def load_served(weights: Path, dtype: torch.dtype, reuse_mib: float = 0, **changes: Any) -> QwenVl:
+    """As its runner loads it; it stops at no token. changes: of the settings."""
     name = str(dtype).removeprefix("torch.")
-    served = qwen_vl.load(
-        CATALOG[MODEL], Settings(weights=weights, dtype=name, reuse_mib=reuse_mib)
-    )
+    settings = Settings(weights=weights, dtype=name, reuse_mib=reuse_mib, **changes)
+    served = qwen_vl.load(CATALOG[MODEL], settings)
     served.stop_tokens = frozenset()
     return served
 

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 from transformers import ProcessorMixin, Qwen3VLForConditionalGeneration
-from transformers.cache_utils import DynamicLayer
 
 from benchmarks.support.random_qwen import Asked
 from common.deadline import Deadline
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import DecodedRequest, DecodedTurn, Task, Vlm
-from runners.vlm.kv_cache import KvCache
+from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
 from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY
+from runners.vlm.sampling import GREEDY, Sampling
+from settings import Settings
 
 ROUNDS = 2
+TOKEN_GAP: float = Settings.model_fields["token_gap_ms"].default / 1000
+"""Seconds; the service's own default."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,18 @@ Scheme = Callable[[Sequence[Asked], Sequence[float]], Measured]
 
 
 def compare(
-    title: str, requests: Sequence[Asked], arrivals: Sequence[float], schemes: dict[str, Scheme]
+    title: str,
+    requests: Sequence[Asked],
+    arrivals: Sequence[float],
+    schemes: dict[str, Scheme],
+    rounds: int = ROUNDS,
 ) -> dict[str, Measured]:
     """Prints each scheme's figures, and the last scheme's as ratios to each of them.
 
-    Of `ROUNDS` in turn the fastest counts, as what else a machine does only slows it.
+    Of several rounds in turn the fastest counts, as what else a machine does only slows it.
     """
     runs: dict[str, list[Measured]] = {name: [] for name in schemes}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, scheme in schemes.items():
             runs[name].append(scheme(requests, arrivals))
     fastest = {name: max(figures, key=lambda run: run.rate) for name, figures in runs.items()}
@@ -116,17 +120,18 @@ def generate(
         return_tensors="pt",
         processor_kwargs={"padding": True, "padding_side": "left"},
     )
+    inputs = inputs.to(model.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
     longest = max(asked.new_tokens for asked in requests)
     made = model.generate(**inputs, max_new_tokens=longest)[:, inputs["input_ids"].shape[1] :]
     return [row[: asked.new_tokens] for row, asked in zip(made.tolist(), requests, strict=True)]
 
 
-def batching(vlm: QwenVl, cache: Callable[[], KvCache] = KvCache) -> Scheme:
-    """This project's batcher."""
+def batching(vlm: QwenVl) -> Scheme:
+    """This project's batcher, as the service runs it."""
 
     def run(requests: Sequence[Asked], arrivals: Sequence[float]) -> Measured:
-        batcher = make_batcher(vlm, cache())
+        batcher = make_batcher(vlm)
         batcher.start()
         waits: list[float] = []
         rows: list[Row] = []
@@ -138,7 +143,7 @@ def batching(vlm: QwenVl, cache: Callable[[], KvCache] = KvCache) -> Scheme:
         for asked, arrival in zip(requests, arrivals, strict=True):
             while time.monotonic() - start < arrival:
                 time.sleep(0.001)
-            row = make_row(vlm, asked)
+            row = make_row(encode(vlm, asked), asked.new_tokens)
             row.future.add_done_callback(partial(note, start + arrival))
             batcher.submit(row)
             rows.append(row)
@@ -151,60 +156,30 @@ def batching(vlm: QwenVl, cache: Callable[[], KvCache] = KvCache) -> Scheme:
     return run
 
 
-def make_batcher(vlm: Vlm, cache: KvCache) -> Batcher:
-    """With no bound that requests of a benchmark come near."""
-    return Batcher(vlm, Metrics("benchmark"), lambda held: 2**40, step_target=60.0, cache=cache)
+def make_batcher(
+    vlm: Vlm,
+    token_gap: float = TOKEN_GAP,
+    kv_budget: int = 2**40,
+    after_tokens: Callable[[], object] = lambda: None,
+) -> Batcher:
+    """A batcher that admits every request of a benchmark unless `kv_budget` is smaller, in bytes.
+
+    token_gap: seconds, see `PrefillBudget`. after_tokens: see `Batcher`.
+    """
+    return Batcher(
+        vlm,
+        Metrics("benchmark"),
+        lambda held: kv_budget,
+        step_target=60.0,
+        token_gap=token_gap,
+        after_tokens=after_tokens,
+    )
 
 
-def make_row(vlm: QwenVl, asked: Asked) -> Row:
+def encode(vlm: QwenVl, asked: Asked) -> Encoded:
     turn = DecodedTurn("user", (asked.image, asked.prompt))
-    encoded = vlm.encode(DecodedRequest(Task("chat"), (turn,), asked.new_tokens))
-    return Row(encoded, asked.new_tokens, Deadline(math.inf), GREEDY)
+    return vlm.encode(DecodedRequest(Task("chat"), (turn,), asked.new_tokens))
 
 
-class ConcatenatingCache(KvCache):
-    """Rows that end at the same column, left-padded, each step a concatenation: the baseline."""
-
-    def join(self, prompt: Sequence[tuple[Tensor, Tensor]]) -> None:
-        if not self.lengths:
-            self.layers = [DynamicLayer() for _ in prompt]
-        length = prompt[0][0].shape[2]
-        width = max(self.width, length)
-        for layer, (keys, values) in zip(self.layers, prompt, strict=True):
-            if not self.lengths:
-                layer.update(keys, values)
-            else:
-                layer.keys = torch.cat([_padded(layer.keys, width), _padded(keys, width)])
-                layer.values = torch.cat([_padded(layer.values, width), _padded(values, width)])
-        self.lengths.append(length)
-
-    def leave(self, row: int) -> None:
-        last = len(self.lengths) - 1
-        order = [last if kept == row else kept for kept in range(last)]
-        self.lengths = [self.lengths[kept] for kept in order]
-        for layer in self.layers:
-            layer.batch_select_indices(torch.tensor(order, dtype=torch.long))
-            if order:
-                layer.keys = layer.keys[:, :, -self.width :]
-                layer.values = layer.values[:, :, -self.width :]
-
-    def begin_step(self) -> Tensor:
-        width = self.width + 1
-        first = torch.tensor([width - 1 - length for length in self.lengths])
-        return torch.arange(width) >= first[:, None]
-
-    def release(self) -> None:
-        self.lengths = []
-        self.layers = []
-
-    @property
-    def held_bytes(self) -> int:
-        return 0
-
-    @property
-    def bytes_per_token(self) -> int:
-        return 0
-
-
-def _padded(tensor: Tensor, width: int) -> Tensor:
-    return torch.nn.functional.pad(tensor, (0, 0, width - tensor.shape[2], 0))
+def make_row(encoded: Encoded, new_tokens: int, sampling: Sampling = GREEDY) -> Row:
+    return Row(encoded, new_tokens, Deadline(math.inf), sampling)

@@ -105,6 +105,7 @@ class StepInputs:
         self.width = width
         is_cuda = device.type == "cuda"
         self._host = torch.zeros(rows, 4 + width, dtype=torch.int32, pin_memory=is_cuda)
+        self._numbers = self._host.numpy()  # the same memory; writing a few numbers costs less
         self._device = self._host.to(device)
 
     @property
@@ -136,12 +137,14 @@ class StepInputs:
         block_size: int,
     ) -> None:
         """Copy the numbers of a step to the device. The step before must have ended."""
-        numbers = [tokens, positions, places(parts, block_size), [part.end for part in parts]]
-        count = len(parts)
-        self._host[:count, :4] = torch.tensor(numbers, dtype=torch.int32).T
+        count, numbers = len(parts), self._numbers
+        numbers[:count, 0] = tokens
+        numbers[:count, 1] = positions
+        numbers[:count, 2] = places(parts, block_size)
+        numbers[:count, 3] = [part.end for part in parts]
         for row, part in enumerate(parts):
-            self._host[row, 4 : 4 + len(part.blocks)] = torch.tensor(part.blocks, dtype=torch.int32)
-        self._host[count:] = self._host[0]
+            numbers[row, 4 : 4 + len(part.blocks)] = part.blocks
+        numbers[count:] = numbers[0]
         self._device.copy_(self._host, non_blocking=True)
 
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Generic, TypeVar
 
 from torch import Tensor
@@ -13,8 +14,8 @@ class TensorLru(Generic[Value]):
     """The most recently used values, up to a number of bytes. For one thread at a time, but for
     `stats`, which any thread may read.
 
-    A value is a tensor, or tensors in sequences and mappings. A value that is larger than the whole
-    capacity is not kept.
+    A value is a tensor, or tensors in sequences, mappings and dataclasses. A value that is larger
+    than the whole capacity is not kept.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -64,6 +65,8 @@ def held_bytes(value: object) -> int:
     """Counts the bytes of all tensors in a value."""
     if isinstance(value, Tensor):
         return value.nbytes
+    if is_dataclass(value):
+        return sum(held_bytes(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, Mapping):
         return sum(map(held_bytes, value.values()))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

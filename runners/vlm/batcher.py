@@ -54,13 +54,17 @@ class Batcher:
         kv_budget: Callable[[int], int],
         step_target: float,
         token_gap: float,
+        after_tokens: Callable[[], object] = lambda: None,
     ) -> None:
         """kv_budget: takes how many bytes the KV cache holds, returns how many it may hold now.
         step_target: seconds that a step should take at most, see `Scheduler`. token_gap: seconds
-        for which a prefill may hold up rows in flight, see `PrefillBudget`."""
+        for which a prefill may hold up rows in flight, see `PrefillBudget`. after_tokens: called
+        in the batcher's thread when the tokens of a step were handed to `Row.on_token`, before any
+        row ends."""
         self._model = model
         self._metrics = metrics
         self._token_gap = token_gap
+        self._after_tokens = after_tokens
         pool = model.pool
         self._space = KvSpace(
             pool,
@@ -81,6 +85,11 @@ class Batcher:
     def running_rows(self) -> int:
         """Rows that run, or are being prefilled."""
         return len(self._scheduler.rows)
+
+    @property
+    def preemptions(self) -> int:
+        """How often a row gave its memory back and waited."""
+        return self._scheduler.preemptions
 
     @property
     def kv_bytes(self) -> int:
@@ -202,12 +211,14 @@ class Batcher:
         now = time.monotonic()
         self._scheduler.record_prefill(sum(one.end - one.start for one in slices), now - started)
         self._metrics.prefill_seconds.observe(now - started)
+        made = []
         for done, token in zip(slices, tokens, strict=True):
             self._scheduler.finish_slice(done)
             if done.is_last:
                 if not done.row.tokens:
                     self._metrics.first_token_seconds.observe(now - done.row.submitted)
-                self._take(done.row, token)
+                made.append((done.row, token))
+        self._take(made)
 
     def _first_tokens(self, slices: list[Slice]) -> list[int]:
         """Computes slices of prompts. Returns the token that follows each."""
@@ -233,9 +244,9 @@ class Batcher:
             return
         self._scheduler.record_step(self._last_step - started)
         self._metrics.step_seconds.observe(self._last_step - started)
-        for row, token in zip(rows, tokens, strict=True):
+        for row in rows:
             row.computed = row.columns
-            self._take(row, token)
+        self._take(list(zip(rows, tokens, strict=True)))
 
     def _next_tokens(self, rows: list[Row]) -> list[int]:
         """Runs a step. Returns the next token of each row."""
@@ -280,17 +291,21 @@ class Batcher:
             self._scheduler.leave(row)
             self._fail(row, _out_of_memory())
 
-    def _take(self, row: Row, token: int) -> None:
-        if token == NO_TOKEN:
+    def _take(self, made: list[tuple[Row, int]]) -> None:
+        """Append to each row the token that was made for it; some rows end with it."""
+        ended: list[tuple[Row, FinishReason | None]] = []
+        for row, token in made:
+            reason = None
+            if token == NO_TOKEN or (reason := row.take(token, self._model.stop_tokens)):
+                ended.append((row, reason))
+        self._metrics.tokens.inc(len(made) - sum(reason in (None, "stop") for _, reason in ended))
+        self._after_tokens()
+        for row, reason in ended:
             self._scheduler.leave(row)
-            self._fail(row, _no_number())
-            return
-        reason = row.take(token, self._model.stop_tokens)
-        if reason != "stop":
-            self._metrics.tokens.inc()
-        if reason is not None:
-            self._scheduler.leave(row)
-            self._finish(row, reason)
+            if reason is None:
+                self._fail(row, _no_number())
+            else:
+                self._finish(row, reason)
 
     def _finish(self, row: Row, reason: FinishReason) -> None:
         self._metrics.count_ended(reason)

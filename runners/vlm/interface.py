@@ -74,7 +74,7 @@ class Encoded:
     image_size: tuple[int, int]
     """Width, height of the first upright image before any resizing; zeros without an image."""
 
-    @property
+    @cached_property
     def length(self) -> int:
         return len(self.tokens)
 

@@ -104,9 +104,13 @@ class KvSpace:
                 self._store.copy(prefix.blocks[whole], taken[0])
         return True
 
+    def holds(self, row: Row) -> bool:
+        """Whether the row has a column for its newest token."""
+        return row.columns <= len(row.blocks) * self._store.block_size
+
     def extend(self, row: Row, alone: bool) -> bool:
         """See to it that the row has a column for its newest token; False if there is none."""
-        if self._blocks_for(row.columns) <= len(row.blocks):
+        if self.holds(row):
             return True
         taken = self._take(1, row.blocks[-1], 0, alone)
         if taken is None:

@@ -20,6 +20,7 @@ from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
 from runners.metrics import Metrics
+from runners.token_streams import TokenStreams
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
 from runners.vlm.row import Finished, Row
@@ -59,12 +60,14 @@ class LoadedModel:
         self._gpus = settings.gpus_of(entry.id)
         self.metrics = Metrics(entry.id)
         self.metrics.model_bytes.set(self._model.weights_bytes)
+        self._streams = TokenStreams()
         self._batcher = Batcher(
             self._model,
             self.metrics,
             kv_budget=self._kv_budget,
             step_target=settings.step_target_ms / 1000,
             token_gap=settings.token_gap_ms / 1000,
+            after_tokens=self._streams.deliver,
         )
         self._batcher.start()
 
@@ -106,19 +109,16 @@ class LoadedModel:
         Joined, the pieces are the text from which the family builds the answer. If a loop was cut
         off, the pieces contain more of it than the answer does.
         """
-        loop = asyncio.get_running_loop()
-        tokens: asyncio.Queue[int | None] = asyncio.Queue()
-        submitted = await self._submit(
-            request, deadline, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token)
-        )
+        made = self._streams.open()
+        submitted = await self._submit(request, deadline, made.add)
         result = asyncio.create_task(_result(submitted.row))
-        result.add_done_callback(lambda _: tokens.put_nowait(None))
+        result.add_done_callback(lambda _: made.end())
         detokeniser = Detokeniser(self._model.text)
         stop = StopTexts(request.stop)
         shown: list[str] = []
         count = 0
         try:
-            while (token := await tokens.get()) is not None:
+            while (token := await made.tokens.get()) is not None:
                 count += 1
                 if piece := stop.add(detokeniser.add(token)):
                     shown.append(piece)

@@ -69,15 +69,20 @@ class Row:
 
     def take(self, token: int, stop_tokens: frozenset[int]) -> FinishReason | None:
         """Append a token. Returns the reason if the row ends with it."""
+        reason: FinishReason | None = None
         if token in stop_tokens:
-            return "stop"
-        self.tokens.append(token)
-        if self.on_token is not None:
-            self.on_token(token)
-        kept = self.repetition.add(token)
-        if kept is not None:
-            del self.tokens[kept:]
-            return "repetition"
-        if len(self.tokens) == self.max_new_tokens:
-            return "length"
-        return "deadline" if self.deadline.passed else None
+            reason = "stop"
+        else:
+            self.tokens.append(token)
+            self.repetition.add(token)
+            if self.on_token is not None:
+                self.on_token(token)
+            if len(self.tokens) == self.max_new_tokens:
+                reason = "length"
+            elif self.deadline.passed:
+                reason = "deadline"
+        kept = self.repetition.find(at_end=reason is not None)
+        if kept is None:
+            return reason
+        del self.tokens[kept:]
+        return "repetition"

@@ -198,7 +198,8 @@ class Scheduler:
 
         Returns a row that is alone and finds no memory all the same.
         """
-        for row in sorted(self.running, key=lambda row: row.started):
+        full = [row for row in self.running if not self._space.holds(row)]
+        for row in sorted(full, key=lambda row: row.started):
             while row.blocks and not self._space.extend(row, alone=len(self.rows) == 1):
                 if len(self.rows) == 1:
                     return row

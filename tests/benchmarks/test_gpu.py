@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import exact, machine
 from tests.support.server import ROOT
 
 
@@ -18,23 +19,39 @@ def test_it_runs_on_small_models_without_a_gpu() -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("5 parts passed, 0 failed")
-    for family in gpu.FAMILIES:
-        assert f"{family} on cpu: equal" in done.stdout or "on cuda" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("9 parts passed, 0 failed: none")
+    for family in exact.FAMILIES:
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"| {family} |")]
+        assert line.count("| equal in 8 of 8 rows ") == 2
 
 
 def test_without_a_gpu_it_says_so_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "CUDA", False)
+    monkeypatch.setattr(machine, "CUDA", False)
     monkeypatch.setattr(sys, "argv", ["gpu"])
     with pytest.raises(SystemExit, match="PyTorch sees no GPU here"):
-        gpu.main()
+        command.main()
 
 
-def test_a_part_that_fails_is_told_and_the_next_one_goes_on(
+def test_a_part_that_fails_says_why_in_a_sentence_and_the_next_one_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fails() -> None:
+    def is_wrong() -> None:
+        raise AssertionError("tokens differ from those of generate: got_ocr")
+
+    def breaks() -> None:
         raise ZeroDivisionError("no bandwidth")
 
-    assert [gpu.passes("one", fails), gpu.passes("two", lambda: None)] == [False, True]
-    assert "no bandwidth" in capsys.readouterr().err
+    parts = {"exact": is_wrong, "steps": breaks, "memory": lambda: None}
+    assert [command.passes(*part) for part in parts.items()] == [False, False, True]
+    said = capsys.readouterr()
+    assert "FAILED: tokens differ from those of generate: got_ocr\n" in said.out
+    assert "FAILED: steps ended with ZeroDivisionError: no bandwidth\n" in said.out
+    assert "Traceback" in said.err
+
+
+def test_a_part_that_failed_makes_the_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", "--tiny"])
+    monkeypatch.setattr(command, "passes", lambda name, part: name != "memory")
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 1

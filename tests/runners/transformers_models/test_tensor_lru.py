@@ -2,6 +2,7 @@ import torch
 
 from common.units import MIB
 from runners.transformers_models.tensor_lru import TensorLru, held_bytes
+from runners.vlm.interface import Features
 
 
 def tensor(megabytes):
@@ -78,3 +79,5 @@ def test_clearing_frees_the_bytes_and_keeps_the_counts():
 def test_bytes_are_those_of_all_tensors_however_nested():
     nested = {"pooled": (tensor(1), tensor(2)), "deep": [[tensor(1)]], "none": None, "name": "x"}
     assert held_bytes(nested) == 4 * MIB
+    image = torch.zeros(MIB, dtype=torch.uint8)
+    assert held_bytes(Features(image, [image, image])) == 3 * MIB
