@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,10 +104,9 @@ class StepInputs:
         """width: blocks of the longest row."""
         self.rows = rows
         self.width = width
-        is_cuda = device.type == "cuda"
-        self._host = torch.zeros(rows, 4 + width, dtype=torch.int32, pin_memory=is_cuda)
-        self._numbers = self._host.numpy()  # the same memory; writing a few numbers costs less
-        self._device = self._host.to(device)
+        # NumPy writes a few numbers with less overhead than PyTorch.
+        self._numbers = np.zeros((rows, 4 + width), dtype=np.int32)
+        self._device = torch.zeros(rows, 4 + width, dtype=torch.int32, device=device)
 
     @property
     def tokens(self) -> Tensor:
@@ -145,7 +145,7 @@ class StepInputs:
         for row, part in enumerate(parts):
             numbers[row, 4 : 4 + len(part.blocks)] = part.blocks
         numbers[count:] = numbers[0]
-        self._device.copy_(self._host, non_blocking=True)
+        self._device.copy_(torch.from_numpy(self._numbers), non_blocking=True)
 
 
 class GraphAttention(Attention):
