@@ -44,8 +44,7 @@ from benchmarks.support.schemes import (
 )
 from benchmarks.support.token_gap import UNSLICED, measure_gaps
 from runners.families.qwen_vl import QwenVl
-from runners.vlm.interface import Asked
-from runners.vlm.sampling import GREEDY, Sampling
+from runners.scheduling.row import GREEDY, Sampling
 from tests.support.models.prompts import page
 
 LARGE_PAGE = 2048
@@ -124,9 +123,9 @@ def step_cost(vlm: QwenVl, count: int, sampling: Sampling, steps: int = 20) -> t
     forwards: list[float] = []
     decode = vlm.decode
 
-    def timed(asked: Sequence[Asked]) -> Tensor:
+    def timed(rows: Sequence[RowPart]) -> Tensor:
         began = time.perf_counter()
-        logits = decode(asked)
+        logits = decode(rows)
         forwards.append(time.perf_counter() - began)
         return logits
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks.support.schemes import make_batcher, make_row
 from runners.decoder.graphs import GraphedStep
-from runners.token_streams import TokenStreams
-from runners.vlm.sampling import GREEDY, Sampling
+from runners.scheduling.row import GREEDY, Sampling
+from runners.vlm.token_streams import TokenStreams
 from tests.support.models.text_vlm import TextVlm, encode
 
 _ROWS = (1, 8, 32, 128)

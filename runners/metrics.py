@@ -35,7 +35,9 @@ _REUSED = _counter(
 )
 _STEP = _histogram("step_seconds", "One decode step of all rows", _STEP_BUCKETS)
 _PREFILL = _histogram("prefill_seconds", "One prefill, of one or several prompts", _PREFILL_BUCKETS)
-_SEE = _histogram("see_seconds", "The vision tower, over one or several images", _PREFILL_BUCKETS)
+_VISION = _histogram(
+    "vision_seconds", "The vision tower, over one or several images", _PREFILL_BUCKETS
+)
 _FIRST_TOKEN = _histogram(
     "first_token_seconds", "From a row's submission to its first token", _PREFILL_BUCKETS
 )
@@ -60,7 +62,7 @@ class Metrics:
         self.prefill_seconds = _PREFILL.labels(model)
         self.first_token_seconds = _FIRST_TOKEN.labels(model)
         self.tokens = _TOKENS.labels(model)
-        self.see_seconds = _SEE.labels(model)
+        self.vision_seconds = _VISION.labels(model)
         self._model = model
         self._reused: dict[tuple[str, str], int] = {}
         self._preempted = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from runners.scheduling.scheduler import MAX_SLOWDOWN
 from runners.vlm.loaded_model import KV_SHARE
-from runners.vlm.scheduler import MAX_SLOWDOWN
 from settings import Settings, doubtful_settings, settings, unknown_variables
 
 ROOT = Path(__file__).parent.parent

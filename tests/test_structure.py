@@ -122,7 +122,10 @@ def test_no_route_imports_another(path):
         assert not {name for name in imports(path) if name.startswith("api.routes")}
 
 
-@pytest.mark.parametrize("module", ["runners.vlm.batcher", "runners.vlm.scheduler"])
+@pytest.mark.parametrize(
+    "module",
+    ["runners.vlm.batcher", *(name for name in MODULES if name.startswith("runners.scheduling."))],
+)
 def test_what_batches_rows_knows_no_image_no_http_and_no_family(module):
     parts = {part for name in imports(MODULES[module]) for part in name.split(".")}
     assert not parts & {"families", "images", "PIL", "starlette", "aiohttp"}
@@ -135,10 +138,11 @@ def test_only_families_import_families(path):
         assert not {name for name in imports(path) if name.startswith("runners.families")}
 
 
-def test_the_scheduler_imports_neither_torch_nor_metrics():
+def test_scheduling_imports_neither_torch_nor_metrics():
+    modules = sorted(name for name in MODULES if name.startswith("runners.scheduling."))
     program = f"""
 import sys
-import runners.vlm.scheduler
+import {", ".join(modules)}
 print("imported:", *sorted({HEAVY | {"prometheus_client"}!r} & sys.modules.keys()))
 """
     run = subprocess.run(

@@ -9,7 +9,7 @@ from benchmarks.gpu.rows import UNHURRIED, make_prompts
 from benchmarks.support.large_qwen import make_model
 from benchmarks.support.schemes import make_batcher, make_row
 from common.units import GIB, MIB
-from runners.vlm.sampling import Sampling
+from runners.scheduling.row import Sampling
 
 _LEFT = 2 * GIB
 """Bytes of a GPU that are left to the rows. They come to about 3.4 GiB."""

@@ -8,7 +8,7 @@ from benchmarks.support.random_qwen import Asked as Question
 from benchmarks.support.schemes import encode
 from runners.decoder.part import Part
 from runners.families.qwen_vl import QwenVl
-from runners.vlm.interface import Asked, Encoded
+from runners.vlm.interface import Encoded, RowPart
 from tests.support.models.prompts import page
 
 _SIDE, _TINY_SIDE = 1000, 120
@@ -32,20 +32,20 @@ def _measure(vlm: QwenVl, prompts: list[Encoded], speed: Speed) -> None:
     size = vlm.pool.block_size
     blocks = [-(-prompt.length // size) for prompt in prompts]
     vlm.pool.resize(sum(blocks), ())
-    features = vlm.see(prompts, _nothing)
+    features = vlm.encode_images(prompts, _nothing)
     asked = []
     for index, (prompt, seen) in enumerate(zip(prompts, features, strict=True)):
         first = sum(blocks[:index])
         own = range(first, first + blocks[index])
-        asked.append(Asked(prompt, (), Part(own, 0, prompt.length), seen))
+        asked.append(RowPart(prompt, (), Part(own, 0, prompt.length), seen))
     tokens = sum(prompt.length for prompt in prompts)
 
-    def see() -> None:
+    def encode_images() -> None:
         vlm.forget()
-        vlm.see(prompts, _nothing)
+        vlm.encode_images(prompts, _nothing)
 
     work = {
-        "tower": (see, _tower_operations(vlm, prompts)),
+        "tower": (encode_images, _tower_operations(vlm, prompts)),
         "decoder": (lambda: vlm.prefill(asked), _decoder_operations(vlm, prompts)),
     }
     for name, (run, operations) in work.items():

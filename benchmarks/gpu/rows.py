@@ -9,11 +9,10 @@ from benchmarks.support.schemes import encode, make_batcher, make_row
 from runners.decoder.decode import make_decode_step
 from runners.decoder.graphs import GraphedStep
 from runners.families.qwen_vl import QwenVl
+from runners.scheduling.row import GREEDY, Row, Sampling
 from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY, Sampling
 
 UNHURRIED = 3600.0
 """Seconds of a token gap with which a prefill computes all that fits into one."""

@@ -13,10 +13,9 @@ from benchmarks.support.random_qwen import Asked
 from common.deadline import Deadline
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
+from runners.scheduling.row import GREEDY, Row, Sampling
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY, Sampling
 from settings import Settings
 
 ROUNDS = 2

@@ -8,8 +8,7 @@ from itertools import pairwise
 from benchmarks.support.random_qwen import Asked
 from benchmarks.support.schemes import TOKEN_GAP, encode, make_batcher, make_row
 from runners.families.qwen_vl import QwenVl
-from runners.vlm.row import Row
-from runners.vlm.sampling import Sampling
+from runners.scheduling.row import Row, Sampling
 from tests.support.models.prompts import page
 
 UNSLICED = 3600.0

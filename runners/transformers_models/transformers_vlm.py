@@ -15,7 +15,7 @@ from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
 from runners.transformers_models.between_layers import called_between
 from runners.transformers_models.tensor_lru import TensorLru
-from runners.vlm.interface import Asked, Encoded, Features, Task, Vlm
+from runners.vlm.interface import Encoded, Features, RowPart, Task, Vlm
 
 _FEATURES_SHARE = 1 / 4
 """Share of the reuse memory that is for image features; the rest is for prefixes. The features of
@@ -57,7 +57,7 @@ class TransformersVlm(Vlm):
         self.decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
 
     @torch.no_grad()
-    def see(
+    def encode_images(
         self, prompts: Sequence[Encoded], between: Callable[[], object] | None
     ) -> list[Features]:
         seen = {prompt.image_key: self._features.get(prompt.image_key) for prompt in prompts}
@@ -72,10 +72,10 @@ class TransformersVlm(Vlm):
         return [seen[prompt.image_key] for prompt in prompts]  # type: ignore[misc]
 
     @torch.no_grad()
-    def prefill(self, asked: Sequence[Asked]) -> Tensor:
-        parts = [one.part for one in asked]
-        tokens, positions = self._tokens(asked)
-        hidden, added = self._embedded(tokens, asked)
+    def prefill(self, rows: Sequence[RowPart]) -> Tensor:
+        parts = [one.part for one in rows]
+        tokens, positions = self._tokens(rows)
+        hidden, added = self._embedded(tokens, rows)
         return self.decoder(
             hidden,
             self.to_device(positions),
@@ -85,10 +85,10 @@ class TransformersVlm(Vlm):
         )
 
     @torch.no_grad()
-    def decode(self, asked: Sequence[Asked]) -> Tensor:
-        tokens = [one.made[-1] for one in asked]
-        positions = [one.encoded.next_position + len(one.made) - 1 for one in asked]
-        return self.decode_step(tokens, positions, [one.part for one in asked])
+    def decode(self, rows: Sequence[RowPart]) -> Tensor:
+        tokens = [one.made[-1] for one in rows]
+        positions = [one.encoded.next_position + len(one.made) - 1 for one in rows]
+        return self.decode_step(tokens, positions, [one.part for one in rows])
 
     def text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(
@@ -122,10 +122,10 @@ class TransformersVlm(Vlm):
     def to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
 
-    def _tokens(self, asked: Sequence[Asked]) -> tuple[Tensor, Tensor]:
-        """The asked tokens [tokens] and their positions [axes, tokens], on the CPU."""
+    def _tokens(self, rows: Sequence[RowPart]) -> tuple[Tensor, Tensor]:
+        """The parts' tokens [tokens] and their positions [axes, tokens], on the CPU."""
         tokens, positions = [], []
-        for one in asked:
+        for one in rows:
             length, part = one.encoded.length, one.part
             tokens.append(one.encoded.tokens[part.start : part.end])
             positions.append(one.encoded.positions[:, part.start : part.end])
@@ -136,12 +136,12 @@ class TransformersVlm(Vlm):
                 positions.append(places.expand(len(one.encoded.positions), -1))
         return torch.cat(tokens), torch.cat(positions, -1)
 
-    def _embedded(self, tokens: Tensor, asked: Sequence[Asked]) -> tuple[Tensor, Added | None]:
+    def _embedded(self, tokens: Tensor, rows: Sequence[RowPart]) -> tuple[Tensor, Added | None]:
         """The embeddings of packed tokens, and what is added to them in the first layers."""
         hidden = self.decoder.embedding(self.to_device(tokens))
         places, features = [], []
-        firsts = [0, *accumulate(one.part.count for one in asked)]
-        for first, one in zip(firsts, asked, strict=False):
+        firsts = [0, *accumulate(one.part.count for one in rows)]
+        for first, one in zip(firsts, rows, strict=False):
             visual = one.encoded.visual
             begin, end = torch.searchsorted(
                 visual, torch.tensor([one.part.start, one.part.end])

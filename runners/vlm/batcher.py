@@ -20,12 +20,12 @@ from common.messages import FinishReason
 from runners import torch_errors
 from runners.decoder.part import Part
 from runners.metrics import Metrics
-from runners.vlm.interface import Asked, Features, Vlm
-from runners.vlm.kv_space import KvSpace
-from runners.vlm.prefill_budget import PrefillBudget
-from runners.vlm.row import Finished, Row
+from runners.scheduling.kv_space import KvSpace
+from runners.scheduling.prefill_budget import PrefillBudget
+from runners.scheduling.row import Finished, Row
+from runners.scheduling.scheduler import Scheduler, Slice
+from runners.vlm.interface import Encoded, Features, RowPart, Vlm
 from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
-from runners.vlm.scheduler import Scheduler, Slice
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +155,8 @@ class Batcher:
         self._update_queue()
         while stuck := self._scheduler.admit():
             self._run_short(stuck)
-        if rows := self._scheduler.rows_to_see():
-            self._see(rows)
+        if rows := self._scheduler.rows_without_features():
+            self._run_tower(rows)
         elif slices := self._scheduler.next_slices():
             self._prefill(slices)
         if self._scheduler.running:
@@ -187,16 +187,16 @@ class Batcher:
             else:
                 self._fail(row, row.deadline.refusal("The time limit passed in the queue."))
 
-    def _see(self, rows: list[Row]) -> None:
-        """Run the vision tower for rows, and a step between its layers whenever one is due."""
+    def _run_tower(self, rows: list[Row]) -> None:
+        """Runs the vision tower for rows, and a step between its layers whenever one is due."""
         started = time.monotonic()
         for row, features in zip(rows, self._attempt(rows, self._features_of) or (), strict=False):
             row.features = features
-        self._metrics.see_seconds.observe(time.monotonic() - started)
+        self._metrics.vision_seconds.observe(time.monotonic() - started)
 
     def _features_of(self, rows: list[Row]) -> list[Features]:
         between = self._step_if_due if self._scheduler.running else None
-        return self._model.see([row.encoded for row in rows], between)
+        return self._model.encode_images([cast(Encoded, row.encoded) for row in rows], between)
 
     def _step_if_due(self) -> None:
         if time.monotonic() - self._last_step > self._token_gap:
@@ -225,7 +225,7 @@ class Batcher:
         draws = make_draws(
             [(one.row.sampling, len(one.row.tokens)) for one in slices], self._model.device
         )
-        logits = self._model.prefill([_asked(one.row, one.start, one.end) for one in slices])
+        logits = self._model.prefill([_part_of(one.row, one.start, one.end) for one in slices])
         tokens: list[int] = next_tokens(logits, draws).tolist()
         return tokens
 
@@ -252,7 +252,7 @@ class Batcher:
         """Runs a step. Returns the next token of each row."""
         device = self._model.device
         draws = make_draws([(row.sampling, len(row.tokens)) for row in rows], device)
-        logits = self._model.decode([_asked(row, row.columns - 1, row.columns) for row in rows])
+        logits = self._model.decode([_part_of(row, row.columns - 1, row.columns) for row in rows])
         made: list[int] = next_tokens(logits, draws).tolist()
         return made
 
@@ -351,9 +351,13 @@ class Batcher:
             gauge.set(0)
 
 
-def _asked(row: Row, start: int, end: int) -> Asked:
-    part = Part(row.blocks, start, end - start)
-    return Asked(row.encoded, row.tokens, part, cast("Features | None", row.features))
+def _part_of(row: Row, start: int, end: int) -> RowPart:
+    return RowPart(
+        cast(Encoded, row.encoded),
+        row.tokens,
+        Part(row.blocks, start, end - start),
+        cast("Features | None", row.features),
+    )
 
 
 def _unloaded() -> Refusal:

@@ -105,7 +105,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RowPart:
     """Tokens of a row that are to be computed in a forward together with other rows'."""
 
     encoded: Encoded
@@ -140,7 +140,7 @@ class Vlm(ABC):
         """Turn a request into tensors. Raises `Refusal` if the model cannot take it."""
 
     @abstractmethod
-    def see(
+    def encode_images(
         self, prompts: Sequence[Encoded], between: Callable[[], object] | None
     ) -> list[Features]:
         """Run the vision tower over the images of several prompts, each with at least one.
@@ -150,12 +150,12 @@ class Vlm(ABC):
         """
 
     @abstractmethod
-    def prefill(self, asked: Sequence[Asked]) -> Tensor:
+    def prefill(self, rows: Sequence[RowPart]) -> Tensor:
         """Compute parts of several prompts. Returns logits of each one's last token, [parts,
         vocabulary], on the device."""
 
     @abstractmethod
-    def decode(self, asked: Sequence[Asked]) -> Tensor:
+    def decode(self, rows: Sequence[RowPart]) -> Tensor:
         """Compute the newest token of each row.
 
         Returns logits [rows, vocabulary], on the device, valid until the next call.

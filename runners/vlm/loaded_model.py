@@ -20,12 +20,11 @@ from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
 from runners.metrics import Metrics
-from runners.token_streams import TokenStreams
+from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
-from runners.vlm.row import Finished, Row
-from runners.vlm.sampling import Sampling
-from runners.vlm.tokens.text_stream import Detokeniser, StopTexts, strip_cut_character
+from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
+from runners.vlm.token_streams import TokenStreams
 from settings import Settings
 
 GRACE = 0.5
@@ -163,7 +162,7 @@ class LoadedModel:
             row.future.set_result(Finished([], "stop"))
         else:
             self._batcher.submit(row)
-        return _Submitted(task, row)
+        return _Submitted(task, encoded, row)
 
     def _encode(self, request: Request) -> tuple[Task, Encoded, bool]:
         """The task, the request as tensors, and whether there is nothing to read.
@@ -182,7 +181,7 @@ class LoadedModel:
         self, submitted: "_Submitted", text: str, reason: FinishReason, completion_tokens: int
     ) -> Answer:
         """The family's answer, with its usage."""
-        encoded = submitted.row.encoded
+        encoded = submitted.encoded
         answer = self._model.answer(submitted.task, encoded, text, reason)
         usage = Usage(
             prompt_tokens=encoded.length,
@@ -207,6 +206,7 @@ class _Submitted:
     """A request whose row was submitted. Its decoded images are no longer held."""
 
     task: Task
+    encoded: Encoded
     row: Row
 
 

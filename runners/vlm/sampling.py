@@ -1,54 +1,19 @@
 """Chooses the next token of each row from its logits: the likeliest, or one at random."""
 
-import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_GREEDY_BELOW = 1e-5
-"""Temperatures below this count as greedy: much smaller ones underflow in float32."""
+from runners.scheduling.row import Sampling
+
 _SCALE = 2**40
 """Integer weight of a row's likeliest token. Rounding to integers loses less than float32 does, and
 the weights of a vocabulary of up to eight million tokens add up within int64."""
 NO_TOKEN = -1
 """Stands for the token of a row whose logits are not numbers."""
 _DIGIT = 15  # bits; two such digits hold any float32 of [0, 1]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the tokens of a row are chosen, as its request asks."""
-
-    temperature: float = 0.0
-    """Below 1e-5 is greedy: the likeliest token is taken."""
-    seed: int | None = None
-    """Rows with equal seeds draw equal tokens; None draws at random."""
-    top_p: float = 1.0
-    """Nucleus sampling (Holtzman et al., 2020): draw from the likeliest tokens of this mass."""
-
-    @property
-    def is_greedy(self) -> bool:
-        return self.temperature < _GREEDY_BELOW
-
-    def uniform(self, step: int) -> float:
-        """Returns the number of [0, 1), of 24 bits, with which token number `step` is drawn.
-
-        With a seed it depends on seed and step alone, so that a repeated step draws the same token
-        (a counter-based generator: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
-        SC 2011).
-        """
-        if self.seed is None:
-            bits = random.getrandbits(24)
-        else:
-            counter = f"{self.seed} {step}".encode()
-            bits = int.from_bytes(hashlib.blake2b(counter, digest_size=3).digest(), "big")
-        return bits / 2**24
-
-
-GREEDY = Sampling()
 
 
 @dataclass(frozen=True)

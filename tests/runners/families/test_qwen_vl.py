@@ -203,8 +203,8 @@ def test_images_of_several_prompts_seen_together_are_what_each_is_alone(load):
     vlm = load(reuse_mib=0)
     asked = [("user", *PICTURES, ""), ("user", page(64, 64), ""), ("user", PICTURES[0], "")]
     prompts = [vlm.encode(talk(turn)) for turn in asked]
-    for prompt, together in zip(prompts, vlm.see(prompts, None), strict=True):
-        alone = vlm.see([prompt], None)[0]
+    for prompt, together in zip(prompts, vlm.encode_images(prompts, None), strict=True):
+        alone = vlm.encode_images([prompt], None)[0]
         assert len(together.tokens) == prompt.visual_tokens
         for one, other in zip(
             (together.tokens, *together.added), (alone.tokens, *alone.added), strict=True

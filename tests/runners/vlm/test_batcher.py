@@ -8,9 +8,9 @@ from common.deadline import Deadline
 from common.failures import ErrorCode
 from common.units import GIB
 from runners.metrics import Metrics
+from runners.scheduling.row import Finished, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.row import Finished
-from runners.vlm.sampling import Sampling, make_draws
+from runners.vlm.sampling import make_draws
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -178,7 +178,7 @@ def test_an_idle_batcher_gives_the_memory_back_and_keeps_the_prefixes(monkeypatc
 
 def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch):
     batcher = make_batcher(vlm, step_target=0.0)
-    monkeypatch.setattr("runners.vlm.scheduler.MAX_SLOWDOWN", 0)
+    monkeypatch.setattr("runners.scheduling.scheduler.MAX_SLOWDOWN", 0)
     rows = [make_row(new=5) for _ in range(3)]
     for row in rows:
         batcher.submit(row)

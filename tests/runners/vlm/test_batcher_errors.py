@@ -5,9 +5,8 @@ import torch
 
 from common.failures import ErrorCode
 from runners.decoder.part import places
+from runners.scheduling.row import GREEDY, Row, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY, Sampling
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -29,8 +28,8 @@ class Failing(TextVlm):
         self.decodes: list[Exception] = []
         self.kept = True
 
-    def see(self, prompts, between):
-        features = super().see(prompts, between)
+    def encode_images(self, prompts, between):
+        features = super().encode_images(prompts, between)
         if self.sees:
             raise self.sees.pop()
         return features
@@ -181,10 +180,10 @@ class Interrupted(Failing):
 
     calls = 0
 
-    def see(self, prompts, between):
+    def encode_images(self, prompts, between):
         for _ in range(self.calls if between else 0):
             between()
-        return super().see(prompts, None)
+        return super().encode_images(prompts, None)
 
 
 @pytest.mark.parametrize("errors", [[], [torch.OutOfMemoryError()]])

@@ -7,15 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import TopPLogitsWarper
 
-from runners.vlm.sampling import (
-    GREEDY,
-    NO_TOKEN,
-    Draws,
-    Sampling,
-    keep_nucleus,
-    make_draws,
-    next_tokens,
-)
+from runners.scheduling.row import GREEDY, Sampling
+from runners.vlm.sampling import NO_TOKEN, Draws, keep_nucleus, make_draws, next_tokens
 
 CPU = torch.device("cpu")
 LAST = 1 - 2**-24

@@ -1,11 +1,10 @@
 """A scheduler without a model, and rows for it."""
 
 from common.deadline import Deadline
-from runners.vlm.kv_space import KvSpace
-from runners.vlm.prefill_budget import PrefillBudget
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY
-from runners.vlm.scheduler import Scheduler
+from runners.scheduling.kv_space import KvSpace
+from runners.scheduling.prefill_budget import PrefillBudget
+from runners.scheduling.row import GREEDY, Row
+from runners.scheduling.scheduler import Scheduler
 from tests.support.fakes.kv import ArrayStore, Prompt
 
 BLOCK = 4
@@ -45,7 +44,7 @@ class Scheduling(Scheduler):
 
     def prefill(self) -> list[tuple[Row, int, int]]:
         """See what has to be seen, compute the next slices, and give their rows a token."""
-        for row in self.rows_to_see():
+        for row in self.rows_without_features():
             row.features = "seen"
         slices = self.next_slices()
         for done in slices:

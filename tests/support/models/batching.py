@@ -6,10 +6,9 @@ from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.units import GIB
 from runners.metrics import Metrics
+from runners.scheduling.row import GREEDY, Row
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, Vlm
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY
 from tests.support.models.text_vlm import encode
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from runners.decoder.part import Part
-from runners.vlm.interface import Asked, Encoded, Vlm
+from runners.vlm.interface import Encoded, RowPart, Vlm
 
 
 def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:
@@ -17,7 +17,7 @@ def greedy(vlm: Vlm, encoded: Encoded, max_new_tokens: int) -> list[int]:
     tokens = [int(_prefill(vlm, encoded, blocks).argmax())]
     while len(tokens) < max_new_tokens and tokens[-1] not in vlm.stop_tokens:
         part = Part(blocks, encoded.length + len(tokens) - 1, 1)
-        tokens.append(int(vlm.decode([Asked(encoded, tokens, part)])[0].argmax()))
+        tokens.append(int(vlm.decode([RowPart(encoded, tokens, part)])[0].argmax()))
     return tokens
 
 
@@ -51,5 +51,5 @@ def _take_blocks(vlm: Vlm, columns: int) -> list[int]:
 
 
 def _prefill(vlm: Vlm, encoded: Encoded, blocks: list[int]) -> Tensor:
-    seen = vlm.see([encoded], None)[0] if encoded.visual_tokens else None
-    return vlm.prefill([Asked(encoded, [], Part(blocks, 0, encoded.length), seen)])[0]
+    seen = vlm.encode_images([encoded], None)[0] if encoded.visual_tokens else None
+    return vlm.prefill([RowPart(encoded, [], Part(blocks, 0, encoded.length), seen)])[0]

@@ -9,7 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from common.messages import Answer, FinishReason
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import Asked, DecodedRequest, Encoded, Features, Task, digest
+from runners.vlm.interface import DecodedRequest, Encoded, Features, RowPart, Task, digest
 
 STOP = 232
 _IMAGE = 1
@@ -52,7 +52,7 @@ class TextVlm(TransformersVlm):
     ) -> Answer:
         return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
 
-    def prefill(self, asked: Sequence[Asked]) -> Tensor:
+    def prefill(self, asked: Sequence[RowPart]) -> Tensor:
         self.prefilled += [(one.part.start, one.part.end) for one in asked]
         return super().prefill(asked)
 

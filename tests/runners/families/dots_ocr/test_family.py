@@ -12,9 +12,8 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Options
 from runners.families.dots_ocr import family
 from runners.metrics import Metrics
+from runners.scheduling.row import GREEDY, Row
 from runners.vlm.batcher import Batcher
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY
 from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint

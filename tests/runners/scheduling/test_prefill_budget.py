@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.vlm.prefill_budget import PrefillBudget
+from runners.scheduling.prefill_budget import PrefillBudget
 
 
 def make_budget(gap: float = 0.1, most: int = 1000, per_token: float = 0.0) -> PrefillBudget:

@@ -9,9 +9,9 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from runners.vlm.kv_space import KvSpace
-from runners.vlm.prefill_budget import PrefillBudget
-from runners.vlm.row import Row
+from runners.scheduling.kv_space import KvSpace
+from runners.scheduling.prefill_budget import PrefillBudget
+from runners.scheduling.row import Row
 
 MAX_SLOWDOWN = 4
 """However slow the device, a step may take this many times as long as the fastest one."""
@@ -153,7 +153,7 @@ class Scheduler:
             for other in self.prefilling
         )
 
-    def rows_to_see(self) -> list[Row]:
+    def rows_without_features(self) -> list[Row]:
         """The next rows whose images have to be seen together; mostly none.
 
         So many that their visual tokens stay within the budget of a prefill, but at least one.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runners.vlm.blocks import Blocks
-from runners.vlm.row import Row
+from runners.scheduling.blocks import Blocks
+from runners.scheduling.row import Row
 
 _FIRST_COLUMNS = 4096
 """Columns of the first pool; each growth doubles it."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.vlm.blocks import Blocks
+from runners.scheduling.blocks import Blocks
 
 
 def make_blocks(count: int) -> Blocks:

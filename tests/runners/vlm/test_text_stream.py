@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.vlm.tokens.text_stream import Detokeniser, StopTexts, strip_cut_character
+from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
 
 
 def utf8(tokens: list[int]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from runners.token_streams import TokenStreams
+from runners.vlm.token_streams import TokenStreams
 from tests.support.models.batching import make_batcher, make_row, run
 from tests.support.models.text_vlm import TextVlm
 

@@ -1,18 +1,72 @@
-"""A row: one request's prompt, its limits, and the tokens made so far. Imports no torch."""
+"""A row: one request's prompt, its limits, and the tokens made so far."""
 
+import hashlib
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from common.deadline import Deadline
 from common.messages import FinishReason
-from runners.vlm.tokens.repetition import Repetition
+from runners.scheduling.repetition import Repetition
 
-if TYPE_CHECKING:  # the tensors are for the batcher; the scheduler only asks for their length
-    from runners.vlm.interface import Encoded
-    from runners.vlm.sampling import Sampling
+_GREEDY_BELOW = 1e-5
+"""Temperatures below this count as greedy: much smaller ones underflow in float32."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens of a row are chosen, as its request asks."""
+
+    temperature: float = 0.0
+    """Below 1e-5 is greedy: the likeliest token is taken."""
+    seed: int | None = None
+    """Rows with equal seeds draw equal tokens; None draws at random."""
+    top_p: float = 1.0
+    """Nucleus sampling (Holtzman et al., 2020): draw from the likeliest tokens of this mass."""
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < _GREEDY_BELOW
+
+    def uniform(self, step: int) -> float:
+        """Returns the number of [0, 1), of 24 bits, with which token number `step` is drawn.
+
+        With a seed it depends on seed and step alone, so that a repeated step draws the same token
+        (a counter-based generator: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3",
+        SC 2011).
+        """
+        if self.seed is None:
+            bits = random.getrandbits(24)
+        else:
+            counter = f"{self.seed} {step}".encode()
+            bits = int.from_bytes(hashlib.blake2b(counter, digest_size=3).digest(), "big")
+        return bits / 2**24
+
+
+GREEDY = Sampling()
+
+
+class Prompt(Protocol):
+    """What scheduling asks of a prompt; the batcher gives `runners.vlm.interface.Encoded`."""
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+
+    @property
+    def visual_tokens(self) -> int:
+        """How many of them are an image's."""
+
+    @property
+    def prefix_length(self) -> int:
+        """Number of leading tokens up to the last image token; 0 without an image."""
+
+    @property
+    def prefix_key(self) -> bytes:
+        """Prompts with equal keys have equal keys and values in the columns of the prefix."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +82,11 @@ class Finished:
 class Row:
     """One request to the model, from its submission to its result; cancel `future` to cancel it."""
 
-    encoded: "Encoded"
+    encoded: Prompt
     max_new_tokens: int
     deadline: Deadline
     """When it passes, a waiting row is refused, and a running row ends with the tokens it has."""
-    sampling: "Sampling"
+    sampling: Sampling
     on_token: Callable[[int], object] | None = None
     """Called in the batcher's thread with every token but the stop token; must not raise."""
     future: Future[Finished] = field(default_factory=Future)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.vlm.tokens.repetition import LONGEST_PERIOD, Repetition
+from runners.scheduling.repetition import LONGEST_PERIOD, Repetition
 
 
 def watch(tokens: list[int]) -> tuple[int, int | None]:

@@ -3,7 +3,7 @@
 import pytest
 
 from common.deadline import Deadline
-from runners.vlm.scheduler import MAX_SLOWDOWN, Scheduler
+from runners.scheduling.scheduler import MAX_SLOWDOWN, Scheduler
 from tests.support.fakes.scheduling import BLOCK, Scheduling, make_row
 
 
@@ -19,7 +19,7 @@ def test_nothing_is_admitted_from_an_empty_queue():
     scheduler = Scheduling()
     assert scheduler.is_idle
     assert scheduler.admit() is None
-    assert scheduler.rows_to_see() == scheduler.next_slices() == []
+    assert scheduler.rows_without_features() == scheduler.next_slices() == []
 
 
 def test_a_row_costs_the_blocks_of_its_tokens_and_not_what_it_might_come_to():
@@ -170,20 +170,20 @@ def test_images_are_seen_together_as_far_as_the_budget_goes():
     scheduler = Scheduling(most_tokens=100)
     rows = [make_row(20, prefix=18, visual=40, first=first) for first in range(5)]
     scheduler.put(*rows)
-    assert scheduler.rows_to_see() == rows[:2]
+    assert scheduler.rows_without_features() == rows[:2]
     for row in rows[:2]:
         row.features = "seen"
-    assert scheduler.rows_to_see() == []  # those are prefilled first
+    assert scheduler.rows_without_features() == []  # those are prefilled first
     assert scheduler.prefill() == [(rows[0], 0, 20), (rows[1], 0, 20)]
     assert [row.features for row in rows] == [None] * 5
-    assert scheduler.rows_to_see() == rows[2:4]
+    assert scheduler.rows_without_features() == rows[2:4]
 
 
 def test_an_image_of_more_tokens_than_the_budget_is_seen_alone():
     scheduler = Scheduling(most_tokens=30)
     rows = [make_row(20, prefix=18, visual=40, first=first) for first in range(2)]
     scheduler.put(*rows)
-    assert scheduler.rows_to_see() == rows[:1]
+    assert scheduler.rows_without_features() == rows[:1]
 
 
 def test_what_was_seen_is_held_until_the_last_image_token_is_computed():
@@ -201,7 +201,7 @@ def test_a_prefix_that_is_kept_need_not_be_seen():
     scheduler.run(make_row(20, prefix=14, visual=9))
     again = make_row(17, prefix=14, visual=9)
     scheduler.put(again)
-    assert scheduler.rows_to_see() == []
+    assert scheduler.rows_without_features() == []
     assert scheduler.prefill() == [(again, 14, 17)]
 
 

@@ -5,10 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.deadline import Deadline
-from runners.vlm import kv_space
-from runners.vlm.kv_space import KvSpace
-from runners.vlm.row import Row
-from runners.vlm.sampling import GREEDY
+from runners.scheduling import kv_space
+from runners.scheduling.kv_space import KvSpace
+from runners.scheduling.row import GREEDY, Row
 from tests.support.fakes.kv import ArrayStore, Prompt
 
 MANY = 10**6
