@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -45,6 +46,8 @@ from benchmarks.support.schemes import (
 from benchmarks.support.token_gap import UNSLICED, measure_gaps
 from runners.families.qwen_vl import QwenVl
 from runners.scheduling.row import GREEDY, Sampling
+from runners.torch_threads import in_own_thread
+from runners.vlm.interface import RowPart
 from tests.support.models.prompts import page
 
 LARGE_PAGE = 2048
@@ -61,15 +64,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     dtype = getattr(torch, arguments.dtype)
     with tempfile.TemporaryDirectory() as folder:
-        make_weights(Path(folder))
+        in_own_thread(lambda: make_weights(Path(folder)))
         if not arguments.gaps:
             all_schemes(Path(folder), dtype, arguments.requests)
-        token_gaps(Path(folder), dtype)
+        in_own_thread(lambda: token_gaps(Path(folder), dtype))
 
 
 def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
-    model, processor = load_plain(weights, dtype)
-    served = load_served(weights, dtype)
+    model, processor = in_own_thread(lambda: load_plain(weights, dtype))
+    served = in_own_thread(lambda: load_served(weights, dtype))
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{size:.0f}M parameters, {dtype}, {torch.get_num_threads()} threads")
     ours = batching(served)
@@ -82,7 +85,9 @@ def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
     requests = make_requests(count, (16, 128), (100, 640))
     at_once = [0.0] * count
     for scheme in (schemes["one by one"], ours):
-        scheme(requests[:2], at_once[:2])  # the first run of a shape is slower
+        in_own_thread(
+            partial(scheme, requests[:2], at_once[:2])
+        )  # the first run of a shape is slower
     measured = compare(f"{count} requests, all there at the start", requests, at_once, schemes)
     span = measured["in flight"].seconds
     arrivals = arrivals_over(span, requests)
@@ -91,11 +96,11 @@ def all_schemes(weights: Path, dtype: torch.dtype, count: int) -> None:
 
     question = replace(requests[0], image=page(640, 640), new_tokens=32)
     questions = [replace(question, prompt=f"Question {number}?") for number in range(8)]
-    reusing = batching(load_served(weights, dtype, reuse_mib=256))
+    reusing = batching(in_own_thread(lambda: load_served(weights, dtype, reuse_mib=256)))
     both = {"without reuse": ours, "with reuse": reusing}
     compare("Eight questions on one image", questions, [0.0] * 8, both)
 
-    step_costs(served)
+    in_own_thread(lambda: step_costs(served))
 
 
 def step_costs(served: QwenVl) -> None:

@@ -21,6 +21,7 @@ from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.messages import Request, single_turn
 from common.units import MIB
+from runners.torch_threads import in_own_thread
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 
@@ -62,5 +63,5 @@ def held_mib() -> float:
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make_weights(Path(folder))
+        in_own_thread(lambda: make_weights(Path(folder)))
         asyncio.run(main(Path(folder)))

@@ -37,6 +37,7 @@ from benchmarks.support.in_process import in_process
 from benchmarks.support.random_qwen import MODEL, arrivals_over, make_requests, make_weights
 from benchmarks.support.schemes import ROUNDS, compare
 from benchmarks.support.servers import bento, transformers_serve
+from runners.torch_threads import in_own_thread
 
 CLIENTS = (1, 4, 16, 32)
 
@@ -50,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     print(f"{arguments.dtype}, {arguments.threads} threads")
     with tempfile.TemporaryDirectory() as folder:
-        make_weights(Path(folder))
+        in_own_thread(lambda: make_weights(Path(folder)))
         run(Path(folder), arguments.dtype, arguments.threads)
 
 

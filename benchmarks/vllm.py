@@ -36,6 +36,7 @@ from benchmarks.support.sides import (
     vllm_in_process,
     vllm_over_http,
 )
+from runners.torch_threads import in_own_thread
 from tests.support.models.prompts import page
 
 FEW, MANY = 48, 112
@@ -156,7 +157,7 @@ def main() -> None:
     requests = make_requests(16, (16, 128), (100, 640))
     print(f"{arguments.dtype}, {arguments.threads} threads")
     with tempfile.TemporaryDirectory() as folder:
-        make_weights(Path(folder))
+        in_own_thread(lambda: make_weights(Path(folder)))
         setup = Setup(Path(folder), arguments.dtype, arguments.threads)
         for title, ours, vllm in (
             ("In process", ours_in_process(setup), vllm_in_process(setup)),

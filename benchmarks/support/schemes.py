@@ -14,6 +14,7 @@ from common.deadline import Deadline
 from runners.families.qwen_vl import QwenVl
 from runners.metrics import Metrics
 from runners.scheduling.row import GREEDY, Row, Sampling
+from runners.torch_threads import in_own_thread
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
 from settings import Settings
@@ -55,7 +56,7 @@ def compare(
     runs: dict[str, list[Measured]] = {name: [] for name in schemes}
     for _ in range(rounds):
         for name, scheme in schemes.items():
-            runs[name].append(scheme(requests, arrivals))
+            runs[name].append(in_own_thread(partial(scheme, requests, arrivals)))
     fastest = {name: max(figures, key=lambda run: run.rate) for name, figures in runs.items()}
     best = list(schemes)[-1]
     ours = fastest[best]

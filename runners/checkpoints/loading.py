@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
-from runners import torch_errors
+from runners import torch_errors, torch_threads
 from runners.checkpoints import weights
 from runners.checkpoints.dtype import is_float32
 from settings import Settings
@@ -36,7 +35,7 @@ def load_checkpoint(
     Raises `Refusal`: UNAVAILABLE if the weights or the device are not there, or if the weights do
     not fit the model; OUT_OF_MEMORY if the device is too small.
     """
-    _obey_openmp_thread_limit()
+    torch_threads.use_all_cores()
     _turn_cudnn_attention_off()
     device_map = _device_map_arguments(entry, settings)
     folder = weights.fetch(entry, settings)
@@ -85,18 +84,6 @@ def load_checkpoint(
         )
     _shorten_switch_interval(model.device)
     return model, processor
-
-
-def _obey_openmp_thread_limit() -> None:
-    """Lets torch ask for no more threads than OMP_THREAD_LIMIT grants.
-
-    torch does not read that variable, and oneDNN computes wrong results in bfloat16 if OpenMP
-    grants fewer threads than torch asks for. An operator may set the variable for the whole
-    service. The embedded reader sets it too, but only in its own process.
-    """
-    limit = os.environ.get("OMP_THREAD_LIMIT", "")
-    if limit.isdecimal() and 0 < int(limit) < torch.get_num_threads():
-        torch.set_num_threads(int(limit))
 
 
 def _turn_cudnn_attention_off() -> None:

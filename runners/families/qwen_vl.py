@@ -4,6 +4,8 @@ import langcodes
 import torch
 from torch import Tensor, nn
 from transformers import (
+    PreTrainedModel,
+    ProcessorMixin,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
     Qwen3VLForConditionalGeneration,
@@ -18,6 +20,7 @@ from transformers.vision_utils import (
 from common.catalog import Entry
 from runners.checkpoints.loading import load_checkpoint
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
+from runners.transformers_models.tower_attention import attend_tower_in_slices
 from runners.vlm.interface import Task
 from settings import Settings
 
@@ -45,6 +48,17 @@ class QwenVl(QwenStyleVlm):
     take."""
 
     patch_projection = "model.visual.patch_embed.proj"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        max_pixels: int,
+        reuse_bytes: int,
+    ) -> None:
+        """As `QwenStyleVlm`."""
+        attend_tower_in_slices(model.model.visual)
+        super().__init__(model, processor, max_pixels, reuse_bytes)
 
     def instruction(self, task: Task) -> str:
         if task.language is None:

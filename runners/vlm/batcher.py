@@ -17,7 +17,7 @@ import torch
 
 from common.failures import ErrorCode, Refusal
 from common.messages import FinishReason
-from runners import torch_errors
+from runners import torch_errors, torch_threads
 from runners.decoder.part import Part
 from runners.metrics import Metrics
 from runners.scheduling.kv_space import KvSpace
@@ -125,6 +125,7 @@ class Batcher:
 
     def _run(self) -> None:
         error: Exception = _unloaded()
+        torch_threads.use_all_cores()
         try:
             while not self._closed:
                 if not self.step():

@@ -8,10 +8,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from common import devices
 from common.catalog import Entry
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 _MIN_ENCODERS, _MAX_ENCODERS = 2, 8
 """Fewest and most threads that decode and encode images beside the decode loop. A GPU reads pages
 faster than two threads encode them."""
@@ -44,7 +46,7 @@ class VlmEngine:
     def __init__(self, entry: Entry, settings: Settings) -> None:
         self._entry = entry
         self._settings = settings
-        self._encoders = ThreadPoolExecutor(_encoder_threads(), thread_name_prefix="encoder")
+        self._encoders = ThreadPoolExecutor(_encoder_threads(), "encoder", _begin_encoder)
 
         # The model, and what is being done with it
         self._model: LoadedModel | None = None
@@ -213,7 +215,7 @@ class VlmEngine:
 
     async def _load(self) -> None:
         try:
-            self._model = await asyncio.to_thread(self._load_model)
+            self._model = await _in_own_thread(self._load_model)
         except Refusal as refusal:
             self._failure = refusal.failure
             raise
@@ -273,6 +275,22 @@ class VlmEngine:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+
+
+async def _in_own_thread(work: Callable[[], Result]) -> Result:
+    """Runs some work in a thread that ends with it, see `runners.torch_threads`."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+    finally:
+        thread.shutdown(wait=False)
+
+
+def _begin_encoder() -> None:
+    """An encoder starts with its first image, when the model is loaded and torch imported."""
+    from runners import torch_threads
+
+    torch_threads.use_one_core()
 
 
 def _encoder_threads() -> int:

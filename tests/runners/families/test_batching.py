@@ -133,6 +133,6 @@ def test_rows_that_give_way_again_and_again_get_it_too(family, reuse):
     while batcher.step():
         if batcher.running_rows > 1 and batcher._scheduler.running:
             batcher._scheduler.preempt_youngest()
-    assert batcher._scheduler.preemptions > 10
+    assert batcher.preemptions >= 3
     for number, row in enumerate(made):
         assert row.future.result(timeout=0).tokens == family.alone(number)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from runners.transformers_models.between_layers import called_between
+from runners.transformers_models.between_layers import attend_in_slices, called_between
 
 CPU = torch.device("cpu")
 
@@ -75,3 +75,17 @@ def test_on_a_gpu_all_but_two_layers_have_run_before_it_is_called(layers, noted,
     with called_between(three, lambda: noted.append("between"), torch.device("cuda")):
         run(three)
     assert noted[-4:] == ["started 2", "waited for 0", "between", "third"]
+
+
+@pytest.mark.parametrize("tokens", [40, 1300])
+def test_attention_in_slices_gives_what_it_gives_at_once_and_calls_after_each(layers, tokens):
+    torch.manual_seed(0)
+    states = torch.randn(3, 1, 2, tokens, 8)
+    whole = attend_in_slices(*states, 0.3)
+    called = []
+    with called_between(layers, lambda: called.append(1), CPU):
+        sliced = attend_in_slices(*states, 0.3)
+    torch.testing.assert_close(sliced, whole, rtol=1e-5, atol=1e-5)
+    assert len(called) == (3 if tokens == 1300 else 0)
+    assert torch.equal(attend_in_slices(*states, 0.3), whole)
+    assert len(called) == (3 if tokens == 1300 else 0)
