@@ -50,8 +50,8 @@ class Scheduler:
 
     For one thread at a time. First come, first served. The next row is admitted if
     - the KV cache has blocks for its tokens so far, and a few more;
-    - the moving average of a step's time is at most `step_target`, or `MAX_SLOWDOWN` times the
-      fastest step if that is more;
+    - the moving average of the time to a running row's next token is at most `step_target`, or
+      `MAX_SLOWDOWN` times the fastest step if that is more;
     - there are fewer rows than when memory last ran out (forgotten when all is idle);
     - no row with the same prefix is being prefilled: it waits for that prefix;
     - the rows that are prefilled have fewer tokens left than one prefill takes.
@@ -73,6 +73,8 @@ class Scheduler:
         self._step_target = step_target
         self._max_rows: float = float("inf")
         self._mean_step = 0.0
+        self._mean_wait = 0.0
+        """The same of all forwards in which running rows got a token, with a prefill or without."""
         self._fastest_step = float("inf")
 
     @property
@@ -139,7 +141,7 @@ class Scheduler:
         return (
             rows < self._max_rows
             and left < self._budget.tokens(self._mean_step, bool(self.running))
-            and self._mean_step <= max(self._step_target, MAX_SLOWDOWN * self._fastest_step)
+            and self._mean_wait <= max(self._step_target, MAX_SLOWDOWN * self._fastest_step)
             and not self._waits_for_prefix(row)
         )
 
@@ -229,10 +231,14 @@ class Scheduler:
         """Take the time of a step into account."""
         self._fastest_step = min(self._fastest_step, seconds)
         self._mean_step += _NEWEST_WEIGHT * (seconds - self._mean_step)
+        self._mean_wait += _NEWEST_WEIGHT * (seconds - self._mean_wait)
 
-    def record_prefill(self, tokens: int, seconds: float) -> None:
-        """Take the time of a prefill into account."""
+    def record_prefill(self, tokens: int, seconds: float, beside_rows: bool) -> None:
+        """Take the time of a prefill into account. beside_rows: whether running rows got a token in
+        the same forward."""
         self._budget.record(tokens, seconds)
+        if beside_rows:
+            self._mean_wait += _NEWEST_WEIGHT * (seconds - self._mean_wait)
 
     def clear(self) -> list[Row]:
         """Take out all rows, those that run first."""

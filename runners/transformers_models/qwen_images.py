@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers import BaseImageProcessor
 
 from common.failures import ErrorCode, Refusal
+from runners.vlm.interface import digest
 
 
 class QwenImages:
@@ -26,16 +27,17 @@ class QwenImages:
         self._min_pixels = min(processor.size["shortest_edge"], max_pixels)
         self._dtype = dtype
 
-    def patches(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Returns the patches of all images, one a row, and the grid of each image.
+    def patches(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor, bytes]:
+        """Returns the patches of all images, one a row, the grid of each image, and their digest.
 
         images: at least one, RGB. Grids: [images, 3] int64, patches in time, height and width.
         Raises `Refusal` (BAD_IMAGE) for an image that is too long and thin.
         """
-        made = self._processor(
-            images=[self._resized(image) for image in images], do_resize=False, return_tensors="pt"
-        )
-        return made["pixel_values"].to(self._dtype), made["image_grid_thw"]
+        resized = [self._resized(image) for image in images]
+        made = self._processor(images=resized, do_resize=False, return_tensors="pt")
+        grids = made["image_grid_thw"]
+        # The patches have the same numbers, but eight times as many bytes.
+        return made["pixel_values"].to(self._dtype), grids, digest(grids, *resized)
 
     def token_counts(self, grids: Tensor) -> list[int]:
         """Returns how many visual tokens each image becomes."""

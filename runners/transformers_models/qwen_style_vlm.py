@@ -81,9 +81,9 @@ class QwenStyleVlm(TransformersVlm):
         if request.task.kind == "ocr":
             turns = (DecodedTurn("user", (*images, self.instruction(request.task))),)
         pixels: dict[str, Tensor] = {}
-        grids, counts = None, []
+        grids, counts, image_key = None, [], digest()
         if images:
-            patches, grids = self.images.patches(images)
+            patches, grids, image_key = self.images.patches(images)
             counts = self.images.token_counts(grids)
             pixels = {"pixel_values": patches, "image_grid_thw": grids}
         tokens = self._template.tokens(turns, counts)
@@ -99,7 +99,7 @@ class QwenStyleVlm(TransformersVlm):
             tokens=prompt,
             positions=self.positions(prompt, grids),
             pixels=pixels,
-            image_key=digest(*pixels.values()),
+            image_key=image_key,
             prefix_length=int(visual[-1]) + 1 if images else 0,
             visual=visual,
             image_size=images[0].size if images else (0, 0),

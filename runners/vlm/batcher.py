@@ -38,7 +38,7 @@ to be captured anew afterwards."""
 
 
 class Batcher:
-    """The decode loop: prefills what waits, then makes one token for every running row.
+    """The decode loop: makes a token for every running row, and prefills what waits beside them.
 
     Which rows those are, `Scheduler` decides. If memory runs out, what is kept for reuse is given
     up, fewer rows are admitted from then on, and the youngest row gives its blocks back, waits, and
@@ -149,7 +149,7 @@ class Batcher:
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """Prefill what waits, within bounds, then make one token for every running row.
+        """Prefill what waits, within bounds, and make one token for every running row.
 
         Returns False if nothing is left to do.
         """
@@ -158,10 +158,9 @@ class Batcher:
             self._run_short(stuck)
         if rows := self._scheduler.rows_without_features():
             self._run_tower(rows)
-        elif slices := self._scheduler.next_slices():
-            self._prefill(slices)
-        if self._scheduler.running:
-            self._decode()
+            self._advance(prefill=False)
+        else:
+            self._advance(prefill=True)
         self._update_metrics()
         return not self._scheduler.is_idle
 
@@ -201,61 +200,59 @@ class Batcher:
 
     def _step_if_due(self) -> None:
         if time.monotonic() - self._last_step > self._token_gap:
-            self._decode()
+            self._advance(prefill=False)
 
-    def _prefill(self, slices: list[Slice]) -> None:
-        started = time.monotonic()
-        rows = [part.row for part in slices]
-        tokens = self._attempt(rows, lambda _: self._first_tokens(slices))
-        if tokens is None:
-            return
-        now = time.monotonic()
-        self._scheduler.record_prefill(sum(one.end - one.start for one in slices), now - started)
-        self._metrics.prefill_seconds.observe(now - started)
-        made = []
-        for done, token in zip(slices, tokens, strict=True):
-            self._scheduler.finish_slice(done)
-            if done.is_last:
-                if not done.row.tokens:
-                    self._metrics.first_token_seconds.observe(now - done.row.submitted)
-                made.append((done.row, token))
-        self._take(made)
-
-    def _first_tokens(self, slices: list[Slice]) -> list[int]:
-        """Computes slices of prompts. Returns the token that follows each."""
-        draws = make_draws(
-            [(one.row.sampling, len(one.row.tokens)) for one in slices], self._model.device
-        )
-        logits = self._model.prefill([_part_of(one.row, one.start, one.end) for one in slices])
-        tokens: list[int] = next_tokens(logits, draws).tolist()
-        return tokens
-
-    def _decode(self) -> None:
+    def _advance(self, prefill: bool) -> None:
         """Makes a token for every running row; where there is no memory for all, the youngest give
-        way."""
+        way. If asked to, it computes slices of prompts in the same forward.
+        """
         while stuck := self._scheduler.make_room():
             self._run_short(stuck)
-        rows = list(self._scheduler.running)
+        slices = self._scheduler.next_slices() if prefill else []
+        running = list(self._scheduler.running)
+        rows = [one.row for one in slices] or running
         if not rows:
             return
         started = time.monotonic()
-        tokens = self._attempt(rows, self._next_tokens)
+        # If it fails, that is because of a prompt, if there is one: running rows try again.
+        tokens = self._attempt(rows, lambda _: self._next_tokens(slices, running))
         self._last_step = time.monotonic()
         if tokens is None:
             return
-        self._scheduler.record_step(self._last_step - started)
-        self._metrics.step_seconds.observe(self._last_step - started)
-        for row in rows:
+        self._record_time(slices, running, self._last_step - started)
+        made = []
+        for done, token in zip(slices, tokens, strict=False):
+            self._scheduler.finish_slice(done)
+            if done.is_last:
+                if not done.row.tokens:
+                    waited = self._last_step - done.row.submitted
+                    self._metrics.first_token_seconds.observe(waited)
+                made.append((done.row, token))
+        for row, token in zip(running, tokens[len(slices) :], strict=True):
             row.computed = row.columns
-        self._take(list(zip(rows, tokens, strict=True)))
+            made.append((row, token))
+        self._take(made)
 
-    def _next_tokens(self, rows: list[Row]) -> list[int]:
-        """Runs a step. Returns the next token of each row."""
-        device = self._model.device
-        draws = make_draws([(row.sampling, len(row.tokens)) for row in rows], device)
-        logits = self._model.decode([_part_of(row, row.columns - 1, row.columns) for row in rows])
-        made: list[int] = next_tokens(logits, draws).tolist()
-        return made
+    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> list[int]:
+        """Runs a forward. Returns the token that follows each slice, and each running row."""
+        parts = [(one.row, one.start, one.end) for one in slices]
+        parts += [(row, row.columns - 1, row.columns) for row in running]
+        draws = make_draws(
+            [(row.sampling, len(row.tokens)) for row, _, _ in parts], self._model.device
+        )
+        forward = self._model.prefill if slices else self._model.decode
+        logits = forward([_part_of(*part) for part in parts])
+        tokens: list[int] = next_tokens(logits, draws).tolist()
+        return tokens
+
+    def _record_time(self, slices: list[Slice], running: list[Row], seconds: float) -> None:
+        if slices:
+            count = sum(one.end - one.start for one in slices)
+            self._scheduler.record_prefill(count, seconds, beside_rows=bool(running))
+            self._metrics.prefill_seconds.observe(seconds)
+        else:
+            self._scheduler.record_step(seconds)
+            self._metrics.step_seconds.observe(seconds)
 
     def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:
         """Returns the result of a computation on the device for rows, or None if it failed.

@@ -151,8 +151,10 @@ class Vlm(ABC):
 
     @abstractmethod
     def prefill(self, rows: Sequence[RowPart]) -> Tensor:
-        """Compute parts of several prompts. Returns logits of each one's last token, [parts,
-        vocabulary], on the device."""
+        """Compute parts of several rows: slices of prompts, and the newest tokens of running rows.
+
+        Returns logits of each part's last token, [parts, vocabulary], on the device.
+        """
 
     @abstractmethod
     def decode(self, rows: Sequence[RowPart]) -> Tensor:

@@ -92,7 +92,8 @@ def note_prefills(vlm, computed):
     prefill = vlm.prefill
 
     def noted(asked):
-        computed.extend((one.part.start, one.part.end) for one in asked)
+        prompts = [one for one in asked if one.part.start < one.encoded.length]
+        computed.extend((one.part.start, one.part.end) for one in prompts)
         return prefill(asked)
 
     vlm.prefill = noted

@@ -159,7 +159,7 @@ def test_beside_running_rows_a_prefill_has_as_many_tokens_as_the_gap_has_time_fo
     first, second = make_row(100), make_row(100)
     scheduler.put(first)
     scheduler.prefill()
-    scheduler.record_prefill(100, 0.5)
+    scheduler.record_prefill(100, 0.5, beside_rows=True)
     scheduler.put(second)
     assert scheduler.prefill() == [(second, 0, 20)]
     scheduler.leave(first)

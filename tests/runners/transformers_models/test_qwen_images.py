@@ -15,7 +15,7 @@ def images() -> QwenImages:
 
 
 def test_each_image_has_its_grid_and_the_patches_of_all_follow_each_other(images):
-    patches, grids = images.patches([page(200, 300), page(64, 64)])
+    patches, grids, _ = images.patches([page(200, 300), page(64, 64)])
     assert patches.dtype is torch.bfloat16
     assert grids[:, 0].tolist() == [1, 1]
     assert len(patches) == int(grids.prod(1).sum())
@@ -24,7 +24,7 @@ def test_each_image_has_its_grid_and_the_patches_of_all_follow_each_other(images
 
 @pytest.mark.parametrize("size", [(1400, 1000), (5000, 100)])
 def test_no_image_has_more_pixels_than_the_limit(images, size):
-    _, grids = images.patches([page(*size)])
+    _, grids, _ = images.patches([page(*size)])
     assert int(grids.prod()) * images.patch_size**2 <= 100_000
 
 

@@ -3,11 +3,14 @@
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from common.catalog import Entry
+from runners.vlm.interface import RowPart
 from settings import Settings
 from tests.support.models.text_vlm import TextVlm
 
@@ -53,11 +56,15 @@ class Text(TextVlm):
 
     def prefill(self, asked):
         time.sleep(self.family.slow)
-        return super().prefill(asked)
+        logits = super().prefill(asked)
+        made = torch.tensor([bool(one.made) for one in asked])[:, None]
+        return torch.where(made, endless(asked), logits) if self.family.endless else logits
 
     def decode(self, asked):
-        if not self.family.endless:
-            return super().decode(asked)
-        places = torch.tensor([one.part.start for one in asked])
-        # Neither a stop token nor a loop.
-        return torch.nn.functional.one_hot(places**2 // 7 % 199, 256).float()
+        return endless(asked) if self.family.endless else super().decode(asked)
+
+
+def endless(asked: Sequence[RowPart]) -> Tensor:
+    """Logits that call for neither a stop token nor a loop."""
+    places = torch.tensor([one.part.start for one in asked])
+    return torch.nn.functional.one_hot(places**2 // 7 % 199, 256).float()

@@ -37,7 +37,8 @@ class TextVlm(TransformersVlm):
         super().__init__(copy.deepcopy(self.plain), _Tokenizer(), reuse_bytes, block_size)
         self.tower = nn.ModuleList([nn.Identity(), nn.Identity()])
         self.prefilled: list[tuple[int, int]] = []
-        """The columns of every part that was prefilled: the first, and the one after the last."""
+        """The columns of each part of a prompt that was prefilled: the first, and the one after the
+        last."""
 
     def encode(self, request: DecodedRequest) -> Encoded:
         """Encode the texts of the last turn."""
@@ -53,7 +54,9 @@ class TextVlm(TransformersVlm):
         return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
 
     def prefill(self, asked: Sequence[RowPart]) -> Tensor:
-        self.prefilled += [(one.part.start, one.part.end) for one in asked]
+        self.prefilled += [
+            (one.part.start, one.part.end) for one in asked if one.part.start < one.encoded.length
+        ]
         return super().prefill(asked)
 
     @property
