@@ -18,4 +18,10 @@ def is_broken_device(error: Exception) -> bool:
 
     See cudaErrorIllegalAddress in https://docs.nvidia.com/cuda/cuda-runtime-api.
     """
-    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
+    is_harmless = is_out_of_memory(error) or is_capture_failure(error)
+    return isinstance(error, torch.AcceleratorError) and not is_harmless
+
+
+def is_capture_failure(error: Exception) -> bool:
+    """Returns whether an operation was refused because a CUDA graph was being captured."""
+    return isinstance(error, RuntimeError) and "captur" in str(error)

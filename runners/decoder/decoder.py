@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from accelerate.hooks import remove_hook_from_module
 from torch import Tensor, nn
 
 from runners.decoder.attention.interface import Attention, OnDevices
@@ -37,11 +38,18 @@ class Decoder(nn.Module):
         super().__init__()
         source = getattr(model.model, "language_model", model.model)
         layers, source.layers = source.layers, nn.ModuleList()
+        # Where a model is spread over several GPUs, accelerate's hooks move what its modules take.
+        # Each is a reference cycle, which would keep the weights that are joined here.
+        for module in (*layers, model.lm_head):
+            remove_hook_from_module(module, recurse=True)
         self.layers = nn.ModuleList(Layer(layer) for layer in layers)
         self.embedding: nn.Embedding = source.embed_tokens
         self.norm = source.norm
         self.rotary: nn.Module = source.rotary_emb
         self.head = model.lm_head = join([model.lm_head])
+        self._head_device = next(
+            tensor.device for tensor in (*self.head.parameters(), *self.head.buffers())
+        )
         self.position_axes = 3 if hasattr(self.rotary, "mrope_section") else 1
         """How many position indices a token has: with images Qwen's have time, height and width."""
 
@@ -87,7 +95,8 @@ class Decoder(nn.Module):
                 hidden.index_add_(0, places, added.layers[index].to(hidden))
         if wanted is not None:
             hidden = hidden.index_select(0, wanted.to(hidden.device, non_blocking=True))
-        logits: Tensor = self.head(normed(hidden.to(self.norm.weight.device), self.norm))
+        hidden = normed(hidden.to(self.norm.weight.device), self.norm)
+        logits: Tensor = self.head(hidden.to(self._head_device))
         return logits.to(self.embedding.weight.device)
 
 

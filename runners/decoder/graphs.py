@@ -1,19 +1,25 @@
 """A decode step on a GPU as CUDA graphs: all kernels of a step start with one call."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from runners import torch_errors
 from runners.decoder.attention import varlen
 from runners.decoder.attention.gathered import attend_gathered
 from runners.decoder.attention.interface import Attention
 from runners.decoder.decoder import Decoder
+from runners.decoder.eager import EagerStep
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part, places
+
+logger = logging.getLogger(__name__)
 
 _BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Rows of the graphs that are captured; a batch takes the next larger one. More are a multiple of
@@ -32,8 +38,8 @@ class GraphedStep:
 
     A graph reads and writes at fixed addresses. So the numbers of a step are copied into one tensor
     first, and when the KV cache has moved, or a row has more blocks than a graph's table has places
-    for, the graph is captured anew. The rows that fill up a bucket repeat the first row: they write
-    the same numbers to the same places.
+    for, the graphs are captured anew; a table stays as wide as the longest row made it. The rows
+    that fill up a bucket repeat the first row: they write the same numbers to the same places.
     """
 
     def __init__(
@@ -42,13 +48,17 @@ class GraphedStep:
         self._decoder = decoder
         self._pool = pool
         self._device = device
-        self._capture = CudaCapture() if capture is None else capture
+        self._capture = CudaCapture(device) if capture is None else capture
+        self._eager: EagerStep | None = None
+        """Runs the steps of a model that cannot be captured."""
         self._graphs: dict[tuple[int, Way], _Graph] = {}
         self._generation = -1
 
     def __call__(
         self, tokens: Sequence[int], positions: Sequence[int], parts: Sequence[Part]
     ) -> Tensor:
+        if self._eager is not None:
+            return self._eager(tokens, positions, parts)
         if self._generation != self._pool.generation:
             self._graphs.clear()
             self._generation = self._pool.generation
@@ -58,20 +68,32 @@ class GraphedStep:
         if graph is not None and graph.inputs.width >= width:
             inputs = graph.inputs
         else:
+            if graph is not None:  # all at once: they share their memory
+                self._graphs.clear()
             graph = None
-            self._graphs.pop((rows, way), None)  # its memory is free for the next one
             inputs = StepInputs(rows, 1 << (width - 1).bit_length(), self._device)
         inputs.fill(tokens, positions, parts, self._pool.block_size)
         if graph is None:
-            graph = self._graphs[rows, way] = self._captured(inputs, way)
+            try:
+                graph = self._graphs[rows, way] = self._captured(inputs, way)
+            except Exception as error:
+                if not torch_errors.is_capture_failure(error):
+                    raise
+                logger.exception("A step cannot be captured as a graph; it runs without, slower")
+                self._eager = EagerStep(self._decoder, self._pool, self._device)
+                return self._eager(tokens, positions, parts)
         graph.replay()
         return graph.logits[: len(parts)]
 
+    def release(self) -> None:
+        """Give back the memory of all graphs; they are captured anew when they are needed."""
+        self._graphs.clear()
+
     def _way_of(self, parts: Sequence[Part]) -> Way:
         """The fastest attention for the parts; see `choose_attention`."""
-        if self._device.type != "cuda" or not varlen.takes_type(self._pool.shape.dtype):
+        if not varlen.is_available(self._device, self._pool.shape.dtype):
             return "gathered"
-        if varlen.takes_blocks(self._pool.shape.dtype):
+        if varlen.takes_blocks():
             return "blocks"
         return "extents" if all(part.is_one_piece for part in parts) else "gathered"
 
@@ -188,20 +210,27 @@ class GraphAttention(Attention):
 class CudaCapture:
     """Captures CUDA graphs, which share their memory: they are replayed one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._warm_up = torch.cuda.Stream(device)
+        self._alive: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
         self._memory = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Run) -> tuple[Callable[[], object], Tensor]:
-        # The first run of a shape may allocate what a capture cannot, such as cuBLAS' workspace.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            run()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            logits = run()
+        # Streams and graphs belong to the current device, which is not always the model's.
+        with torch.cuda.device(self._device):
+            if not self._alive:  # memory whose graphs are all gone cannot be used again
+                self._memory = torch.cuda.graph_pool_handle()
+            # A first run, because a library may set itself up, which a capture does not allow.
+            self._warm_up.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._warm_up):
+                run()
+            torch.cuda.current_stream().wait_stream(self._warm_up)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may use the device meanwhile.
+            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+                logits = run()
+            self._alive.add(graph)
         return graph.replay, logits
 
 

@@ -59,11 +59,11 @@ class KvPool:
         Where memory runs out half-way, what was kept is whole if the kept blocks were the first
         ones, in their order, as they are when the pool grows.
         """
-        self.generation += 1
         try:
             for tensors in (self.keys, self.values):
                 for layer, old in enumerate(tensors):
                     tensors[layer] = self._moved(old, count, kept)
+                    self.generation += 1
         except Exception as error:
             if not torch_errors.is_out_of_memory(error):
                 raise
@@ -77,7 +77,9 @@ class KvPool:
 
     def _moved(self, old: Tensor, count: int, kept: Sequence[int]) -> Tensor:
         new = self._blocks(count, old.device)
-        if len(kept):
+        if list(kept) == list(range(len(kept))):
+            new[: len(kept)] = old[: len(kept)]
+        else:
             indices = torch.tensor(list(kept)).to(old.device, non_blocking=True)
             new[: len(kept)] = old.index_select(0, indices)
         return new

@@ -14,6 +14,8 @@ from runners.scheduling.row import Row
 
 _FIRST_COLUMNS = 4096
 """Columns of the first pool; each growth doubles it."""
+_LEAST_GROWTH = 8
+"""A pool near its limit grows by an eighth or not at all: each growth moves all that it holds."""
 
 
 class BlockStore(Protocol):
@@ -52,7 +54,8 @@ class KvSpace:
     """
 
     def __init__(self, store: BlockStore, limit: Callable[[], int], kept_limit: int) -> None:
-        """limit: how many blocks the pool may have now. kept_limit: how many prefixes may hold."""
+        """limit: how many blocks the pool may have now. kept_limit: how many
+        blocks prefixes may hold."""
         self._store = store
         self._limit = limit
         self._kept_limit = kept_limit
@@ -185,8 +188,9 @@ class KvSpace:
         needed = count + number - self._blocks.free
         wanted = max(needed, 2 * count, self._blocks_for(_FIRST_COLUMNS))
         sizes = (needed,) if limit is None else (min(wanted, limit), min(needed, limit))
+        least = count + (0 if limit is None else count // _LEAST_GROWTH)
         for size in dict.fromkeys(sizes):
-            if count < size and self._store.resize(size, range(count)):
+            if size > least and self._store.resize(size, range(count)):
                 self._blocks.resize(size)
                 return True
         return False

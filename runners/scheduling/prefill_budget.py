@@ -9,10 +9,10 @@ _NEWEST_WEIGHT = 0.3
 class PrefillBudget:
     """Learns from the time of each prefill how many tokens fit into the gap between two steps.
 
-    A prefill may take `gap`, or the time of two steps if that is longer: where steps are slow, a
-    shorter prefill would spend most of its time on reading the weights. So rows in flight wait for
-    their next token no longer than for a step and `gap`, or for three steps. While no row is in
-    flight nobody waits, and a prefill takes `most` tokens.
+    A prefill and the step beside it should take `gap`, or three steps if that is longer: where
+    steps are slow, a shorter prefill would spend most of its time on reading the weights. That is
+    an aim, as the time of a prefill is only known afterwards. While no row is in flight nobody
+    waits, and a prefill takes `most` tokens.
     """
 
     def __init__(self, gap: float, most: int) -> None:
@@ -25,12 +25,12 @@ class PrefillBudget:
         """How many tokens the next prefill may compute. mean_step: seconds of a decode step."""
         if not in_flight or not self._seconds_per_token:
             return self._most
-        seconds = max(self._gap, 2 * mean_step)
+        seconds = max(self._gap - mean_step, 2 * mean_step)
         return min(max(_LEAST, int(seconds / self._seconds_per_token)), self._most)
 
     def record(self, tokens: int, seconds: float) -> None:
         """Take the time of a prefill into account. Small ones say little about large ones."""
-        if tokens < _LEAST:
+        if tokens < _LEAST and self._seconds_per_token:
             return
         newest = seconds / tokens
         if self._seconds_per_token:

@@ -74,12 +74,18 @@ class Scheduler:
         self._max_rows: float = float("inf")
         self._mean_step = 0.0
         self._mean_wait = 0.0
-        """The same of all forwards in which running rows got a token, with a prefill or without."""
+        """Moving average of the time of all forwards in which running rows got a token, with a
+        prefill or without."""
         self._fastest_step = float("inf")
 
     @property
     def is_idle(self) -> bool:
         return not (self.running or self.prefilling or self.waiting)
+
+    @property
+    def mean_step(self) -> float:
+        """Moving average of the time of a step without a prefill, seconds."""
+        return self._mean_step
 
     @property
     def rows(self) -> list[Row]:

@@ -36,7 +36,7 @@ def called_between(
     def call(*_: object) -> None:
         if device.type == "cuda":
             event = torch.cuda.Event()
-            event.record()
+            event.record(torch.cuda.current_stream(device))
             started.append(event)
             if len(started) > _QUEUED_LAYERS:
                 started.popleft().synchronize()

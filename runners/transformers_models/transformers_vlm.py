@@ -13,6 +13,7 @@ from runners.checkpoints.packed_linear import pack_linears
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
+from runners.decoder.graphs import GraphedStep
 from runners.transformers_models.between_layers import called_between
 from runners.transformers_models.tensor_lru import TensorLru
 from runners.vlm.interface import Encoded, Features, RowPart, Task, Vlm
@@ -99,6 +100,10 @@ class TransformersVlm(Vlm):
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
     ) -> Answer:
         return Answer(text=text.strip(), image_size=encoded.image_size, finish_reason=finish_reason)
+
+    def release_buffers(self) -> None:
+        if isinstance(self.decode_step, GraphedStep):
+            self.decode_step.release()
 
     def forget(self) -> None:
         self._features.clear()

@@ -126,6 +126,8 @@ class Batcher:
     def _run(self) -> None:
         error: Exception = _unloaded()
         torch_threads.use_all_cores()
+        if self._model.device.type == "cuda":
+            torch.cuda.set_device(self._model.device)
         try:
             while not self._closed:
                 if not self.step():
@@ -168,6 +170,7 @@ class Batcher:
     def shrink(self) -> None:
         """Give the memory of free blocks back to the device. No row may be there."""
         self._space.shrink()
+        self._model.release_buffers()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._update_metrics()
@@ -199,7 +202,8 @@ class Batcher:
         return self._model.encode_images([cast(Encoded, row.encoded) for row in rows], between)
 
     def _step_if_due(self) -> None:
-        if time.monotonic() - self._last_step > self._token_gap:
+        # A step that is due now ends a step's time later.
+        if time.monotonic() - self._last_step > self._token_gap - self._scheduler.mean_step:
             self._advance(prefill=False)
 
     def _advance(self, prefill: bool) -> None:
@@ -230,6 +234,7 @@ class Batcher:
                 made.append((done.row, token))
         for row, token in zip(running, tokens[len(slices) :], strict=True):
             row.computed = row.columns
+            row.failures = 0
             made.append((row, token))
         self._take(made)
 

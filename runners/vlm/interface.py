@@ -176,6 +176,9 @@ class Vlm(ABC):
     def forget(self) -> None:  # noqa: B027 not every family keeps something
         """Drop everything that is kept for reuse between requests."""
 
+    def release_buffers(self) -> None:  # noqa: B027 not every model has some
+        """Give back the memory that steps work in; the next step takes it anew."""
+
     @property
     def reuse_stats(self) -> dict[str, dict[str, int]]:
         """Counters of what is kept for reuse, by what it is: hits, misses, evictions, bytes."""

@@ -198,7 +198,7 @@ class LoadedModel:
             free = gpu_memory.free_on_gpus(self._gpus)
         else:
             free = cpu_memory().free
-        return held + int(free * KV_SHARE)
+        return int((held + free) * KV_SHARE)
 
 
 @dataclass(frozen=True)

@@ -16,4 +16,5 @@ def choose_attention(device: torch.device, dtype: torch.dtype) -> type[Attention
     """The attention of a prefill, and on a CPU of a step as well."""
     if device.type == "cpu":
         return RowAttention
-    return VarlenAttention if varlen.takes_blocks(dtype) else GatheredAttention
+    has_blocks = varlen.is_available(device, dtype) and varlen.takes_blocks()
+    return VarlenAttention if has_blocks else GatheredAttention

@@ -12,15 +12,19 @@ from runners.decoder.attention.interface import Attention, OnDevices
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
 
-
-def takes_type(dtype: torch.dtype) -> bool:
-    """Whether FlashAttention takes numbers of this type."""
-    return dtype in (torch.float16, torch.bfloat16)
+_OLDEST = (8, 0)
+"""The compute capability of the oldest GPUs that FlashAttention runs on (Ampere)."""
 
 
-def takes_blocks(dtype: torch.dtype) -> bool:
-    """Whether PyTorch's variable-length attention takes blocks (2.12 and later) of this type."""
-    return takes_type(dtype) and "block_table" in inspect.signature(varlen.varlen_attn).parameters
+def is_available(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether FlashAttention runs on this device with numbers of this type."""
+    takes_type = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+    return takes_type and torch.cuda.get_device_capability(device) >= _OLDEST
+
+
+def takes_blocks() -> bool:
+    """Whether PyTorch's variable-length attention takes blocks (2.12 and later)."""
+    return "block_table" in inspect.signature(varlen.varlen_attn).parameters
 
 
 class VarlenAttention(Attention):

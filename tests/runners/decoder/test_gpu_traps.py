@@ -48,6 +48,11 @@ WITHOUT_A_KERNEL = {
 """Operations that only look at a tensor in another way."""
 
 
+@pytest.fixture(autouse=True)
+def hopper(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+
+
 class Operations(TorchDispatchMode):
     """Counts the operations that start a kernel."""
 
@@ -122,7 +127,7 @@ def run_a_step(dtype: torch.dtype, rows: Sequence[Part]) -> None:
 
 @pytest.mark.parametrize("blocks", [[3], [6, 2]])
 def test_a_step_of_an_older_pytorch_waits_for_the_device_nowhere(monkeypatch, blocks):
-    monkeypatch.setattr(varlen, "takes_blocks", lambda dtype: False)
+    monkeypatch.setattr(varlen, "takes_blocks", lambda: False)
     run_a_step(torch.bfloat16, [ROWS[0], Part(blocks, 5, 1)])
 
 
@@ -147,6 +152,12 @@ def test_these_tests_would_see_a_wait():
 
     with pytest.raises(DataDependentOutputException):
         on_a_gpu("qwen2", torch.bfloat16, wait, LAYERS)
+
+
+def test_a_gpu_that_is_older_than_flash_attention_attends_without_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert choose_attention(CUDA, torch.float16) is GatheredAttention
+    run_a_step(torch.float16, ROWS)
 
 
 def test_a_gpu_attends_over_blocks_where_flash_attention_takes_the_type():

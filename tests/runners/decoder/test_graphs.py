@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from runners.decoder.decode import EagerStep
+from runners.decoder.eager import EagerStep
 from runners.decoder.graphs import GraphedStep, bucket_of
 from runners.decoder.part import Part
 from tests.support.models.decoders import decoder_of, filled_pool, library_model
@@ -120,3 +120,35 @@ def test_a_capture_writes_to_no_block_but_the_rows_own(step, pool):
 )
 def test_buckets_are_close_above_the_rows(count, bucket):
     assert bucket_of(count) == bucket
+
+
+def test_a_step_that_cannot_be_captured_runs_without_a_graph_from_then_on(decoder, pool, caplog):
+    calls = []
+
+    def refusing(run):
+        calls.append(run)
+        raise torch.AcceleratorError("CUDA error: operation not permitted when stream is capturing")
+
+    step = GraphedStep(decoder, pool, CPU, refusing)
+    eager = EagerStep(decoder, pool, CPU)
+    for first in (40, 90):
+        expected = call(eager, rows(3), first)
+        torch.testing.assert_close(call(step, rows(3), first), expected)
+    assert len(calls) == 1
+    assert "cannot be captured" in caplog.text
+
+
+def test_memory_that_runs_out_in_a_capture_is_told_as_it_is(decoder, pool):
+    def failing(run):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    step = GraphedStep(decoder, pool, CPU, failing)
+    with pytest.raises(torch.OutOfMemoryError):
+        call(step, rows(3))
+
+
+def test_graphs_are_captured_anew_after_their_memory_was_given_back(step, recorder):
+    call(step, rows(2))
+    step.release()
+    call(step, rows(2))
+    assert recorder.captured == [2, 2]

@@ -64,13 +64,14 @@ def test_on_a_gpu_all_but_two_layers_have_run_before_it_is_called(layers, noted,
             self.number = Event.count
             Event.count += 1
 
-        def record(self) -> None:
+        def record(self, stream: object) -> None:
             noted.append(f"started {self.number}")
 
         def synchronize(self) -> None:
             noted.append(f"waited for {self.number}")
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     three = nn.ModuleList([*layers, Noting("third", noted)])
     with called_between(three, lambda: noted.append("between"), torch.device("cuda")):
         run(three)
