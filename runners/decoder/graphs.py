@@ -212,15 +212,16 @@ class CudaCapture:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._warm_up = torch.cuda.Stream(device)
+        self._warm_up: torch.cuda.Stream | None = None
         self._alive: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
-        self._memory = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Run) -> tuple[Callable[[], object], Tensor]:
         # Streams and graphs belong to the current device, which is not always the model's.
         with torch.cuda.device(self._device):
             if not self._alive:  # memory whose graphs are all gone cannot be used again
                 self._memory = torch.cuda.graph_pool_handle()
+            if self._warm_up is None:
+                self._warm_up = torch.cuda.Stream()
             # A first run, because a library may set itself up, which a capture does not allow.
             self._warm_up.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._warm_up):
