@@ -127,12 +127,13 @@ def test_rows_that_give_way_again_and_again_get_it_too(family, reuse):
     largest = max(prompt.length for prompt in family.prompts)
     budget = 3 * (-(-largest // vlm.pool.block_size)) + 2
     batcher = make_batcher(vlm, blocks(vlm, budget), token_gap=0.0)
-    made = [make_row(prompt, LONGEST) for prompt in family.prompts]
+    prompts = len(family.prompts)
+    made = [make_row(prompt, LONGEST) for prompt in family.prompts * 2]
     for row in made:
         batcher.submit(row)
     while batcher.step():
         if batcher.running_rows > 1 and batcher._scheduler.running:
             batcher._scheduler.preempt_youngest()
-    assert batcher.preemptions >= 3
+    assert batcher.preemptions > 10
     for number, row in enumerate(made):
-        assert row.future.result(timeout=0).tokens == family.alone(number)
+        assert row.future.result(timeout=0).tokens == family.alone(number % prompts)

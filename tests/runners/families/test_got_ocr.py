@@ -12,7 +12,7 @@ from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import first_logits, greedy
+from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import chat, ocr, page
 
 NEW_TOKENS = 10
@@ -108,15 +108,7 @@ def test_another_reading_of_a_page_reuses_its_prefix_and_changes_no_token(load, 
         for options, _ in ASKED.values()
     ]
     expected = [greedy(missing, prompt, NEW_TOKENS) for prompt in prompts]
-    computed = []
-    prefill = keeping.prefill
-
-    def noted(asked):
-        prompts = [one for one in asked if one.part.start < one.encoded.length]
-        computed.extend((one.part.start, one.part.end) for one in prompts)
-        return prefill(asked)
-
-    keeping.prefill = noted
+    computed = note_prefills(keeping)
     for made, tokens in zip(answers(keeping, prompts, NEW_TOKENS, together), expected, strict=True):
         assert made == [token for token in tokens if token not in keeping.stop_tokens]
     first, *others = prompts

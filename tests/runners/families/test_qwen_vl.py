@@ -11,7 +11,7 @@ from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import first_logits, greedy
+from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import chat, ocr, page, talk
 
 MAX_PIXELS = 100_000
@@ -87,18 +87,6 @@ def reference(checkpoint):
     return reference
 
 
-def note_prefills(vlm, computed):
-    """Note the columns of every part that is prefilled."""
-    prefill = vlm.prefill
-
-    def noted(asked):
-        prompts = [one for one in asked if one.part.start < one.encoded.length]
-        computed.extend((one.part.start, one.part.end) for one in prompts)
-        return prefill(asked)
-
-    vlm.prefill = noted
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_tokens_equal_those_that_the_library_generates(vlm, reference, size):
     for prompt in PROMPTS:
@@ -123,8 +111,8 @@ def test_a_conversation_is_that_of_the_library_and_gets_its_tokens(vlm, referenc
 
 
 def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load, reference):
-    vlm, computed = load(), []
-    note_prefills(vlm, computed)
+    vlm = load()
+    computed = note_prefills(vlm)
     said = CONVERSATIONS["several images"]
     conversations = [said, [*said, ("assistant", "Two."), ("user", "Sure?")]]
     prompts = [vlm.encode(talk(*turns)) for turns in conversations]
@@ -159,8 +147,8 @@ def test_rows_of_different_lengths_decoded_together_equal_each_alone(vlm):
 def test_a_second_question_on_an_image_costs_no_prefix_and_changes_no_token(
     load, reference, together
 ):
-    vlm, computed = load(), []
-    note_prefills(vlm, computed)
+    vlm = load()
+    computed = note_prefills(vlm)
     prompts = [vlm.encode(chat(page(200, 300), prompt)) for prompt in PROMPTS]
     made = answers(vlm, prompts, NEW_TOKENS, together)
     for prompt, tokens in zip(PROMPTS, made, strict=True):

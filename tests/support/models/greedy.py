@@ -53,3 +53,20 @@ def _take_blocks(vlm: Vlm, columns: int) -> list[int]:
 def _prefill(vlm: Vlm, encoded: Encoded, blocks: list[int]) -> Tensor:
     seen = vlm.encode_images([encoded], None)[0] if encoded.visual_tokens else None
     return vlm.prefill([RowPart(encoded, [], Part(blocks, 0, encoded.length), seen)])[0]
+
+
+def note_prefills(vlm: Vlm) -> list[tuple[int, int]]:
+    """A list to which every part of a prompt is added that is computed from now on.
+
+    Each is the first of its columns, and the one after the last.
+    """
+    computed: list[tuple[int, int]] = []
+    prefill = vlm.prefill
+
+    def noted(rows):
+        prompts = [one for one in rows if one.part.start < one.encoded.length]
+        computed.extend((one.part.start, one.part.end) for one in prompts)
+        return prefill(rows)
+
+    vlm.prefill = noted
+    return computed

@@ -17,7 +17,7 @@ from runners.vlm.batcher import Batcher
 from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.greedy import first_logits, greedy
+from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import chat, ocr, page
 
 MAX_PIXELS = 100_000
@@ -100,15 +100,8 @@ def test_rows_that_join_and_leave_a_batch_get_what_each_gets_alone(vlm, referenc
 def test_a_second_question_on_an_image_reuses_its_prefix_and_changes_no_token(
     checkpoint, reference, together
 ):
-    vlm, computed = load(checkpoint), []
-    prefill = vlm.prefill
-
-    def noted(asked):
-        prompts = [one for one in asked if one.part.start < one.encoded.length]
-        computed.extend((one.part.start, one.part.end) for one in prompts)
-        return prefill(asked)
-
-    vlm.prefill = noted
+    vlm = load(checkpoint)
+    computed = note_prefills(vlm)
     prompts = [vlm.encode(chat(page(200, 300), prompt)) for prompt in PROMPTS]
     made = answers(vlm, prompts, NEW_TOKENS, together)
     for prompt, tokens in zip(PROMPTS, made, strict=True):
