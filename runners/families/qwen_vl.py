@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
-    ProcessorMixin,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
     Qwen3VLForConditionalGeneration,
@@ -49,16 +48,9 @@ class QwenVl(QwenStyleVlm):
 
     patch_projection = "model.visual.patch_embed.proj"
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        processor: ProcessorMixin,
-        max_pixels: int,
-        reuse_bytes: int,
-    ) -> None:
-        """As `QwenStyleVlm`."""
+    def prepare(self, model: PreTrainedModel) -> None:
         attend_tower_in_slices(model.model.visual)
-        super().__init__(model, processor, max_pixels, reuse_bytes)
+        super().prepare(model)
 
     def instruction(self, task: Task) -> str:
         if task.language is None:

@@ -54,8 +54,8 @@ class KvSpace:
     """
 
     def __init__(self, store: BlockStore, limit: Callable[[], int], kept_limit: int) -> None:
-        """limit: how many blocks the pool may have now. kept_limit: how many
-        blocks prefixes may hold."""
+        """limit: how many blocks the pool may have now. kept_limit: how many blocks prefixes may
+        hold."""
         self._store = store
         self._limit = limit
         self._kept_limit = kept_limit

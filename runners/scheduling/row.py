@@ -100,7 +100,7 @@ class Row:
     computed: int = field(default=0, init=False)
     """How many of its columns are computed."""
     features: object = field(default=None, init=False)
-    """What the model saw in its images, until its prompt is computed."""
+    """What the vision tower made of its images, until its prompt is computed."""
     submitted: float = field(default_factory=time.monotonic, init=False)
     started: float = field(default=0.0, init=False)
     """When it last got its blocks, in seconds of `time.monotonic`; 0 before that."""
@@ -117,7 +117,7 @@ class Row:
 
     @property
     def lacks_features(self) -> bool:
-        """Whether its images have to be seen before its next columns can be computed."""
+        """Whether its images have to pass the vision tower before its next columns are computed."""
         waits = self.features is None and self.computed < self.encoded.prefix_length
         return waits and self.encoded.visual_tokens > 0
 

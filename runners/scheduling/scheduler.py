@@ -162,7 +162,7 @@ class Scheduler:
         )
 
     def rows_without_features(self) -> list[Row]:
-        """The next rows whose images have to be seen together; mostly none.
+        """The next rows whose images have to pass the vision tower, together; mostly none.
 
         So many that their visual tokens stay within the budget of a prefill, but at least one.
         """

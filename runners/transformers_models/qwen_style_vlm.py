@@ -39,12 +39,16 @@ class QwenStyleVlm(TransformersVlm):
         reuse_bytes: int,
     ) -> None:
         """max_pixels: larger images are shrunk to this before the model reads them."""
-        project_patches_by_products(model, self.patch_projection)
+        self.prepare(model)
         super().__init__(model, processor.tokenizer, reuse_bytes)
         self.images = QwenImages(processor.image_processor, max_pixels, self.dtype)
         self._template = ChatTemplate(processor)
         self._image_token = processor.image_token_id
         self._context = model.config.get_text_config().max_position_embeddings
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Replace parts of the model by faster ones, before it is taken apart."""
+        project_patches_by_products(model, self.patch_projection)
 
     @abstractmethod
     def instruction(self, task: Task) -> str:

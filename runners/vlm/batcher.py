@@ -43,8 +43,9 @@ class Batcher:
     Which rows those are, `Scheduler` decides. If memory runs out, what is kept for reuse is given
     up, fewer rows are admitted from then on, and the youngest row gives its blocks back, waits, and
     goes on later where it was; a row that is alone fails at the second time. Any other error of the
-    model fails the rows it was raised for, and the batcher goes on; logits that are not numbers
-    fail their row alone. On a device that is broken for good it ends its process.
+    model fails the rows that were prefilled, or those that ran if none were, and the batcher goes
+    on; logits that are not numbers fail their row alone. On a device that is broken for good it
+    ends its process.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Attention(ABC):
 
 
 class OnDevices:
-    """A tensor of the CPU, and its copies on the devices that asked for it."""
+    """A tensor, and its copies on the other devices that asked for it."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._copies = {tensor.device: tensor}
