@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from runners.decoder.attention.interface import Attention, OnDevices
 from runners.decoder.kv_pool import KvPool
-from runners.decoder.layer import Layer, normed, rotary_of
+from runners.decoder.layer import Layer
+from runners.decoder.operations import rotary_of
 from runners.decoder.projection import join
 
 
@@ -95,7 +96,7 @@ class Decoder(nn.Module):
                 hidden.index_add_(0, places, added.layers[index].to(hidden))
         if wanted is not None:
             hidden = hidden.index_select(0, wanted.to(hidden.device, non_blocking=True))
-        hidden = normed(hidden.to(self.norm.weight.device), self.norm)
+        hidden = self._layers[0].operations.norm(hidden.to(self.norm.weight.device), self.norm)
         logits: Tensor = self.head(hidden.to(self._head_device))
         return logits.to(self.embedding.weight.device)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from runners.decoder.attention import compiled_tokens, varlen
+from runners.decoder.attention import varlen
 from runners.decoder.attention.gathered import GatheredAttention
 from runners.decoder.attention.interface import Attention
 from runners.decoder.attention.rows import RowAttention
@@ -15,7 +15,6 @@ BLOCK_SIZE = 256
 def choose_attention(device: torch.device, dtype: torch.dtype) -> type[Attention]:
     """The attention of a prefill, and on a CPU of a step as well."""
     if device.type == "cpu":
-        compiled_tokens.load_kernel()  # now, while the model is loaded, not at the first request
         return RowAttention
     has_blocks = varlen.is_available(device, dtype) and varlen.takes_blocks()
     return VarlenAttention if has_blocks else GatheredAttention

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from runners.decoder.attention.compiled_tokens import CompiledTokens, is_available
+from runners.decoder.attention.compiled_tokens import CompiledTokens, kernel_for
 from runners.decoder.attention.interface import Attention
 from runners.decoder.attention.tokens import FlashTokens, attend_piece, flash
 from runners.decoder.kv_pool import KvPool
@@ -30,12 +30,11 @@ class RowAttention(Attention):
             first += part.count
         self._indices = torch.tensor([index for index, _ in alone])
         """Of the single tokens."""
-        kind = CompiledTokens if is_available(pool) else FlashTokens
-        self._tokens = kind(pool, [part for _, part in alone], scale) if alone else None
+        self._tokens = self._attention_of([part for _, part in alone]) if alone else None
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if not self._slices and self._tokens:
-            return self._tokens.attend(layer, queries.contiguous())
+            return self._tokens.attend(layer, queries)
         attended = torch.empty_like(queries, memory_format=torch.contiguous_format)
         if self._tokens:
             alone = self._tokens.attend(layer, queries.index_select(0, self._indices))
@@ -45,6 +44,11 @@ class RowAttention(Attention):
             states = (states[own] for states in (queries, keys, values))
             attended[own] = self._attend_slice(layer, part, *states)
         return attended
+
+    def _attention_of(self, tokens: Sequence[Part]) -> CompiledTokens | FlashTokens:
+        if kernel := kernel_for(self.pool):
+            return CompiledTokens(kernel, self.pool, tokens, self.scale)
+        return FlashTokens(self.pool, tokens, self.scale)
 
     def _attend_slice(
         self, layer: int, part: Part, queries: Tensor, keys: Tensor, values: Tensor

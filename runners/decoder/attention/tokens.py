@@ -1,4 +1,4 @@
-"""Attention of single tokens on a CPU with PyTorch's kernel, one call for each piece of the cache."""
+"""Attention of single tokens on a CPU with PyTorch's kernel, a call for each piece of the cache."""
 
 from collections.abc import Sequence
 
@@ -57,7 +57,8 @@ class FlashTokens:
         self._is_one_each = self._order.tolist() == list(range(len(parts)))
 
     def attend(self, layer: int, queries: Tensor) -> Tensor:
-        """queries: [tokens, heads, head size], contiguous. Returns the same shape."""
+        """queries: [tokens, heads, head size]. Returns the same shape, contiguous."""
+        queries = queries.contiguous()
         found = [
             self._read(layer, piece, queries[first : first + 1])
             if several is None

@@ -1,97 +1,17 @@
-// Attention of single tokens over the columns of their own rows, on a CPU.
+// Attention of single tokens over the columns of their own rows.
 //
 // A thread takes a token and a key-value head at a time, with the query heads that share it. It
 // reads the row's keys and values once, with FlashAttention's online softmax (Dao et al., 2022).
-// compiled_tokens.py compiles this file.
+
+#include "vectors.h"
 
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 
 namespace {
 
-constexpr int LANES = 16;
 constexpr int CHUNK = 256;        // columns whose scores are held at a time
 constexpr int MOST_SHARED = 16;   // query heads of a key-value head that are computed together
 constexpr int MOST_VECTORS = 16;  // vectors of a head: 256 numbers
-
-// Extensions of GCC and Clang, which turn them into the registers of the CPU at hand.
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
-
-typedef float Eight __attribute__((vector_size(32)));
-typedef float Four __attribute__((vector_size(16)));
-
-template <typename Half>
-struct Pair {
-    Half low, high;
-};
-
-struct bfloat16 {
-    uint16_t bits;  // the upper half of a float
-};
-
-template <typename To, typename From>
-inline To same_bits(From from) {
-    To to;
-    static_assert(sizeof to == sizeof from, "other size");
-    memcpy(&to, &from, sizeof to);
-    return to;
-}
-
-inline Floats load(const float *numbers) {
-    Floats loaded;
-    memcpy(&loaded, numbers, sizeof loaded);
-    return loaded;
-}
-
-inline Floats load(const bfloat16 *numbers) {
-    Halves packed;
-    memcpy(&packed, numbers, sizeof packed);
-    return same_bits<Floats>(__builtin_convertvector(packed, Words) << 16);
-}
-
-inline void store(float *numbers, Floats stored) { memcpy(numbers, &stored, sizeof stored); }
-
-inline void store(bfloat16 *numbers, Floats stored) {
-    Words bits = same_bits<Words>(stored);
-    bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to the nearest, ties to even
-    Halves packed = __builtin_convertvector(bits, Halves);
-    memcpy(numbers, &packed, sizeof packed);
-}
-
-// Added up in halves: in the order of the lanes each addition would wait for the one before it.
-inline float sum(Floats numbers) {
-    const auto eights = same_bits<Pair<Eight>>(numbers);
-    const auto fours = same_bits<Pair<Four>>(eights.low + eights.high);
-    const Four four = fours.low + fours.high;
-    return (four[0] + four[2]) + (four[1] + four[3]);
-}
-
-inline float highest(Floats numbers) {
-    float high = numbers[0];
-    for (int lane = 1; lane < LANES; lane++) high = numbers[lane] > high ? numbers[lane] : high;
-    return high;
-}
-
-// The exponential of numbers up to 0, as in Cephes' expf: a power of two, and a polynomial of what
-// is left.
-inline Floats exponential(Floats x) {
-    const Floats least = Floats{} - 87.0f;
-    x = x < least ? least : x;
-    const Floats shifted = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds
-    const Floats power = shifted - 12582912.0f;
-    x = x - power * 0.693359375f + power * 2.12194440e-4f;
-    Floats y = x * 1.9875691500e-4f + 1.3981999507e-3f;
-    y = y * x + 8.3334519073e-3f;
-    y = y * x + 4.1665795894e-2f;
-    y = y * x + 1.6666665459e-1f;
-    y = y * x + 5.0000001201e-1f;
-    y = y * x * x + x + 1.0f;
-    return y * same_bits<Floats>((same_bits<Ints>(shifted) - 0x4b400000 + 127) << 23);
-}
 
 template <typename Number>
 struct Head {
@@ -173,8 +93,8 @@ void attend_head(const Head<Number> &of, int any_shared, int any_vectors) {
 template <typename Number>
 void attend(const Number *queries, const Number *keys, const Number *values, Number *results,
             const int64_t *pieces, const int64_t *first_pieces, int64_t tokens, int64_t kv_heads,
-            int64_t shared, int64_t size, int64_t head_stride, int64_t column_stride,
-            float scale) {
+            int64_t shared, int64_t size, int64_t query_stride, int64_t head_stride,
+            int64_t column_stride, float scale) {
     const int vectors = size / LANES;
     auto attend_one = shared == 2 && vectors == 8   ? attend_head<2, 8, Number>
                       : shared == 2 && vectors == 4 ? attend_head<2, 4, Number>
@@ -186,13 +106,13 @@ void attend(const Number *queries, const Number *keys, const Number *values, Num
 #pragma omp parallel for schedule(dynamic)
     for (int64_t item = 0; item < tokens * kv_heads; item++) {
         const int64_t head = item / tokens, token = item % tokens;
-        const int64_t own = (token * kv_heads + head) * shared * size;
+        const int64_t first_head = head * shared * size;
         for (int64_t first = 0; first < shared; first += MOST_SHARED) {
             const Head<Number> of = {
-                queries + own + first * size,
+                queries + token * query_stride + first_head + first * size,
                 keys + head * head_stride,
                 values + head * head_stride,
-                results + own + first * size,
+                results + token * kv_heads * shared * size + first_head + first * size,
                 pieces + 2 * first_pieces[token],
                 first_pieces[token + 1] - first_pieces[token],
                 column_stride,
@@ -205,18 +125,20 @@ void attend(const Number *queries, const Number *keys, const Number *values, Num
 
 }  // namespace
 
-// queries, results: [tokens, heads, size]. keys, values: a column of a head has `size` numbers, the
-// next column begins after column_stride numbers, the next head after head_stride. pieces: first
-// column and column after the last of each piece of each token's row; those of token n are
+// queries: of each token [heads, size] contiguous, the next token's after query_stride numbers.
+// results: [tokens, heads, size]. keys, values: a column of a head has `size` numbers, the next
+// column begins after column_stride numbers, the next head after head_stride. pieces: first column
+// and column after the last of each piece of each token's row; those of token n are
 // first_pieces[n] to first_pieces[n + 1] - 1. shared: query heads of a key-value head. size: a
-// multiple of 16, at most 256.
+// multiple of LANES, at most MOST_VECTORS of them.
 #define EXPORT(name, Number)                                                                     \
     extern "C" void name(const Number *queries, const Number *keys, const Number *values,        \
                          Number *results, const int64_t *pieces, const int64_t *first_pieces,    \
                          int64_t tokens, int64_t kv_heads, int64_t shared, int64_t size,         \
-                         int64_t head_stride, int64_t column_stride, float scale) {              \
+                         int64_t query_stride, int64_t head_stride, int64_t column_stride,       \
+                         float scale) {                                                          \
         attend(queries, keys, values, results, pieces, first_pieces, tokens, kv_heads, shared,   \
-               size, head_stride, column_stride, scale);                                         \
+               size, query_stride, head_stride, column_stride, scale);                           \
     }
 
 EXPORT(attend_float32, float)
