@@ -135,8 +135,8 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         64,
         gt=0,
-        description="Largest number of requests that wait in one runner, or in one process of the "
-        "embedded reader; more are refused",
+        description="Largest number of requests that wait in one runner, of pages in the embedded "
+        "reader's; more are refused",
     )
 
     # The vision-language runners
@@ -206,11 +206,6 @@ class Settings(BaseSettings):
         gt=0,
         le=1024,
         description="Processes of the embedded reader; by default one per CPU core",
-    )
-    state: Path | None = Field(
-        None,
-        description="Folder that the embedded reader's processes share; empty: a temporary one per "
-        "server",
     )
 
     @property
@@ -285,11 +280,6 @@ def doubtful_settings(settings: Settings) -> list[str]:
             "The folder that CHATVLM_TESSDATA names does not exist: the embedded reader cannot "
             "read."
         )
-    if settings.state and not _is_writable(settings.state):
-        sentences.append(
-            "The folder that CHATVLM_STATE names cannot be made or written to: the embedded reader "
-            "cannot read."
-        )
     here = set(settings.models or CATALOG) - set(settings.remote)
     if settings.default_model and settings.default_model not in here | set(settings.remote):
         sentences.append(
@@ -302,9 +292,3 @@ def doubtful_settings(settings: Settings) -> list[str]:
         if model not in here
     ]
     return sentences
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether files can be made in the folder, once it is made itself."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

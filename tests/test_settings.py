@@ -150,8 +150,6 @@ def test_a_wrong_value_is_told_once_and_no_password_with_it(monkeypatch, name, t
     [
         ({"weights": Path("/no/such/folder")}, "CHATVLM_WEIGHTS"),
         ({"tessdata": Path("/no/such/folder")}, "CHATVLM_TESSDATA"),
-        ({"state": Path(__file__)}, "CHATVLM_STATE"),
-        ({"state": Path(__file__) / "folder"}, "CHATVLM_STATE"),
         ({"models": ("tesseract",), "default_model": "got_ocr"}, "CHATVLM_DEFAULT_MODEL"),
         ({"models": ("tesseract",), "preload": ("got_ocr",)}, "CHATVLM_PRELOAD"),
         (
@@ -168,7 +166,6 @@ def test_a_setting_that_can_hardly_be_meant_is_named_at_the_start(fields, variab
 def test_a_setting_that_can_be_meant_is_not_named(tmp_path):
     meant = {
         "weights": tmp_path,
-        "state": tmp_path / "not" / "yet",
         "models": ("tesseract",),
         "remote": {"got_ocr": ("http://host:3000",)},
         "default_model": "got_ocr",

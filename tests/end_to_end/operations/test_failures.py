@@ -22,6 +22,7 @@ from tests.support.server import RAMBLING, SAYS, Server
 from tests.support.watching import PATIENCE, at_rest, busy, sentence, until
 
 PAGE = encode(render(ENGLISH))
+MANY_LINES = render(ENGLISH * 4)
 LONG_ANSWER = {"model": RAMBLING, "temperature": "0", "max_tokens": "4096"}
 
 
@@ -37,7 +38,7 @@ def test_hanging_up_ends_the_reading(reader: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         reader.client.post("/ocr", files={"file": LONG_PAGE}, timeout=2)
     until(lambda: busy(reader, "tesseract") == 0)
-    until(lambda: at_rest(reader.runners("tesseract")))
+    until(lambda: at_rest(reader.readers()))
 
 
 def test_hanging_up_frees_the_row(fleet: Server) -> None:
@@ -105,7 +106,7 @@ def test_past_the_time_limit_the_work_stops_too(strained: Server) -> None:
     answer = strained.client.post("/ocr", files={"file": LONG_PAGE})
     assert answer.status_code == 504
     assert "time limit" in sentence(answer)
-    until(lambda: at_rest(strained.runners("tesseract")))
+    until(lambda: at_rest(strained.readers()))
     assert strained.client.post("/ocr", files={"file": PAGE}).json()["text"] == "\n".join(ENGLISH)
 
 
@@ -136,21 +137,41 @@ def test_a_huge_upload_is_refused_while_it_arrives(length: str, reader: Server) 
     assert set(reader.temporary.rglob("*")) <= files
 
 
-def test_an_unload_holds_for_every_process_of_the_reader(reader: Server) -> None:
+def test_an_unload_ends_every_process_of_the_reader(reader: Server) -> None:
     def read(_: int) -> int:
         return reader.client.post("/ocr", files={"file": PAGE}).status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read, range(16))) == {200}
-    processes = reader.runners("tesseract")
-    assert len(processes) == 2
-    loaded = [process.memory_info().rss for process in processes]
+    assert len(reader.readers()) == 2
     assert reader.client.delete("/models/tesseract").status_code == 200
     assert reader.client.get("/health").json()["loaded_models"] == []
-    for process, before in zip(processes, loaded, strict=True):
-        assert before - process.memory_info().rss > 20 * MIB
+    assert reader.readers() == []
     assert reader.client.delete("/models/tesseract").status_code == 404
     assert read(0) == 200
+
+
+def test_a_page_whose_process_is_killed_is_read_all_the_same(reader: Server) -> None:
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(reader.client.post, "/ocr", files={"file": encode(MANY_LINES)})
+        until(lambda: busy(reader, "tesseract") and reader.readers())
+        killed = reader.readers()
+        for process in killed:
+            process.kill()
+        answer = reading.result()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["text"] == "\n".join(ENGLISH * 4)
+    assert not set(killed) & set(reader.readers())
+
+
+def test_no_process_of_the_reader_outlives_its_runner() -> None:
+    with Server(models="tesseract", reader_processes=1) as server:
+        server.client.post("/ocr", files={"file": PAGE})
+        (reading,) = server.readers()
+        (runner,) = server.runners("tesseract")
+        runner.kill()
+        until(lambda: not reading.is_running())
+        until(lambda: server.client.post("/ocr", files={"file": PAGE}).status_code == 200, 90)
 
 
 FILE = {"file": ("page.png", PAGE)}

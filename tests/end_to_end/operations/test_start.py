@@ -1,6 +1,5 @@
 """The start of a real `bentoml serve` beside others on its machine."""
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,15 +44,6 @@ def test_two_servers_with_one_home_do_not_disturb_each_other(tmp_path: Path) -> 
             assert first.client.get("/health").json()["loaded_models"] == ["tesseract"]
         assert counted(first)
         assert read(first) == TEXT
-
-
-def test_a_reader_whose_shared_folder_is_gone_makes_it_anew() -> None:
-    with Server(models="tesseract", reader_processes=2) as server:
-        assert read(server) == TEXT
-        (folder,) = server.temporary.glob("chatvlm-*/reader-*")
-        shutil.rmtree(folder)
-        assert [read(server) for _ in range(4)] == [TEXT] * 4
-        assert server.client.get("/health").json()["loaded_models"] == ["tesseract"]
 
 
 @pytest.mark.parametrize("options", [True, False], ids=["by options", "by the environment"])
