@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Val
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from common.catalog import CATALOG
+from common.catalog import CATALOG, current_id
 from common.units import MIB
 
 _PREFIX = "CHATVLM_"
@@ -41,9 +41,10 @@ def _by_model(value: Any) -> Any:
 
 
 def _known_model(model: str) -> str:
-    if model not in CATALOG:
+    """The current id of the model."""
+    if current_id(model) not in CATALOG:
         raise ValueError(f"unknown model '{model}'; known: {', '.join(CATALOG)}")
-    return model
+    return current_id(model)
 
 
 def _by_plus(value: Any) -> Any:
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
     default_model: ModelId | None = Field(
         None,
         description="Id of the model of a request that names none; by default `qwen3_vl_2b` where "
-        "there is a GPU, else `tesseract`, else the first that is served",
+        "there is a GPU, else `reader`, else the first that is served",
     )
     preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_by_commas)] = Field(
         (), description="Ids of the models that are loaded at start, by commas"

@@ -18,7 +18,7 @@ from runners.reader.tessdata import find_tessdata
 from settings import Settings
 from tests.support.pages import ENGLISH, LONG_PAGE, RUSSIAN, encode, render, size_of
 
-ENTRY = CATALOG["tesseract"]
+ENTRY = CATALOG["reader"]
 PAGE = encode(render(ENGLISH))
 
 
@@ -251,7 +251,7 @@ def test_an_idle_engine_has_not_loaded_the_library() -> None:
     code = (
         "import sys; from common.catalog import CATALOG; from settings import Settings;"
         "from runners.reader.engine import ReaderEngine;"
-        "ReaderEngine(CATALOG['tesseract'], Settings());"
+        "ReaderEngine(CATALOG['reader'], Settings());"
         "sys.exit('tesserocr' in sys.modules or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
