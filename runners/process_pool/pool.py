@@ -59,7 +59,8 @@ class ProcessPool(Generic[Value, Result]):
 
     async def start_all(self) -> None:
         """Start the processes that are not there yet. Raises as `run` does."""
-        await asyncio.gather(*(self._start_another() for _ in range(self._size)))
+        missing = self._size - len(self._workers)
+        await asyncio.gather(*(self._start_another() for _ in range(missing)))
 
     async def retire(self, seconds: float) -> bool:
         """End each process after its job, waiting at most so long. False if there was none.
