@@ -17,7 +17,7 @@ from api.dependencies.admission import DEADLINE_GRACE
 from api.errors.bentoml_errors import BentomlErrors
 from api.gateway import Gateway
 from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
-from common.catalog import CATALOG
+from common.catalog import CATALOG, current_id
 from common.disconnect import CancelOnDisconnect
 from runners.service import make_runner
 from settings import doubtful_settings, settings, unknown_variables
@@ -62,9 +62,9 @@ def make_service(runners: Mapping[str, Any]) -> Any:
 
 def __getattr__(model: str) -> Any:
     """The runner of a model: `bentoml serve service:qwen3_vl_2b` serves that one by itself."""
-    if model not in RUNNERS:
+    if current_id(model) not in RUNNERS:
         raise AttributeError(f"module '{__name__}' has no attribute '{model}'")
-    return RUNNERS[model]
+    return RUNNERS[current_id(model)]
 
 
 warnings = [

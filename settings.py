@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Val
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from common.catalog import CATALOG
+from common.catalog import CATALOG, current_id
 from common.units import MIB
 
 _PREFIX = "CHATVLM_"
@@ -41,9 +41,10 @@ def _by_model(value: Any) -> Any:
 
 
 def _known_model(model: str) -> str:
-    if model not in CATALOG:
+    """The current id of the model."""
+    if current_id(model) not in CATALOG:
         raise ValueError(f"unknown model '{model}'; known: {', '.join(CATALOG)}")
-    return model
+    return current_id(model)
 
 
 def _by_plus(value: Any) -> Any:
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
     default_model: ModelId | None = Field(
         None,
         description="Id of the model of a request that names none; by default `qwen3_vl_2b` where "
-        "there is a GPU, else `tesseract`, else the first that is served",
+        "there is a GPU, else `reader`, else the first that is served",
     )
     preload: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_by_commas)] = Field(
         (), description="Ids of the models that are loaded at start, by commas"
@@ -135,8 +136,8 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         64,
         gt=0,
-        description="Largest number of requests that wait in one runner, or in one process of the "
-        "embedded reader; more are refused",
+        description="Largest number of requests that wait in one runner, of pages in the embedded "
+        "reader's; more are refused",
     )
 
     # The vision-language runners
@@ -206,11 +207,6 @@ class Settings(BaseSettings):
         gt=0,
         le=1024,
         description="Processes of the embedded reader; by default one per CPU core",
-    )
-    state: Path | None = Field(
-        None,
-        description="Folder that the embedded reader's processes share; empty: a temporary one per "
-        "server",
     )
 
     @property
@@ -285,11 +281,6 @@ def doubtful_settings(settings: Settings) -> list[str]:
             "The folder that CHATVLM_TESSDATA names does not exist: the embedded reader cannot "
             "read."
         )
-    if settings.state and not _is_writable(settings.state):
-        sentences.append(
-            "The folder that CHATVLM_STATE names cannot be made or written to: the embedded reader "
-            "cannot read."
-        )
     here = set(settings.models or CATALOG) - set(settings.remote)
     if settings.default_model and settings.default_model not in here | set(settings.remote):
         sentences.append(
@@ -302,9 +293,3 @@ def doubtful_settings(settings: Settings) -> list[str]:
         if model not in here
     ]
     return sentences
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether files can be made in the folder, once it is made itself."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -84,7 +84,7 @@ async def print_speed(pages: list[Path]) -> None:
     print("|---|" + "---|" * len(PROCESSES))
     rates = []
     for processes in PROCESSES:
-        with Server(models="tesseract", reader_processes=processes) as server:
+        with Server(models="reader", reader_processes=processes) as server:
             async with httpx.AsyncClient(base_url=str(server.client.base_url), timeout=60) as http:
                 await _pages_a_second(http, pages[-1:] * 4, 4)  # loads every process
                 work = list(islice(cycle(pages), PAGES))

@@ -212,7 +212,7 @@ def patch_metrics_folder() -> None:
     """Give each server a folder of its own for its metrics, until it ends.
 
     BentoML has one folder under BENTOML_HOME, and every start wipes it, even if another server
-    uses it. The embedded reader's processes share their state there too: `runners.reader.engine`.
+    uses it.
     """
     from bentoml import serving
 

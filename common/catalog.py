@@ -69,8 +69,8 @@ CATALOG: dict[str, Entry] = {
             frozenset({"mode"}),
         ),
         Entry(
-            "tesseract",
-            "Tesseract (embedded reader)",
+            "reader",
+            "Embedded reader of English and Russian (PP-OCRv6, Tesseract)",
             "8M",
             family=None,
             options=frozenset({"mode"}),
@@ -80,7 +80,16 @@ CATALOG: dict[str, Entry] = {
     )
 }
 
+_OLDER_IDS = {"tesseract": "reader"}
+"""Ids that a model had before, which go on working, with the id that it has now."""
+
+
+def current_id(model: str) -> str:
+    """The id that a model has now; an unknown id as it is."""
+    return _OLDER_IDS.get(model, model)
+
+
 DEFAULT_ON_GPU = "qwen3_vl_2b"
 """The default model where there is a GPU, as the REST API guide has it."""
-DEFAULT_ON_CPU = "tesseract"
+DEFAULT_ON_CPU = "reader"
 """The default model where there is no GPU: the embedded reader."""

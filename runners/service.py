@@ -122,7 +122,6 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
 
     service: Any = bentoml.service(
         name=entry.id,
-        workers=settings.reader_processes if entry.is_embedded else 1,
         traffic={"timeout": NO_TIMEOUT},
         runner_connection=KEEP_CONNECTION,
     )(RunnerService)

@@ -42,7 +42,10 @@ def test_the_limits_of_the_contract_are_the_defaults():
     ("name", "text", "value"),
     [
         ("max_file_mib", "0.5", 0.5),
-        ("models", "got_ocr, tesseract,", ("got_ocr", "tesseract")),
+        ("models", "got_ocr, reader,", ("got_ocr", "reader")),
+        ("models", "got_ocr,tesseract", ("got_ocr", "reader")),
+        ("default_model", "tesseract", "reader"),
+        ("remote", "tesseract=http://host:3000", {"reader": ("http://host:3000",)}),
         ("models", "", ()),
         ("preload", "dots_ocr", ("dots_ocr",)),
         ("default_model", "got_ocr", "got_ocr"),
@@ -150,10 +153,8 @@ def test_a_wrong_value_is_told_once_and_no_password_with_it(monkeypatch, name, t
     [
         ({"weights": Path("/no/such/folder")}, "CHATVLM_WEIGHTS"),
         ({"tessdata": Path("/no/such/folder")}, "CHATVLM_TESSDATA"),
-        ({"state": Path(__file__)}, "CHATVLM_STATE"),
-        ({"state": Path(__file__) / "folder"}, "CHATVLM_STATE"),
-        ({"models": ("tesseract",), "default_model": "got_ocr"}, "CHATVLM_DEFAULT_MODEL"),
-        ({"models": ("tesseract",), "preload": ("got_ocr",)}, "CHATVLM_PRELOAD"),
+        ({"models": ("reader",), "default_model": "got_ocr"}, "CHATVLM_DEFAULT_MODEL"),
+        ({"models": ("reader",), "preload": ("got_ocr",)}, "CHATVLM_PRELOAD"),
         (
             {"remote": {"got_ocr": ("http://host:3000",)}, "preload": ("got_ocr",)},
             "CHATVLM_PRELOAD",
@@ -168,11 +169,10 @@ def test_a_setting_that_can_hardly_be_meant_is_named_at_the_start(fields, variab
 def test_a_setting_that_can_be_meant_is_not_named(tmp_path):
     meant = {
         "weights": tmp_path,
-        "state": tmp_path / "not" / "yet",
-        "models": ("tesseract",),
+        "models": ("reader",),
         "remote": {"got_ocr": ("http://host:3000",)},
         "default_model": "got_ocr",
-        "preload": ("tesseract",),
+        "preload": ("reader",),
     }
     assert doubtful_settings(Settings(**meant)) == doubtful_settings(Settings()) == []
 
@@ -225,7 +225,7 @@ def test_a_misspelt_variable_is_named_when_the_service_starts():
     run = subprocess.run(
         [sys.executable, "-c", "import service; print(service.service.name)"],
         cwd=ROOT,
-        env=os.environ | {"CHATVLM_MODLES": "tesseract"},
+        env=os.environ | {"CHATVLM_MODLES": "reader"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from api.dispatch.loader import Loader
 from api.dispatch.replicas import Replicas
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
 from api.streams import wait_for_first
-from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, Entry
+from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, Entry, current_id
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Request, Status, Stream
@@ -51,7 +52,7 @@ class Fleet:
         )
 
     def pick(self, model: str | None, options: Collection[str] = ()) -> Entry:
-        """The entry of `model`, or of the default one.
+        """The entry of `model`, or of the default one, with the id that was asked for.
 
         options: names of the options that the request uses.
 
@@ -65,7 +66,7 @@ class Fleet:
                     ErrorCode.BAD_PARAMETER,
                     f"Model '{entry.id}' does not take the parameter '{option}'.",
                 )
-        if entry.id not in self._replicas:
+        if current_id(entry.id) not in self._replicas:
             raise Refusal(ErrorCode.UNAVAILABLE, _not_served(entry.id))
         return entry
 
@@ -77,7 +78,7 @@ class Fleet:
                 await self._ensure_loaded(runner, deadline)
                 return await runner.answer(request, deadline)
 
-        return await self._replicas[model].try_each(answer)
+        return await self._replicas[current_id(model)].try_each(answer)
 
     async def stream(self, model: str, request: Request, deadline: Deadline) -> Stream:
         """Pieces, then the whole answer. Raises `Refusal`. Closing the stream stops the work.
@@ -95,20 +96,20 @@ class Fleet:
         async def begin(runner: RunnerClient) -> Stream:
             return await wait_for_first(stream(runner))
 
-        async with aclosing(await self._replicas[model].try_each(begin)) as outcomes:
+        async with aclosing(await self._replicas[current_id(model)].try_each(begin)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
     async def load(self, model: str) -> None:
         """Load the model on one replica; others follow when it is busy. Raises `Refusal`."""
-        await self._replicas[self.pick(model).id].try_each(self._loader.load)
+        await self._replicas[current_id(self.pick(model).id)].try_each(self._loader.load)
 
     async def unload(self, model: str) -> None:
         """Unload the model on all its replicas.
 
         Raises `Refusal`: UNKNOWN_MODEL, NOT_LOADED, UNAVAILABLE if no runner is reachable.
         """
-        replicas = self._replicas.get(_entry(model).id)
+        replicas = self._replicas.get(current_id(_entry(model).id))
         if replicas is None or not await replicas.unload():
             raise Refusal(ErrorCode.NOT_LOADED, f"Model '{model}' is not loaded.")
 
@@ -151,9 +152,11 @@ class Fleet:
 
 
 def _entry(model: str) -> Entry:
-    if model not in CATALOG:  # worded as docs/rest_api_guide.md words it for every route
+    """The entry of a model, with the id that was asked for, as answers and messages name it."""
+    entry = CATALOG.get(current_id(model))
+    if entry is None:  # worded as docs/rest_api_guide.md words it for every route
         raise Refusal(ErrorCode.UNKNOWN_MODEL, f"Failed to load model: Model '{model}' not found")
-    return CATALOG[model]
+    return replace(entry, id=model)
 
 
 def _not_served(model: str) -> str:

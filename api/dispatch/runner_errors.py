@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import aiohttp
 from bentoml.exceptions import BentoMLException
 
+from common.catalog import current_id
 from common.failures import ErrorCode, Refusal
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def check_model(model: str, server: str) -> None:
     Raises `Refusal` (UNAVAILABLE).
     """
     served = server.removeprefix(SERVER_PREFIX)
-    if served != server and served != model:
+    if served != server and current_id(served) != model:
         raise Refusal(
             ErrorCode.UNAVAILABLE,
             f"'{served}' answers where CHATVLM_REMOTE has a runner of model '{model}'.",

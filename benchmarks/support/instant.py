@@ -31,5 +31,5 @@ class InstantEngine:
     async def close(self) -> None: ...
 
 
-MODEL = "tesseract"
+MODEL = "reader"
 service = make_service({MODEL: make_runner(CATALOG[MODEL], settings(), InstantEngine)})

@@ -1,8 +1,18 @@
-"""Holds the text of a page that was read. Imports no Tesseract."""
+"""Holds a page before and after it is read. Imports no Tesseract."""
 
 from dataclasses import dataclass
 
 from common.messages import Line
+
+
+@dataclass(frozen=True)
+class UnreadPage:
+    """A page to be read."""
+
+    image: bytes
+    """The encoded image."""
+    language: str | None
+    """ISO 639-1 code of the language that is tried first; None for the one that reads best."""
 
 
 @dataclass(frozen=True)

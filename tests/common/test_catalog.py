@@ -3,7 +3,7 @@ import inspect
 
 import pytest
 
-from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU
+from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, current_id
 from common.messages import Options
 from runners.service import Engine, engine_of
 
@@ -19,6 +19,12 @@ def test_an_id_is_the_key_of_its_entry_and_can_name_a_service():
     for key, entry in CATALOG.items():
         assert entry.id == key
         assert key.isidentifier()
+
+
+def test_an_older_id_leads_to_a_current_one():
+    assert current_id("tesseract") == "reader"
+    assert current_id("nonesuch") == "nonesuch"
+    assert {current_id(model) for model in CATALOG} == CATALOG.keys()
 
 
 @ENTRIES

@@ -119,11 +119,11 @@ def test_the_guides_curl_is_answered(container: Container, tmp_path: Path) -> No
     (tmp_path / "document.jpg").write_bytes(encode(render(ENGLISH), "JPEG"))
     (command,) = (code for code in CURL.values() if '/ocr" ' in code and "batch" not in code)
     command = command.replace("localhost:8000", f"127.0.0.1:{container.port}")
-    command = command.replace("model=qwen3_vl_2b", "model=tesseract")
+    command = command.replace("model=qwen3_vl_2b", "model=reader")
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True)
     answer = json.loads(done.stdout)
     assert answer["text"] == "\n".join(ENGLISH)
-    assert answer["model"] == "tesseract"
+    assert answer["model"] == "reader"
 
 
 def test_a_model_that_it_has_no_pytorch_for_is_refused(container: Container) -> None:
@@ -167,7 +167,7 @@ def test_weights_and_the_hubs_cache_are_volumes(image: str) -> None:
 
 
 def test_one_runner_of_it_is_served_by_itself(image: str) -> None:
-    with Container(image, "service:tesseract") as runner:
+    with Container(image, "service:reader") as runner:
         answer = httpx.post(f"{runner.url}/status", json={})
         assert answer.json()["state"] == "unloaded"
 

@@ -39,7 +39,7 @@ def printed(notebook: NotebookNode) -> str:
 
 
 def test_the_quickstart_shows_the_text_of_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Server(models="tesseract", reader_processes=1) as server:
+    with Server(models="reader", reader_processes=1) as server:
         monkeypatch.setenv("CHATVLM_URL", str(server.client.base_url))
         notebook = executed("quickstart.ipynb")
     text = printed(notebook)

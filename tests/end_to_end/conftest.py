@@ -12,7 +12,7 @@ from tests.support.server import RAMBLING, RAMBLING_SEED, SAYS, Server, free_por
 @pytest.fixture(scope="session")
 def reader() -> Iterator[Server]:
     """The embedded reader alone, in two processes."""
-    with Server(models="tesseract", reader_processes=2) as server:
+    with Server(models="reader", reader_processes=2) as server:
         yield server
 
 

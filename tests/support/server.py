@@ -145,6 +145,11 @@ class Server:
         """The processes that serve one model."""
         return [process for process in self.children() if _named(process, "--service-name", model)]
 
+    def readers(self) -> list[psutil.Process]:
+        """The processes in which the embedded reader reads pages."""
+        program = "runners.process_pool.program"
+        return [process for process in self.children() if _named(process, "-m", program)]
+
     def rasterisers(self) -> list[psutil.Process]:
         """The processes that draw the pages of documents."""
         return [process for process in self.children() if _runs(process, "rasteriser_program.py")]

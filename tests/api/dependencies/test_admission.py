@@ -8,7 +8,7 @@ from tests.support.fakes.runner import Fails, picture
 
 async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):
     client = serve(max_requests=2)
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     held = [
         asyncio.create_task(client.post("/ocr", files={"file": picture()})),
@@ -32,7 +32,7 @@ async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
     serve, runners, monkeypatch, route, field
 ):
     monkeypatch.setattr("api.dependencies.admission.DEADLINE_GRACE", 0.0)
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     client = serve(request_timeout=0.2)
     response = await client.post(route, files={field: picture()})
@@ -46,7 +46,7 @@ async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
 async def test_a_place_is_free_again_after_every_end_of_a_request(serve, runners, monkeypatch):
     monkeypatch.setattr("api.dependencies.admission.DEADLINE_GRACE", 0.0)
     client = serve(max_requests=1, request_timeout=0.2)
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     assert (await client.post("/ocr", files={"file": b"text"})).status_code == 400
     runner.may_answer.clear()
     assert (await client.post("/ocr", files={"file": picture()})).status_code == 504
@@ -62,7 +62,7 @@ async def test_a_place_is_free_again_after_every_end_of_a_request(serve, runners
 
 
 async def test_a_stream_holds_its_place_until_its_last_piece(serve, runners):
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     client = serve(max_requests=1)
     answer = Answer(text="A cat.", image_size=(4, 3))
@@ -101,7 +101,7 @@ async def test_the_time_in_which_a_body_arrives_counts_too(serve, monkeypatch, r
 )
 async def test_a_request_over_the_limit_is_refused_before_its_body_is_read(serve, runners, route):
     client = serve(max_requests=1)
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     held = asyncio.create_task(client.post("/ocr", files={"file": picture()}))
     await runner.has_got(1)

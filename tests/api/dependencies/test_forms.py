@@ -29,7 +29,7 @@ NOT_ALLOWED = (
 async def test_an_image_in_json_is_the_image_in_a_form(client, runners, route, image):
     response = await client.post(route, json={"image": image})
     assert response.status_code == 200
-    [request] = runners["tesseract"].requests
+    [request] = runners["reader"].requests
     assert request.images == [picture(5, 2)]
 
 
@@ -94,7 +94,7 @@ async def test_options_in_json_are_those_of_a_form(client, runners, box):
 async def test_what_cannot_be_taken_is_told_why(serve, runners, status, sent, detail):
     response = await serve(max_file_mib=1).post("/chat", json=sent)
     assert (response.status_code, response.json()) == (status, {"detail": detail})
-    assert not runners["tesseract"].requests
+    assert not runners["reader"].requests
 
 
 async def test_a_url_is_fetched_where_the_operator_allows_it(client, runners, monkeypatch):

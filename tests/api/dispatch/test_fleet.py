@@ -18,40 +18,40 @@ def files() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
 async def test_a_runner_lost_at_work_is_unavailable_for_a_while(client, runners, asked):
-    runners["tesseract"].outcome = Dies()
+    runners["reader"].outcome = Dies()
     response = await client.post("/chat", files=files(), params=asked)
     assert (response.status_code, response.json()) == (
         503,
-        {"detail": "The runner of model 'tesseract' was lost while it worked on this; try again."},
+        {"detail": "The runner of model 'reader' was lost while it worked on this; try again."},
     )
     assert response.headers["retry-after"] == str(RESTART_SECONDS)
 
 
 @pytest.mark.parametrize("asked", [{}, {"stream": "true"}])
 async def test_a_fault_of_a_runner_is_answered_with_a_plain_sentence(client, runners, asked):
-    runners["tesseract"].outcome = Fails()
+    runners["reader"].outcome = Fails()
     response = await client.post("/chat", files=files(), params=asked)
     assert (response.status_code, response.json()) == (
         500,
-        {"detail": "Model 'tesseract' failed on this request; the log says why."},
+        {"detail": "Model 'reader' failed on this request; the log says why."},
     )
 
 
 @pytest.mark.parametrize("code", ErrorCode)
 async def test_a_failure_of_a_runner_keeps_its_sentence(client, runners, code):
-    runners["tesseract"].outcome = Failure(code=code, detail="A sentence.")
+    runners["reader"].outcome = Failure(code=code, detail="A sentence.")
     response = await client.post("/ocr", files=files())
     assert response.status_code >= 400
     assert response.json() == {"detail": "A sentence."}
 
 
 async def test_a_runner_lost_in_the_middle_of_a_stream_ends_it_with_an_error(client, runners):
-    runners["tesseract"].stream = [Piece(text="A "), Dies()]
+    runners["reader"].stream = [Piece(text="A "), Dies()]
     response = await client.post("/chat", files=files(), params={"stream": "true"})
     assert response.text == (
         'event: piece\ndata: {"text":"A "}\n\n'
         "event: error\n"
-        'data: {"detail":"The runner of model \'tesseract\' was lost while it worked on this; '
+        'data: {"detail":"The runner of model \'reader\' was lost while it worked on this; '
         'try again."}\n\n'
     )
 
@@ -59,7 +59,7 @@ async def test_a_runner_lost_in_the_middle_of_a_stream_ends_it_with_an_error(cli
 @pytest.mark.parametrize(
     ("gpu", "named", "default"),
     [
-        (None, None, "tesseract"),
+        (None, None, "reader"),
         ("NVIDIA L4", None, "qwen3_vl_2b"),
         (None, "got_ocr", "got_ocr"),
         ("NVIDIA L4", "got_ocr", "got_ocr"),
@@ -72,7 +72,7 @@ async def test_without_a_name_the_default_model_answers(serve, gpu, named, defau
 
 @pytest.mark.parametrize(
     ("served", "default"),
-    [(("dots_ocr", "tesseract"), "tesseract"), (("qwen_vl_7b", "dots_ocr"), "qwen_vl_7b")],
+    [(("dots_ocr", "reader"), "reader"), (("qwen_vl_7b", "dots_ocr"), "qwen_vl_7b")],
 )
 async def test_the_default_model_is_one_that_is_served(serve, runners, served, default):
     for model in runners.keys() - set(served):
@@ -86,6 +86,35 @@ async def test_a_model_asked_for_by_name_answers_itself(client, runners, model):
     response = await client.post("/ocr", files=files(), params={"model": model})
     assert response.json()["model"] == model
     assert [other for other, runner in runners.items() if runner.requests] == [model]
+
+
+@pytest.mark.parametrize("route", ["/ocr", "/chat"])
+async def test_a_model_asked_for_by_an_older_id_answers_under_it(client, runners, route):
+    response = await client.post(route, files=files(), params={"model": "tesseract"})
+    assert response.json()["model"] == "tesseract"
+    streamed = await client.post(
+        "/chat", files=files(), params={"model": "tesseract", "stream": "true"}
+    )
+    assert '"model":"tesseract"' in streamed.text
+    assert len(runners["reader"].requests) == 2
+    refused = await client.post(
+        "/ocr", files=files(), params={"model": "tesseract", "box": "0,0,1,1"}
+    )
+    assert refused.json() == {"detail": "Model 'tesseract' does not take the parameter 'box'."}
+
+
+async def test_a_model_is_loaded_and_unloaded_by_an_older_id(client, runners):
+    runners["reader"].status = Status(state="unloaded")
+    loaded = await client.post("/models/tesseract")
+    assert loaded.json()["message"] == "Model tesseract loaded"
+    unloaded = await client.delete("/models/tesseract")
+    assert unloaded.json()["message"] == "Model tesseract unloaded"
+    assert runners["reader"].asked == ["load", "unload"]
+    again = await client.delete("/models/tesseract")
+    assert (again.status_code, again.json()) == (
+        404,
+        {"detail": "Model 'tesseract' is not loaded."},
+    )
 
 
 async def test_a_model_whose_runner_is_not_started_is_unavailable(serve, runners):
@@ -161,7 +190,7 @@ class TestReady:
 
     @pytest.fixture
     async def fleet(self, runners) -> AsyncIterator[Fleet]:
-        beside = {model: FakeDependency(runners[model]) for model in ("got_ocr", "tesseract")}
+        beside = {model: FakeDependency(runners[model]) for model in ("got_ocr", "reader")}
         fleet = Fleet(beside, Settings(), has_gpu=False)
         fleet.open()
         yield fleet
@@ -179,6 +208,6 @@ class TestReady:
         await runners["got_ocr"].stop()
         await until(lambda: fleet.unreachable == ["got_ocr"])
         assert fleet.ready
-        await runners["tesseract"].stop()
+        await runners["reader"].stop()
         await until(lambda: len(fleet.unreachable) == 2)
         assert not fleet.ready

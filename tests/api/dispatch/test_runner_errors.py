@@ -58,6 +58,10 @@ def test_an_answer_of_the_model_or_of_a_proxy_is_taken(server):
     check_model("got_ocr", server)
 
 
+def test_a_runner_that_has_an_older_id_is_taken():
+    check_model("reader", "BentoML Service/tesseract")
+
+
 def test_an_answer_of_another_model_is_refused():
     with pytest.raises(Refusal, match="'dots_ocr' answers where CHATVLM_REMOTE has") as refused:
         check_model("got_ocr", "BentoML Service/dots_ocr")

@@ -57,7 +57,7 @@ async def test_the_limit_on_loaded_models_holds_where_memory_would_do():
 
 async def test_the_embedded_reader_counts_for_nothing():
     machine = Machine(80, max_loaded=1)
-    machine.hold("tesseract", places=("host/cpu",))
+    machine.hold("reader", places=("host/cpu",))
     await machine.load("qwen3_vl_2b")
     assert machine.events == ["+qwen3_vl_2b"]
 

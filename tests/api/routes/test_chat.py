@@ -21,7 +21,7 @@ async def test_a_question_is_answered_with_the_fields_of_the_guide(client):
     assert list(answer) == CHAT_FIELDS
     assert answer | {"processing_time": 0} == {
         "response": "5x2",
-        "model": "tesseract",
+        "model": "reader",
         "processing_time": 0,
         "prompt": "Что изображено?",
     }
@@ -61,7 +61,7 @@ async def test_what_cannot_be_answered_has_its_status_streamed_or_not(client, st
 
 
 async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, runners):
-    runners["tesseract"].stream = PIECES
+    runners["reader"].stream = PIECES
     response = await client.post(
         "/chat", files={"file": picture()}, data={"stream": "true", "prompt": "What?"}
     )
@@ -72,22 +72,22 @@ async def test_a_streamed_answer_comes_in_pieces_and_once_more_whole(client, run
     assert pieces == [("piece", {"text": "A "}), ("piece", {"text": "cat."})]
     assert name == "answer"
     assert list(answer) == [*CHAT_FIELDS, "finish_reason"]
-    assert (answer["response"], answer["model"]) == ("A cat.", "tesseract")
+    assert (answer["response"], answer["model"]) == ("A cat.", "reader")
     assert (answer["prompt"], answer["finish_reason"]) == ("What?", "stop")
-    [request] = runners["tesseract"].requests
+    [request] = runners["reader"].requests
     assert (request.images, request.question) == ([picture()], "What?")
 
 
 @pytest.mark.parametrize("text", ["line\nbreak\r\n\r\nand data: more", "слово\u2028 \N{CAT} \x00"])
 async def test_no_text_breaks_out_of_its_event(client, runners, text):
-    runners["tesseract"].stream = [Piece(text=text), ANSWER]
+    runners["reader"].stream = [Piece(text=text), ANSWER]
     response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert events(response.text)[0] == ("piece", {"text": text})
 
 
 async def test_what_fails_before_the_first_piece_has_its_own_status(client, runners):
     full = Failure(code=ErrorCode.QUEUE_FULL, detail="The queue is full.", retry_after=3)
-    runners["tesseract"].stream = [full]
+    runners["reader"].stream = [full]
     response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
     assert response.headers["retry-after"] == "3"
@@ -95,7 +95,7 @@ async def test_what_fails_before_the_first_piece_has_its_own_status(client, runn
 
 async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners):
     late = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
-    runners["tesseract"].stream = [Piece(text="A "), late]
+    runners["reader"].stream = [Piece(text="A "), late]
     response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     assert response.status_code == 200
     assert events(response.text) == [
@@ -105,14 +105,14 @@ async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, ru
 
 
 async def test_a_stream_that_ends_without_its_answer_ends_with_an_error(client, runners):
-    runners["tesseract"].stream = [Piece(text="A ")]
+    runners["reader"].stream = [Piece(text="A ")]
     response = await client.post("/chat", files={"file": picture()}, params={"stream": "true"})
     [_, (name, error)] = events(response.text)
     assert (name, list(error)) == ("error", ["detail"])
 
 
 async def test_a_reader_that_goes_stops_the_work_for_its_stream(serve, runners):
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     runner.stream = PIECES
     request = serve(request_timeout=600).post(

@@ -20,7 +20,7 @@ async def test_a_page_is_answered_with_the_fields_of_the_guide(client):
     assert list(answer) == OCR_FIELDS
     assert answer | {"processing_time": 0} == {
         "text": "5x2",
-        "model": "tesseract",
+        "model": "reader",
         "processing_time": 0,
         "image_size": [5, 2],
         "language": None,
@@ -30,7 +30,7 @@ async def test_a_page_is_answered_with_the_fields_of_the_guide(client):
 
 
 async def test_what_more_the_model_says_comes_after_the_fields_of_the_guide(client, runners):
-    runners["tesseract"].outcome = Answer(
+    runners["reader"].outcome = Answer(
         text="a",
         image_size=(9, 9),
         finish_reason="stop",
@@ -70,7 +70,7 @@ async def test_the_runner_gets_the_bytes_as_they_came_and_reads_greedily(client,
 async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
     response = await client.post("/ocr", files={"file": picture()}, data={"language": hint})
     assert response.json()["language"] == hint
-    assert runners["tesseract"].requests[0].language == "ru"
+    assert runners["reader"].requests[0].language == "ru"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
         ),
         (
             400,
-            "Model 'tesseract' does not take the parameter 'box'.",
+            "Model 'reader' does not take the parameter 'box'.",
             {"files": {"file": picture()}, "params": {"box": "0,0,1,1"}},
         ),
         (
@@ -183,14 +183,14 @@ async def test_a_batch_of_nothing_but_bad_files_is_answered_entry_by_entry(clien
 async def test_a_batch_that_the_runner_cannot_take_gets_the_status_of_that(
     client, runners, code, status
 ):
-    runners["tesseract"].outcome = Failure(code=code, detail="Not now.", retry_after=7)
+    runners["reader"].outcome = Failure(code=code, detail="Not now.", retry_after=7)
     response = await client.post("/batch/ocr", files=pages(picture(), picture()))
     assert (response.status_code, response.json()) == (status, {"detail": "Not now."})
     assert response.headers.get("retry-after") == ("7" if status == 503 else None)
 
 
 async def test_a_batch_that_fails_for_several_reasons_says_each(client, runners):
-    runners["tesseract"].outcome = Failure(code=ErrorCode.QUEUE_FULL, detail="Not now.")
+    runners["reader"].outcome = Failure(code=ErrorCode.QUEUE_FULL, detail="Not now.")
     response = await client.post("/batch/ocr", files=pages(picture(), b""))
     assert response.status_code == 200
     assert [item["error"] for item in response.json()["results"]] == [
@@ -212,4 +212,4 @@ async def test_more_files_than_the_limit_are_refused(client, runners):
     response = await client.post("/batch/ocr", files=pages(*[picture()] * 11))
     assert response.status_code == 400
     assert response.json()["detail"] == "Field 'files' takes at most 10 files: send fewer."
-    assert not runners["tesseract"].requests
+    assert not runners["reader"].requests

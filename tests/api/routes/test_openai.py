@@ -48,8 +48,9 @@ async def test_what_was_cut_off_is_said_to_be(client, runners, ended, reason):
 
 async def test_what_the_embedded_reader_says_more_is_there_too(client, runners):
     line = Line(text="A cat.", box=(1, 2, 3, 4), confidence=0.9)
-    runners["tesseract"].outcome = ANSWER.model_copy(update={"lines": [line], "prompt_used": True})
+    runners["reader"].outcome = ANSWER.model_copy(update={"lines": [line], "prompt_used": True})
     completion = (await ask(client, user(image(picture())), model="tesseract")).json()
+    assert completion["model"] == "tesseract"
     assert completion["lines"] == [line.model_dump(mode="json")]
     assert completion["prompt_used"] is True
 
@@ -141,5 +142,6 @@ async def test_the_models_are_those_that_can_run_here(client, runners):
     assert (card["id"], card["object"], card["owned_by"]) == (MODEL, "model", "chatvlmllm")
     assert isinstance(card["created"], int)
     assert (await client.get(f"/v1/models/{MODEL}")).json() == card
+    assert (await client.get("/v1/models/tesseract")).json()["id"] == "tesseract"
     unknown = await client.get("/v1/models/gpt-5")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")

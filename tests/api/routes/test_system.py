@@ -29,7 +29,7 @@ async def test_the_root_says_what_this_is(client):
 
 
 async def test_health_names_the_gpu_and_what_is_loaded(serve, runners):
-    for model in runners.keys() - {"dots_ocr", "tesseract"}:
+    for model in runners.keys() - {"dots_ocr", "reader"}:
         runners[model].status = UNLOADED
     response = await serve(gpu="NVIDIA GeForce RTX 4090").get("/health")
     assert response.json() == {
@@ -37,7 +37,7 @@ async def test_health_names_the_gpu_and_what_is_loaded(serve, runners):
         "gpu_available": True,
         "gpu_name": "NVIDIA GeForce RTX 4090",
         "models_loaded": 2,
-        "loaded_models": ["dots_ocr", "tesseract"],
+        "loaded_models": ["dots_ocr", "reader"],
         "default_model": "qwen3_vl_2b",
         "unreachable_models": [],
     }
@@ -46,7 +46,7 @@ async def test_health_names_the_gpu_and_what_is_loaded(serve, runners):
 async def test_health_on_a_machine_without_a_gpu(client):
     health = (await client.get("/health")).json()
     assert (health["gpu_available"], health["gpu_name"]) == (False, None)
-    assert health["default_model"] == "tesseract"
+    assert health["default_model"] == "reader"
 
 
 async def test_models_lists_the_seven_of_the_guide_in_its_order_and_then_the_reader(
@@ -56,9 +56,9 @@ async def test_models_lists_the_seven_of_the_guide_in_its_order_and_then_the_rea
     response = (await client.get("/models")).json()
     listed = [{key: model[key] for key in GUIDE[0]} for model in response["available"]]
     assert listed[: len(GUIDE)] == GUIDE
-    assert [model["id"] for model in listed[len(GUIDE) :]] == ["tesseract"]
+    assert [model["id"] for model in listed[len(GUIDE) :]] == ["reader"]
     assert response["loaded"] == [model["id"] for model in listed[1:]]
-    assert response["default"] == "tesseract"
+    assert response["default"] == "reader"
 
 
 async def test_models_says_how_each_model_stands(client, runners):
@@ -86,7 +86,7 @@ async def test_models_says_which_parameters_each_takes_beside_those_of_all(clien
     assert {model["id"]: model["options"] for model in listed if model["options"]} == {
         "got_ocr": ["box", "color", "formatted"],
         "dots_ocr": ["mode"],
-        "tesseract": ["mode"],
+        "reader": ["mode"],
     }
 
 

@@ -18,7 +18,7 @@ async def test_the_runner_gets_what_was_asked(client, runners, place):
 async def test_the_defaults_are_those_of_the_contract(client, runners):
     answer = (await client.post("/chat", files={"file": picture()})).json()
     assert answer["prompt"] == "Describe this image"
-    [request] = runners["tesseract"].requests
+    [request] = runners["reader"].requests
     assert (request.question, request.temperature, request.max_tokens) == (
         "Describe this image",
         0.7,
@@ -32,7 +32,7 @@ async def test_a_question_is_about_the_first_page_of_a_document(client):
     assert answer["warning"] == "Only page 1 of 2 was shown: choose with 'pages'."
 
 
-@pytest.mark.parametrize("model", ["qwen3_vl_2b", "tesseract"])
+@pytest.mark.parametrize("model", ["qwen3_vl_2b", "reader"])
 async def test_or_about_several_where_the_model_takes_them(client, runners, model):
     response = await client.post(
         "/chat",
@@ -72,6 +72,6 @@ async def test_a_question_whose_pages_do_not_fit_together_is_refused(serve, runn
         "The question's images have 1800 pixels or more together; at most 1200 are read: send "
         "fewer or smaller ones."
     )
-    assert not runners["tesseract"].requests
+    assert not runners["reader"].requests
     sent["data"]["pages"] = "1-2"
     assert (await client.post("/chat", **sent)).json()["response"] == "20x30 20x30"

@@ -66,7 +66,7 @@ async def test_a_document_of_one_page_has_one(client):
 
 async def test_what_more_the_model_says_stands_with_its_page(client, runners):
     usage = Usage(prompt_tokens=3, visual_tokens=2, completion_tokens=1)
-    runners["tesseract"].outcome = Answer(text="a", image_size=(9, 9), usage=usage, warning="Hm.")
+    runners["reader"].outcome = Answer(text="a", image_size=(9, 9), usage=usage, warning="Hm.")
     answer = (await client.post("/ocr", files={"file": wide_pages(5, 6)})).json()
     assert list(answer) == [*GUIDE_FIELDS, "pages"]
     for page in answer["pages"]:
@@ -80,7 +80,7 @@ async def test_pages_are_chosen(client, runners):
     ).json()
     assert [page["number"] for page in answer["pages"]] == [1, 2, 4]
     assert answer["text"] == "5x1\f6x1\f8x1"
-    assert len(runners["tesseract"].requests) == 3
+    assert len(runners["reader"].requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ async def test_the_size_is_that_of_the_first_page_that_was_read(client):
 
 
 async def test_so_many_pages_of_a_request_are_read_side_by_side(client, runners):
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     pages = wide_pages(*range(1, 3 * PAGES_AT_ONCE))
     files = [("files", pages), ("files", pages)]
@@ -137,14 +137,14 @@ async def test_so_many_pages_of_a_request_are_read_side_by_side(client, runners)
 
 
 async def test_a_page_that_finds_the_queue_full_waits_for_its_place(client, runners):
-    queue = Queue(runners["tesseract"], 2)
+    queue = Queue(runners["reader"], 2)
     answer = (await client.post("/ocr", files={"file": wide_pages(*range(1, 7))})).json()
     assert queue.refused
     assert answer["text"] == "1x1\f2x1\f3x1\f4x1\f5x1\f6x1"
 
 
 async def test_a_document_that_finds_the_queue_full_is_refused(client, runners):
-    Queue(runners["tesseract"], 0)
+    Queue(runners["reader"], 0)
     response = await client.post("/ocr", files={"file": wide_pages(5, 6, 7)})
     assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
 
@@ -157,20 +157,20 @@ async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, 
             return late
         return await original(request)
 
-    original, runners["tesseract"].answer = runners["tesseract"].answer, answer
+    original, runners["reader"].answer = runners["reader"].answer, answer
     read = (await serve().post("/ocr", files={"file": wide_pages(5, 6, 7)})).json()
     assert [page["status"] for page in read["pages"]] == ["success", "success", "error"]
     assert read["pages"][2]["error"] == late.detail
 
 
 async def test_a_document_whose_pages_all_come_too_late_is_a_timeout(client, runners):
-    runners["tesseract"].outcome = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
+    runners["reader"].outcome = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
     response = await client.post("/ocr", files={"file": wide_pages(5, 6)})
     assert (response.status_code, response.json()) == (504, {"detail": "Time is up."})
 
 
 async def test_a_fault_at_one_page_is_a_fault(client, runners):
-    runners["tesseract"].outcome = Fails()
+    runners["reader"].outcome = Fails()
     response = await client.post("/ocr", files={"file": wide_pages(5, 6)})
     assert response.status_code == 500
 
@@ -186,7 +186,7 @@ async def test_a_batch_takes_documents_and_images(client):
 
 
 async def test_a_client_that_goes_leaves_no_work_behind(client, runners):
-    runner = runners["tesseract"]
+    runner = runners["reader"]
     runner.may_answer.clear()
     task = asyncio.create_task(client.post("/ocr", files={"file": wide_pages(5, 6)}))
     await runner.has_got(2)

@@ -95,7 +95,7 @@ def test_it_needs_neither_torch_nor_bentoml(
 
 def test_the_environment_of_the_service_has_the_command(reader: Server) -> None:
     models = json.loads(run(COMMAND, "models", "--json", server=reader))
-    assert models["default"] == "tesseract"
+    assert models["default"] == "reader"
 
 
 def test_a_broken_page_of_a_document_is_an_error_of_that_page(reader: Server) -> None:
@@ -117,10 +117,10 @@ def test_an_upload_refused_while_it_arrives_has_the_services_sentence(reader: Se
 
 
 def test_a_model_is_loaded_and_unloaded(reader: Server) -> None:
-    assert client(reader).load("tesseract").message == "Model tesseract loaded"
-    assert client(reader).unload("tesseract").message == "Model tesseract unloaded"
-    with pytest.raises(ChatVLMError, match=r"^Model 'tesseract' is not loaded\.$"):
-        client(reader).unload("tesseract")
+    assert client(reader).load("reader").message == "Model reader loaded"
+    assert client(reader).unload("reader").message == "Model reader unloaded"
+    with pytest.raises(ChatVLMError, match=r"^Model 'reader' is not loaded\.$"):
+        client(reader).unload("reader")
 
 
 async def test_the_async_client_reads_asks_and_streams(reader: Server) -> None:
@@ -165,4 +165,4 @@ def test_an_interrupted_run_keeps_the_texts_that_are_done(reader: Server, tmp_pa
     assert re.search(r"1 read, 1 left", said)
     assert "Traceback" not in said
     assert [path.name for path in texts.iterdir()] == ["a.png.txt"]
-    until(lambda: busy(reader, "tesseract") == 0)
+    until(lambda: busy(reader, "reader") == 0)

@@ -45,7 +45,7 @@ def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         target="chatvlmllm:latest",
         cwd=elsewhere,
         home=home,
-        models="tesseract",
+        models="reader",
         reader_processes=1,
         tessdata=TESSDATA if TESSDATA.is_dir() else "",
     ) as server:

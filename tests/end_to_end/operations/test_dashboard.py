@@ -102,7 +102,7 @@ def watched(prometheus: Prometheus, fleet: Server) -> Prometheus:
         series = prometheus.ask('count_over_time(up{job="chatvlmllm"}[5m])')
         return int(series[0]["value"][1]) if series else 0
 
-    models = ["tesseract", "qwen3_vl_2b"]
+    models = ["reader", "qwen3_vl_2b"]
     give_up = time.monotonic() + START_SECONDS
     first: int | None = None
     while first is None or scrapes() < first + SCRAPES:
@@ -124,12 +124,12 @@ def test_every_model_that_was_asked_is_in_the_panels_of_models(watched: Promethe
     for panel in DASHBOARD["panels"]:
         if panel["title"] in ("Rows in flight", "Queue", "Memory of a model"):
             series = watched.ask(panel["targets"][0]["expr"])
-            assert {one["metric"]["model"] for one in series} >= {"tesseract", "qwen3_vl_2b"}
+            assert {one["metric"]["model"] for one in series} >= {"reader", "qwen3_vl_2b"}
 
 
 def test_a_loaded_model_takes_memory(watched: Prometheus) -> None:
     for series in watched.ask("sum by (model) (chatvlm_model_bytes)"):
-        if series["metric"]["model"] in ("tesseract", "qwen3_vl_2b"):
+        if series["metric"]["model"] in ("reader", "qwen3_vl_2b"):
             assert float(series["value"][1]) > 2**20
 
 
@@ -138,5 +138,5 @@ def test_the_autoscalers_metric_is_there(watched: Prometheus) -> None:
     query = (
         ADAPTER["metricsQuery"].replace("<<.GroupBy>>", "model").replace("<<.LabelMatchers>>", "")
     )
-    assert {one["metric"]["model"] for one in watched.ask(query)} >= {"tesseract", "qwen3_vl_2b"}
+    assert {one["metric"]["model"] for one in watched.ask(query)} >= {"reader", "qwen3_vl_2b"}
     assert ADAPTER["seriesQuery"].startswith("chatvlm_requests{")

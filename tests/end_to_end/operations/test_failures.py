@@ -22,13 +22,14 @@ from tests.support.server import RAMBLING, SAYS, Server
 from tests.support.watching import PATIENCE, at_rest, busy, sentence, until
 
 PAGE = encode(render(ENGLISH))
+MANY_LINES = render(ENGLISH * 4)
 LONG_ANSWER = {"model": RAMBLING, "temperature": "0", "max_tokens": "4096"}
 
 
 @pytest.fixture(scope="module")
 def strained() -> Iterator[Server]:
     """One process of the reader that lets one page wait, and little time."""
-    with Server(models="tesseract", reader_processes=1, queue_size=1, request_timeout=4) as server:
+    with Server(models="reader", reader_processes=1, queue_size=1, request_timeout=4) as server:
         server.client.post("/ocr", files={"file": PAGE})
         yield server
 
@@ -36,8 +37,8 @@ def strained() -> Iterator[Server]:
 def test_hanging_up_ends_the_reading(reader: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         reader.client.post("/ocr", files={"file": LONG_PAGE}, timeout=2)
-    until(lambda: busy(reader, "tesseract") == 0)
-    until(lambda: at_rest(reader.runners("tesseract")))
+    until(lambda: busy(reader, "reader") == 0)
+    until(lambda: at_rest(reader.readers()))
 
 
 def test_hanging_up_frees_the_row(fleet: Server) -> None:
@@ -105,7 +106,7 @@ def test_past_the_time_limit_the_work_stops_too(strained: Server) -> None:
     answer = strained.client.post("/ocr", files={"file": LONG_PAGE})
     assert answer.status_code == 504
     assert "time limit" in sentence(answer)
-    until(lambda: at_rest(strained.runners("tesseract")))
+    until(lambda: at_rest(strained.readers()))
     assert strained.client.post("/ocr", files={"file": PAGE}).json()["text"] == "\n".join(ENGLISH)
 
 
@@ -136,21 +137,41 @@ def test_a_huge_upload_is_refused_while_it_arrives(length: str, reader: Server) 
     assert set(reader.temporary.rglob("*")) <= files
 
 
-def test_an_unload_holds_for_every_process_of_the_reader(reader: Server) -> None:
+def test_an_unload_ends_every_process_of_the_reader(reader: Server) -> None:
     def read(_: int) -> int:
         return reader.client.post("/ocr", files={"file": PAGE}).status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read, range(16))) == {200}
-    processes = reader.runners("tesseract")
-    assert len(processes) == 2
-    loaded = [process.memory_info().rss for process in processes]
-    assert reader.client.delete("/models/tesseract").status_code == 200
+    assert len(reader.readers()) == 2
+    assert reader.client.delete("/models/reader").status_code == 200
     assert reader.client.get("/health").json()["loaded_models"] == []
-    for process, before in zip(processes, loaded, strict=True):
-        assert before - process.memory_info().rss > 20 * MIB
-    assert reader.client.delete("/models/tesseract").status_code == 404
+    assert reader.readers() == []
+    assert reader.client.delete("/models/reader").status_code == 404
     assert read(0) == 200
+
+
+def test_a_page_whose_process_is_killed_is_read_all_the_same(reader: Server) -> None:
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(reader.client.post, "/ocr", files={"file": encode(MANY_LINES)})
+        until(lambda: busy(reader, "reader") and reader.readers())
+        killed = reader.readers()
+        for process in killed:
+            process.kill()
+        answer = reading.result()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["text"] == "\n".join(ENGLISH * 4)
+    assert not set(killed) & set(reader.readers())
+
+
+def test_no_process_of_the_reader_outlives_its_runner() -> None:
+    with Server(models="reader", reader_processes=1) as server:
+        server.client.post("/ocr", files={"file": PAGE})
+        (reading,) = server.readers()
+        (runner,) = server.runners("reader")
+        runner.kill()
+        until(lambda: not reading.is_running())
+        until(lambda: server.client.post("/ocr", files={"file": PAGE}).status_code == 200, 90)
 
 
 FILE = {"file": ("page.png", PAGE)}
@@ -160,7 +181,7 @@ FILE = {"file": ("page.png", PAGE)}
     ("code", "method", "route", "request_"),
     [
         (400, "POST", "/ocr", {}),
-        (400, "POST", "/ocr", {"data": {"model": "tesseract"}}),
+        (400, "POST", "/ocr", {"data": {"model": "reader"}}),
         (400, "POST", "/ocr", {"files": {"file": b""}}),
         (400, "POST", "/ocr", {"files": {"file": b"no image"}}),
         (400, "POST", "/ocr", {"files": {"file": PAGE[: len(PAGE) // 2]}}),
@@ -196,13 +217,13 @@ def test_a_bad_request_gets_its_code_and_one_sentence(
 
 
 def test_a_termination_lets_every_accepted_request_be_answered() -> None:
-    with Server(models="tesseract", reader_processes=2) as server:
+    with Server(models="reader", reader_processes=2) as server:
         page = encode(render(ENGLISH * 4))
         with ThreadPoolExecutor(6) as pool:
             answers = [
                 pool.submit(server.client.post, "/ocr", files={"file": page}) for _ in range(6)
             ]
-            until(lambda: busy(server, "tesseract") == 6)
+            until(lambda: busy(server, "reader") == 6)
             children = server.children()
             server.process.send_signal(signal.SIGTERM)
             texts = [answer.result().json()["text"] for answer in answers]
@@ -220,9 +241,9 @@ def test_a_document_is_read_to_its_last_page_before_the_server_stops(
 ) -> None:
     """Told to stop by a supervisor, and by Ctrl-C in a terminal, which reaches the whole group."""
     pages = 12
-    with Server(models="tesseract", reader_processes=1) as server, ThreadPoolExecutor() as pool:
+    with Server(models="reader", reader_processes=1) as server, ThreadPoolExecutor() as pool:
         reading = pool.submit(server.client.post, "/ocr", files={"file": pdf(*[ENGLISH] * pages)})
-        until(lambda: busy(server, "tesseract"))
+        until(lambda: busy(server, "reader"))
         kill(server.process.pid, stop_signal)
         answer = reading.result()
         assert answer.status_code == 200, answer.text
@@ -233,7 +254,7 @@ def test_a_document_is_read_to_its_last_page_before_the_server_stops(
 def test_a_rasteriser_that_is_killed_costs_one_page(reader: Server) -> None:
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(reader.client.post, "/ocr", files={"file": pdf(*[ENGLISH] * 20)})
-        until(lambda: busy(reader, "tesseract"))
+        until(lambda: busy(reader, "reader"))
         until(lambda: [process.kill() for process in reader.rasterisers()])
         answer = reading.result()
     assert answer.status_code == 200, answer.text

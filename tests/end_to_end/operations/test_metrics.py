@@ -28,7 +28,7 @@ def test_tokens_are_counted(fleet: Server) -> None:
     assert made == answer.json()["usage"]["completion_tokens"]
 
 
-@pytest.mark.parametrize("model", ["qwen3_vl_2b", "tesseract"])
+@pytest.mark.parametrize("model", ["qwen3_vl_2b", "reader"])
 def test_a_model_takes_memory_until_it_is_unloaded(model: str, fleet: Server) -> None:
     answer = fleet.client.post("/ocr", files={"file": PAGE}, data={"model": model})
     assert answer.status_code == 200

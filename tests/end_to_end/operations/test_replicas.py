@@ -41,7 +41,7 @@ class Site:
             target=f"service:{RAMBLING}",
             host=self.at[number][0],
             port=self.at[number][1],
-            models="tesseract",
+            models="reader",
             remote=f"{RAMBLING}={self.urls[number]}",
             preload=RAMBLING,
             weights=self.weights,

@@ -7,7 +7,7 @@ from tests.support.server import Server
 
 
 def test_sigterm_under_load_loses_nothing_that_was_let_in_and_lets_no_one_else_in() -> None:
-    with Server(models="tesseract", reader_processes=2) as server:
+    with Server(models="reader", reader_processes=2) as server:
 
         def stop() -> int:
             server.process.terminate()
@@ -19,7 +19,7 @@ def test_sigterm_under_load_loses_nothing_that_was_let_in_and_lets_no_one_else_i
 
 
 def test_the_sockets_and_the_metrics_are_removed_when_the_server_ends() -> None:
-    with Server(models="tesseract", reader_processes=1) as server:
+    with Server(models="reader", reader_processes=1) as server:
         files = [
             file
             for folder in ("bentoml-uds-*", "chatvlm-*")
@@ -32,7 +32,7 @@ def test_the_sockets_and_the_metrics_are_removed_when_the_server_ends() -> None:
 
 
 def test_an_idle_server_ends_at_once() -> None:
-    with Server(models="tesseract", reader_processes=1) as server:
+    with Server(models="reader", reader_processes=1) as server:
         began = time.monotonic()
         server.process.terminate()
         assert server.process.wait(PATIENCE) == 0

@@ -116,7 +116,7 @@ def test_hanging_up_ends_the_document_and_its_process(reader: Server) -> None:
     with pytest.raises(httpx.ReadTimeout):
         reader.client.post("/ocr", files={"file": pdf(*[ENGLISH] * 50)}, timeout=2)
     until(lambda: not reader.rasterisers())
-    until(lambda: busy(reader, "tesseract") == 0)
+    until(lambda: busy(reader, "reader") == 0)
 
 
 class Memory:
@@ -142,9 +142,7 @@ class Memory:
 
 
 def test_two_hundred_pages_take_little_more_memory_than_two() -> None:
-    with Server(
-        models="tesseract", reader_processes=2, max_pages=200, request_timeout=300
-    ) as server:
+    with Server(models="reader", reader_processes=2, max_pages=200, request_timeout=300) as server:
 
         def most(pages: int) -> int:
             with Memory(server) as memory:

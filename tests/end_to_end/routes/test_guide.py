@@ -97,7 +97,7 @@ def test_the_models_are_listed_in_order_by_their_names_and_sizes(
     documented = ANSWERS["GET /models"]["available"]
     listed = [{name: model[name] for name in documented[0]} for model in answer["available"]]
     assert listed[: len(documented)] == documented
-    assert [model["id"] for model in listed[len(documented) :]] == ["tesseract"]
+    assert [model["id"] for model in listed[len(documented) :]] == ["reader"]
     assert isinstance(answer["loaded"], list)
 
 

@@ -169,8 +169,8 @@ def test_what_is_not_served_is_refused_by_name(models: OpenAI) -> None:
 
 
 def test_the_models_are_listed(models: OpenAI, read_only: OpenAI) -> None:
-    assert {MODEL, "got_ocr", "tesseract"} <= {model.id for model in models.models.list()}
-    assert [model.id for model in read_only.models.list()] == ["tesseract"]
+    assert {MODEL, "got_ocr", "reader"} <= {model.id for model in models.models.list()}
+    assert [model.id for model in read_only.models.list()] == ["reader"]
 
 
 def test_the_embedded_reader_answers_from_all_pages_of_a_document(read_only: OpenAI) -> None:
@@ -180,7 +180,7 @@ def test_the_embedded_reader_answers_from_all_pages_of_a_document(read_only: Ope
 
     def answer(words: str) -> str | None:
         completion = read_only.chat.completions.create(
-            model="tesseract", messages=[user(file, said(words))]
+            model="reader", messages=[user(file, said(words))]
         )
         assert completion.usage is not None
         assert completion.usage.completion_tokens > 0
@@ -194,12 +194,12 @@ def test_the_embedded_reader_answers_from_all_pages_of_a_document(read_only: Ope
 
 def test_the_embedded_reader_needs_an_image(read_only: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="send one with the question"):
-        read_only.chat.completions.create(model="tesseract", messages=[user(said("Hello"))])
+        read_only.chat.completions.create(model="reader", messages=[user(said("Hello"))])
 
 
 def test_the_embedded_reader_streams_its_lines(read_only: OpenAI) -> None:
     stream = read_only.chat.completions.create(
-        model="tesseract", messages=[user(shown(PAGE), said("Read the text"))], stream=True
+        model="reader", messages=[user(shown(PAGE), said("Read the text"))], stream=True
     )
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
     assert "".join(pieces) == "\n".join(ENGLISH)

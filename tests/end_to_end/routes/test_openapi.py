@@ -55,7 +55,7 @@ def test_nor_is_one_whose_file_is_a_page(case: schemathesis.Case, reader: Server
     form.pop("model", None)
     if "messages" in form:
         said = [SHOWN, {"type": "text", "text": "What?"}]
-        form |= {"model": "tesseract", "messages": [{"role": "user", "content": said}]}
+        form |= {"model": "reader", "messages": [{"role": "user", "content": said}]}
     elif case.media_type == "application/json":
         form.pop("url", None)
         form["image"] = DATA_URL

@@ -1,10 +1,9 @@
 import asyncio
-import multiprocessing
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,13 @@ from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Options, Piece, Request, Usage, single_turn
+from common.units import MIB
 from runners.reader.engine import ReaderEngine
 from runners.reader.tessdata import find_tessdata
 from settings import Settings
 from tests.support.pages import ENGLISH, LONG_PAGE, RUSSIAN, encode, render, size_of
 
-ENTRY = CATALOG["tesseract"]
+ENTRY = CATALOG["reader"]
 PAGE = encode(render(ENGLISH))
 
 
@@ -33,9 +33,8 @@ def ask(
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReaderEngine]:
-    monkeypatch.setenv("CHATVLM_STATE", str(tmp_path / "state"))
-    engine = ReaderEngine(ENTRY, Settings(queue_size=2))
+async def engine() -> AsyncIterator[ReaderEngine]:
+    engine = ReaderEngine(ENTRY, Settings(queue_size=2, reader_processes=1))
     yield engine
     await engine.close()
 
@@ -146,31 +145,55 @@ async def test_past_its_time_limit_a_page_is_given_up(engine: ReaderEngine) -> N
 
 async def test_a_cancelled_page_makes_way_for_the_next(engine: ReaderEngine) -> None:
     await engine.load()
-    lines_read = _count_lines(engine)
+    (process,) = engine._pool.workers
     first = asyncio.create_task(engine.answer(*ask(LONG_PAGE)))
-    while not lines_read:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(1)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    lines_read.clear()
+    began = time.monotonic()
     assert (await engine.answer(*ask())).text.startswith(ENGLISH[0])
-    assert len(lines_read) < 40
+    assert time.monotonic() - began < 10  # the long page takes longer
+    assert engine._pool.workers == [process]
 
 
-async def test_a_page_cancelled_while_it_waits_never_starts(
-    engine: ReaderEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = engine._read
-    started = []
-    monkeypatch.setattr(engine, "_read", lambda *args: (started.append(1), read(*args))[1])
-    first = asyncio.create_task(engine.answer(*ask()))
-    waiting = asyncio.create_task(engine.answer(*ask()))
+@pytest.fixture
+async def pair() -> AsyncIterator[ReaderEngine]:
+    """An engine of two processes."""
+    engine = ReaderEngine(ENTRY, Settings(reader_processes=2))
+    yield engine
+    await engine.close()
+
+
+async def test_pages_of_a_question_are_read_side_by_side(pair: ReaderEngine) -> None:
+    pages = [encode(render(ENGLISH[:3])), encode(render(ENGLISH[3:])), PAGE]
+    asked = asyncio.create_task(pair.answer(*ask(*pages, prompt="Read the text")))
     await asyncio.sleep(0)
-    waiting.cancel()
-    await first
+    await asyncio.sleep(0)
+    status = await pair.status()
+    assert (status.rows, status.queued) == (2, 1)
+    assert (await asked).text.startswith(ENGLISH[0])
+    assert len(pair._pool.workers) == 2
+
+
+async def test_a_page_that_cannot_be_read_ends_the_others_of_its_question(
+    engine: ReaderEngine,
+) -> None:
     await engine.load()
-    assert len(started) == 1
+    with pytest.raises(Refusal) as refusal:
+        await engine.answer(*ask(PAGE[:200], LONG_PAGE, prompt="Read the text"))
+    assert refusal.value.code is ErrorCode.BAD_IMAGE
+    assert (await engine.answer(*ask())).lines
+
+
+async def test_a_page_whose_process_is_killed_is_read_in_another_one(engine: ReaderEngine) -> None:
+    await engine.load()
+    (process,) = engine._pool.workers
+    reading = asyncio.create_task(engine.answer(*ask()))
+    await asyncio.sleep(0.1)
+    process.kill()
+    assert (await reading).text.startswith(ENGLISH[0])
+    assert not process.is_alive
 
 
 async def test_a_full_queue_refuses_at_once_and_loses_nothing(engine: ReaderEngine) -> None:
@@ -189,6 +212,7 @@ async def test_the_status_follows_the_model(engine: ReaderEngine) -> None:
     loaded = await engine.status()
     assert (loaded.state, loaded.device, loaded.rows, loaded.queued) == ("loaded", "cpu", 0, 0)
     assert loaded.memory_bytes is not None
+    assert loaded.memory_bytes > 20 * MIB
     first, second = (asyncio.create_task(engine.answer(*ask())) for _ in range(2))
     await asyncio.sleep(0)
     busy = await engine.status()
@@ -207,15 +231,6 @@ async def test_an_unload_lets_the_page_in_hand_be_read(engine: ReaderEngine) -> 
     assert (await reading).text.startswith(ENGLISH[0])
 
 
-async def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    engine = ReaderEngine(ENTRY, Settings(state=tmp_path / "file"))
-    with pytest.raises(Refusal, match="correct CHATVLM_STATE") as refusal:
-        await engine.answer(*ask())
-    assert refusal.value.code is ErrorCode.UNAVAILABLE
-    await engine.close()
-
-
 async def test_missing_trained_data_is_said_and_found_once_it_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "tessdata"
     engine = ReaderEngine(ENTRY, Settings(tessdata=folder))
@@ -232,57 +247,11 @@ async def test_missing_trained_data_is_said_and_found_once_it_is_there(tmp_path:
     await engine.close()
 
 
-def other_process(pipe: Connection) -> None:
-    """Reads a page, says so, and serves on until it is told to stop."""
-
-    async def serve() -> None:
-        engine = ReaderEngine(ENTRY, Settings())
-        pipe.send((await engine.answer(*ask())).text)
-        while not pipe.poll():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        pipe.send(engine._reader is None)
-        await engine.close()
-
-    asyncio.run(serve())
-
-
-async def test_an_unload_reaches_every_process(engine: ReaderEngine) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=other_process, args=(theirs,))
-    process.start()
-    try:
-        text = await asyncio.to_thread(ours.recv)
-        assert text.startswith(ENGLISH[0])
-        assert (await engine.status()).state == "loaded"
-        assert await engine.unload() is True
-        assert (await engine.status()).state == "unloaded"
-        ours.send("stop")
-        assert await asyncio.to_thread(ours.recv) is True
-    finally:
-        process.kill()
-        process.join()
-
-
 def test_an_idle_engine_has_not_loaded_the_library() -> None:
     code = (
         "import sys; from common.catalog import CATALOG; from settings import Settings;"
         "from runners.reader.engine import ReaderEngine;"
-        "ReaderEngine(CATALOG['tesseract'], Settings());"
+        "ReaderEngine(CATALOG['reader'], Settings());"
         "sys.exit('tesserocr' in sys.modules or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def _count_lines(engine: ReaderEngine) -> list[str]:
-    """Grows by one at every line that the engine's reader begins."""
-    reader = engine._reader
-    assert reader is not None
-    read = reader.read
-    begun: list[str] = []
-
-    def counting(image, language, check):  # type: ignore[no-untyped-def]
-        return read(image, language, lambda: (begun.append("line"), check())[1])
-
-    reader.read = counting  # type: ignore[method-assign]
-    return begun

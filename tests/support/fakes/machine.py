@@ -39,7 +39,7 @@ class Machine:
     """Models of 4 GiB each on one device of every host."""
 
     def __init__(self, total_gib: float, max_loaded: int | None = None) -> None:
-        models = ("got_ocr", "qwen3_vl_2b", "qwen3_vl_4b", "tesseract")
+        models = ("got_ocr", "qwen3_vl_2b", "qwen3_vl_4b", "reader")
         self.slots = {
             (model, host): Slot(self, model, host)
             for model in models

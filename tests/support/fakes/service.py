@@ -10,13 +10,13 @@ from chatvlm_client import AsyncChatVLMClient, ChatVLMClient
 Handler = Callable[[httpx.Request], httpx.Response]
 OCR = {
     "text": "Minutes",
-    "model": "tesseract",
+    "model": "reader",
     "processing_time": 0.5,
     "image_size": [800, 600],
     "language": None,
 }
 
-CHAT = {"response": "In March.", "model": "tesseract", "processing_time": 0.5, "prompt": "When?"}
+CHAT = {"response": "In March.", "model": "reader", "processing_time": 0.5, "prompt": "When?"}
 
 
 def responses(*given: httpx.Response) -> Handler:

@@ -1,0 +1,1 @@
+"""Does jobs in worker processes that each load something once: native code may crash or hang."""
