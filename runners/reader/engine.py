@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 from common.catalog import Entry
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.images import decode
+from common.images import decode_with_warnings
 from common.messages import Answer, Piece, Request, Status, Stream
 from runners import malloc
 from runners.reader.answers import make_answer
@@ -182,8 +182,13 @@ class ReaderEngine:
                 ErrorCode.BAD_PARAMETER, f"{self._name} reads images: send one with the question."
             )
         language = request.language if request.language in LANGUAGES else None
-        pages = [reader.read(decode(image), language, check) for image in request.images]
-        return make_answer(request, pages)
+        pages = []
+        warnings: dict[str, None] = {}  # each once, in their order
+        for data in request.images:
+            image, about_it = decode_with_warnings(data)
+            warnings |= dict.fromkeys(about_it)
+            pages.append(reader.read(image, language, check))
+        return make_answer(request, pages).with_warnings(list(warnings))
 
     def _loaded(self) -> "Reader":
         if self._registry.asked_to_unload:  # an unload does not wait for the pages in the queue
