@@ -1,16 +1,26 @@
 """Turns untrusted bytes into an upright RGB image, for the gateway and the runners."""
 
 import io
-from typing import cast
 
-from PIL import ExifTags, Image
+from pi_heif import register_heif_opener
+from PIL import ExifTags, Image, ImageFile
 
 from common.failures import ErrorCode, Refusal
+from common.imaging import partial, png_chunks, tones
+from common.imaging.transparency import flatten
 
 # The limit on pixels is ours: `check_size` holds it before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+register_heif_opener(thumbnails=False)
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "HEIF", "AVIF", "JPEG2000")
+FORMAT_NAMES = "JPEG, PNG, BMP, TIFF, WebP, GIF, HEIC, AVIF, JPEG 2000"
+INCOMPLETE = "The image is broken or lacks its end: what could be decoded of it was read."
+SEVERAL_FRAMES = "The image has several frames: the first was read."
+_NO_FRAMES = ("MPO", "TIFF")
+"""Formats whose further frames are no frames of the picture: a phone's extra images, and pages."""
+_JPEG_IN_TIFF = 513, 514
+"""The tags with the place and the length of a JPEG in a TIFF (TIFF 6.0, section 22)."""
 _MAX_BLANK_CONTRAST = 16
 """Grey levels of 255 by which compression may make an empty page uneven."""
 _UNDO_ORIENTATION: dict[object, Image.Transpose] = {
@@ -25,11 +35,20 @@ _UNDO_ORIENTATION: dict[object, Image.Transpose] = {
 """The transposition that undoes each EXIF orientation."""
 
 
+def is_image(data: bytes) -> bool:
+    """Whether the bytes begin as an image of one of the formats does."""
+    try:
+        _open(data).close()
+    except Refusal:
+        return False
+    return True
+
+
 def check_size(data: bytes, max_pixels: int) -> None:
     """Refuse, by its header alone, an image that must not be decoded.
 
-    Raises `Refusal`: BAD_IMAGE for a file that is not an image of the five formats, TOO_LARGE for
-    an image of more than `max_pixels`. A broken body is found by `decode` only.
+    Raises `Refusal`: BAD_IMAGE for a file that is not an image of the formats, TOO_LARGE for an
+    image of more than `max_pixels`. A broken body is found by `decode` only.
     """
     width, height = read_size(data)
     if width * height > max_pixels:
@@ -46,14 +65,20 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def decode(data: bytes) -> Image.Image:
-    """The image's first frame, upright, as 8-bit RGB, transparency on white.
+    """The image that `decode_with_warnings` returns, alone."""
+    return decode_with_warnings(data)[0]
 
-    Raises `Refusal` (BAD_IMAGE) for a broken or truncated image. Blocks: call it in a thread.
+
+def decode_with_warnings(data: bytes) -> tuple[Image.Image, list[str]]:
+    """The image's first frame, upright, as 8-bit RGB, and sentences on what of it was not read.
+
+    Transparency lies on white, or on what lets the ink be seen. What is missing of an image that is
+    broken or lacks its end is white.
+
+    Raises `Refusal` (BAD_IMAGE) if nothing can be decoded. Blocks: call it in a thread.
     """
     try:
-        with _open(data) as image:
-            image.load()
-            return _rgb(_upright(image))
+        return _decode(data)
     except Refusal:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
@@ -68,42 +93,72 @@ def is_blank(image: Image.Image) -> bool:
     return int(brightest) - int(darkest) <= _MAX_BLANK_CONTRAST  # type: ignore[arg-type]
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise Refusal(ErrorCode.BAD_IMAGE, "The file is empty.")
+    if data.startswith(png_chunks.SIGNATURE):
+        data = png_chunks.without_texts(data)
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:
         raise Refusal(
             ErrorCode.BAD_IMAGE,
-            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            f"The file is not a readable image or PDF: send {FORMAT_NAMES} or PDF.",
         ) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
+    warnings = []
+    with _open(data) as header:
+        if header.format not in _NO_FRAMES and getattr(header, "is_animated", False):
+            warnings.append(SEVERAL_FRAMES)
+        order = tones.colour_depth_order(header)
+        is_interlaced = partial.is_interlaced(header)
+        jpeg = _jpeg_in_tiff(header, data)
+    if jpeg is not None:
+        return _decode(jpeg)
+    image, is_whole = partial.load(data, _open)
+    with image:
+        page = tones.narrow_colours(image, _open(data), order) if order else image
+        page = _rgb(page, is_bare_jpeg=image.format == "JPEG" and "adobe" not in image.info)
+        if not is_whole:
+            page = partial.repeat_rows(page) if is_interlaced else page
+            page = partial.whiten_missing_rows(page)
+            warnings.append(INCOMPLETE)
+        return _upright(page, image), warnings
+
+
+def _jpeg_in_tiff(image: ImageFile.ImageFile, data: bytes) -> bytes | None:
+    """The whole JPEG that a TIFF of the old JPEG compression holds.
+
+    libtiff refuses those whose tags do not agree with the JPEG's own header.
+    """
+    tags = getattr(image, "tag_v2", {})
+    place, length = (tags.get(tag) for tag in _JPEG_IN_TIFF)
+    if not isinstance(place, int) or not isinstance(length, int):
+        return None
+    jpeg = data[place : place + length]
+    try:
+        with _open(jpeg) as inner:
+            return jpeg if (inner.format, inner.size) == ("JPEG", image.size) else None
+    except Refusal:
+        return None
+
+
+def _upright(page: Image.Image, image: Image.Image) -> Image.Image:
+    """The page, turned as the tags of the image say that it was made from."""
     # ImageOps.exif_transpose would fail where it cannot write the other tags again.
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a page with broken EXIF is read as it lies
-        return image
+        return page
     undo = _UNDO_ORIENTATION.get(orientation)
-    return image if undo is None else image.transpose(undo)
+    return page if undo is None else page.transpose(undo)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
-        # Pillow clips 16 bits to 8 when it converts; scale instead.
-        transparent = image.info.get("transparency")
-        image = image.convert("I").point(lambda value: value / 257).convert("L")
-        if transparent is not None:
-            image.info["transparency"] = transparent // 257
-    elif image.mode == "F":
-        low, high = cast(tuple[float, float], image.getextrema())
-        scale = 255 / (high - low) if high > low else 0
-        image = image.point(lambda value: (value - low) * scale).convert("L")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        page.alpha_composite(image)
-        image = page
-    return image.convert("RGB")
+def _rgb(image: Image.Image, is_bare_jpeg: bool) -> Image.Image:
+    if tones.is_wide_grey(image):
+        image = tones.narrow_grey(image)
+    elif image.mode == "CMYK":
+        image = tones.cmyk_to_rgb(image, is_bare_jpeg)
+    return flatten(image) if image.has_transparency_data else image.convert("RGB")

@@ -5,7 +5,7 @@ They are plain data, without tensors or decoded images. A runner answers every c
 runner has a fault or its process died.
 """
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +41,7 @@ class Image(WireModel):
     """An image of a conversation."""
 
     data: bytes = Field(repr=False)
-    """The encoded image: JPEG, PNG, BMP, TIFF or WebP."""
+    """The encoded image, in one of the formats of `common/images.py`."""
 
 
 class Turn(WireModel):
@@ -133,6 +133,11 @@ class Answer(WireModel):
     truncated: bool | None = None
     """True where a structured answer ended early, so that only its complete elements were kept."""
     warning: str | None = None
+
+    def with_warnings(self, warnings: Sequence[str | None]) -> "Answer":
+        """This answer, with further sentences in its warning."""
+        sentences = [sentence for sentence in (self.warning, *warnings) if sentence]
+        return self.model_copy(update={"warning": " ".join(sentences) or None})
 
 
 class Piece(WireModel):

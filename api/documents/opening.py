@@ -1,7 +1,7 @@
 """Opens an uploaded file: an image as it came, a PDF or a TIFF with several pages page by page.
 
-Each document has a process of its own, which draws a page when it is asked for and does not keep
-it.
+A page of a TIFF is an image as it came, too. A PDF has a process of its own, which draws a page
+when it is asked for and does not keep it.
 """
 
 import asyncio
@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from api.documents.rasteriser import DrawingError, PageTooLarge, Rasteriser
-from api.documents.sniffing import DocumentKind, document_kind
+from api.documents.rasteriser import DrawingError, Rasteriser
+from api.documents.sniffing import DocumentKind, document_kind, from_pdf_header
+from api.documents.tiff_pages import TiffPages
 from common.failures import ErrorCode, Refusal
-from common.images import check_size
+from common.images import check_size, read_size
 from settings import Settings
 
-MAX_OPEN_DOCUMENTS = 16
-"""Each has a process of some 50 MB; further documents wait until one is closed."""
+MAX_OPEN_PDFS = 16
+"""Each has a process of some 50 MB; further PDFs wait until one is closed."""
 _UNREADABLE = {
     "locked": "is protected by a password: remove it and send the file again.",
     "empty": "has no pages.",
@@ -44,7 +45,7 @@ class Documents:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._open_documents = asyncio.Semaphore(MAX_OPEN_DOCUMENTS)
+        self._open_pdfs = asyncio.Semaphore(MAX_OPEN_PDFS)
 
     @asynccontextmanager
     async def open(self, data: bytes) -> AsyncIterator[Pages]:
@@ -57,8 +58,11 @@ class Documents:
         if kind is None:
             yield _Image(data)
             return
-        async with self._open_documents:
-            document = _Document(data, kind, self._settings)
+        if kind == "TIFF":
+            yield _Tiff(data, self._settings)
+            return
+        async with self._open_pdfs:
+            document = _Pdf(data, self._settings)
             try:
                 await document.open()
                 yield document
@@ -84,37 +88,58 @@ class _Image:
         return self._data
 
 
-class _Document:
+class _Tiff:
+    is_document = True
+
+    def __init__(self, data: bytes, settings: Settings) -> None:
+        self._pages = TiffPages(data)
+        self.count = len(self._pages)
+        self._max_pixels = settings.max_image_pixels
+
+    async def image(self, number: int, max_pixels: int | None = None) -> bytes:
+        return await asyncio.to_thread(self._page, number)
+
+    def _page(self, number: int) -> bytes:
+        page = self._pages.page(number)
+        try:
+            width, height = read_size(page)
+        except Refusal as error:
+            raise _broken_page(number, "TIFF") from error
+        if width * height > self._max_pixels:
+            raise Refusal(
+                ErrorCode.TOO_LARGE,
+                f"Page {number} has {width} x {height} pixels; at most {self._max_pixels} are "
+                "read.",
+            )
+        return page
+
+
+class _Pdf:
     is_document = True
     count = 0
 
-    def __init__(self, data: bytes, kind: DocumentKind, settings: Settings) -> None:
-        self._kind = kind
+    def __init__(self, data: bytes, settings: Settings) -> None:
         self._max_pixels = settings.max_image_pixels
-        self._rasteriser = Rasteriser(data, kind, settings)
+        self._rasteriser = Rasteriser(from_pdf_header(data), settings)
 
     async def open(self) -> None:
         """Opens the document and counts its pages. Raises `Refusal` (BAD_IMAGE)."""
         try:
             self.count = await self._rasteriser.open()
         except DrawingError as error:
-            detail = f"The {self._kind} {_UNREADABLE[error.cause]}"
-            raise Refusal(ErrorCode.BAD_IMAGE, detail) from error
+            raise Refusal(ErrorCode.BAD_IMAGE, f"The PDF {_UNREADABLE[error.cause]}") from error
 
     async def image(self, number: int, max_pixels: int | None = None) -> bytes:
         try:
             return await self._rasteriser.draw(number, max_pixels or self._max_pixels)
-        except PageTooLarge as error:
-            raise Refusal(
-                ErrorCode.TOO_LARGE,
-                f"Page {number} has {error.width} x {error.height} pixels; at most "
-                f"{self._max_pixels} are read.",
-            ) from error
         except DrawingError as error:
-            raise Refusal(
-                ErrorCode.BAD_IMAGE,
-                f"Page {number} of the {self._kind} is broken: it cannot be drawn.",
-            ) from error
+            raise _broken_page(number, "PDF") from error
 
     async def close(self) -> None:
         await self._rasteriser.close()
+
+
+def _broken_page(number: int, kind: DocumentKind) -> Refusal:
+    return Refusal(
+        ErrorCode.BAD_IMAGE, f"Page {number} of the {kind} is broken: it cannot be drawn."
+    )

@@ -1,4 +1,4 @@
-"""Runs the process that draws the pages of one PDF or TIFF.
+"""Runs the process that draws the pages of one PDF.
 
 The program that runs in it, and the protocol, are in `rasteriser_program.py`.
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from api.documents.sniffing import DocumentKind
 from settings import Settings
 
 PAGE_SECONDS = 10.0
@@ -32,15 +31,6 @@ class DrawingError(Exception):
         self.cause = cause
 
 
-class PageTooLarge(Exception):
-    """Raised for a page of a TIFF that has too many pixels."""
-
-    def __init__(self, width: int, height: int) -> None:
-        super().__init__(f"{width} x {height}")
-        self.width = width
-        self.height = height
-
-
 class _ProcessDied(Exception):
     """Raised if the process ended, or sent a line that is not an answer."""
 
@@ -52,8 +42,6 @@ class _Answer(BaseModel):
     size: int = 0
     """Bytes of `content`, which follows the line."""
     error: str | None = None
-    too_large: tuple[int, int] | None = None
-    """Width and height of a page that has too many pixels."""
     content: bytes = b""
 
 
@@ -63,11 +51,10 @@ class Rasteriser:
     If the process dies or hangs over a page, the next page gets a new process.
     """
 
-    def __init__(self, data: bytes, kind: DocumentKind, settings: Settings) -> None:
+    def __init__(self, data: bytes, settings: Settings) -> None:
         self._data = data
         self._header = {
             "size": len(data),
-            "kind": kind,
             "dpi": settings.pdf_dpi,
             "max_pixels": settings.max_image_pixels,
             "seconds": int(settings.request_timeout) + 1,
@@ -80,9 +67,9 @@ class Rasteriser:
         return (await self._answer(self._start())).pages
 
     async def draw(self, number: int, max_pixels: int) -> bytes:
-        """Page `number`, from 1, as an encoded image. A PDF's page has at most `max_pixels`.
+        """Page `number`, from 1, as an encoded image. It has at most `max_pixels`.
 
-        Raises `DrawingError` or `PageTooLarge`.
+        Raises `DrawingError`.
         """
         async with self._turn:
             return (await self._answer(self._draw(number, max_pixels))).content
@@ -95,7 +82,7 @@ class Rasteriser:
     async def _answer(self, conversation: Awaitable[_Answer]) -> _Answer:
         """The process's answer. A process that does not answer in time is ended.
 
-        Raises `DrawingError` or `PageTooLarge`.
+        Raises `DrawingError`.
         """
         try:
             async with asyncio.timeout(PAGE_SECONDS):
@@ -108,8 +95,6 @@ class Rasteriser:
             raise
         if answer.error is not None:
             raise DrawingError(answer.error)
-        if answer.too_large is not None:
-            raise PageTooLarge(*answer.too_large)
         return answer
 
     async def _start(self) -> _Answer:

@@ -1,61 +1,89 @@
-"""The program that draws the pages of one PDF or TIFF: run by `rasteriser.py`, never imported.
+"""The program that draws the pages of one PDF: run by `rasteriser.py`, never imported.
 
-PDFium and the TIFF decoders read untrusted bytes here, in a process that is killed when it hangs,
+PDFium reads untrusted bytes here, in a process that is killed when it hangs,
 is limited in memory, and takes nothing else along when it crashes. PDFium allows one call at a
 time in a process, too; with a process for each document, documents do not wait for one another.
 
 Standard input:
-- one line of JSON with `size` (bytes of the document), `kind` ("PDF" or "TIFF"), `dpi`,
-  `max_pixels` and `seconds` (limit on CPU time, for a process that nobody ends);
+- one line of JSON with `size` (bytes of the document), `dpi`, `max_pixels` and `seconds` (limit on
+  CPU time, for a process that nobody ends);
 - the document;
-- a line for each page wanted: its number from 0, and the most pixels to draw a PDF's page with.
+- a line for each page wanted: its number from 0, and the most pixels to draw it with.
 
 Standard output:
 - one line of JSON with `pages`, their number, or `error`;
-- for each page wanted one line of JSON with `error`; or with `too_large`, the width and height of a
-  TIFF's page with too many pixels; or with `size`, followed by as many bytes of an encoded image.
+- for each page wanted one line of JSON with `error`; or with `size`, followed by as many bytes of
+  an encoded image.
 
 The process ignores the signals that stop the server, because a stopping server still answers the
 requests that it has accepted. It ends when its gateway closes the pipes or is gone.
 """
 
+import ctypes
 import io
 import json
 import math
 import signal
+import statistics
 import sys
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import pypdfium2
+import pypdfium2.raw as pdfium
 from PIL import Image
 
 Draw = Callable[[int, int], Image.Image]
-"""Draws the page of a number from 0, with at most so many pixels if it is a PDF's."""
+"""Draws the page of a number from 0, with at most so many pixels."""
 
 POINTS_PER_INCH = 72
-NEW_SUBFILE_TYPE = 254
-"""The TIFF tag that says what a frame is (TIFF 6.0)."""
-REDUCED_VERSION = 1
-"""The bit of that tag that marks a smaller version of another page."""
+A4_HEIGHT = 842
+"""Points."""
+LIKE_A4 = 1.25
+"""A page whose longer side is at most so many times longer or shorter is drawn as an A4 is."""
+COVERED_BY_IMAGES = 0.5
+"""The part of a scanned page that its images cover at least."""
+SMALLEST_PRINT = 5
+USUAL_PRINT = 14
+"""Points, with ascenders and descenders. A page of smaller letters than the smallest has points of
+another size (UserUnit, which PDFium ignores), and is drawn as if its letters had the usual one."""
+LETTERS_MEASURED = 200
+"""How many letters of a page are measured at most."""
+FALLBACK_FAMILIES = {
+    pdfium.FXFONT_FF_FIXEDPITCH: (b"Liberation Mono", b"DejaVu Sans Mono"),
+    pdfium.FXFONT_FF_ROMAN: (b"Liberation Serif", b"DejaVu Serif"),
+    0: (b"Liberation Sans", b"DejaVu Sans"),
+}
+"""What is drawn with instead of fonts that are neither embedded nor installed, by their kind."""
 BASE_MEMORY = 2**30
 """Bytes allowed beside what an image of `max_pixels` takes."""
 BYTES_PER_PIXEL = 12
 """What the copies of PDFium and Pillow take while one becomes the other and is encoded."""
-
-# The limit on pixels is ours, and checked before decoding.
-Image.MAX_IMAGE_PIXELS = None
 
 
 class Unreadable(Exception):
     """Raised if the document cannot be read. The text is the `error` that is answered."""
 
 
-class TooLarge(Exception):
-    """Raised if a page has more pixels than are allowed."""
+class Fonts(pypdfium2.PdfSysfontBase):
+    """Finds installed fonts for those that are not embedded.
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__(size)
-        self.size = size
+    Where it finds none, PDFium takes fonts of its own, which have no Cyrillic.
+    """
+
+    def MapFont(
+        self, _: Any, weight: int, italic: int, charset: int, pitch: int, face: Any, exact: Any
+    ) -> Any:
+        def find(name: Any) -> Any:
+            return self.default.MapFont(self.default, weight, italic, charset, pitch, name, exact)
+
+        found = find(face)
+        if found or charset == pdfium.FXFONT_SYMBOL_CHARSET:
+            return found
+        families = next(names for kind, names in FALLBACK_FAMILIES.items() if pitch & kind == kind)
+        for family in families:
+            found = found or find(ctypes.create_string_buffer(family))
+        return found
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
@@ -70,19 +98,14 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
         stdout.flush()
 
     try:
-        if header["kind"] == "PDF":
-            count, draw = _open_pdf(data, header["dpi"])
-        else:
-            count, draw = _open_tiff(data, header["max_pixels"])
+        count, draw = _open_pdf(data, header["dpi"])
     except Unreadable as error:
         return answer(error=str(error))
     answer(pages=count)
     for line in stdin:
         try:
             image = _encode(draw(*map(int, line.split())))
-        except TooLarge as error:
-            answer(too_large=error.size)
-        except Exception:  # both libraries raise nearly anything on broken data
+        except Exception:  # PDFium may run out of memory, say
             answer(error="broken")
         else:
             answer(image, size=len(image))
@@ -91,8 +114,7 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
 def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
     """The number of pages, and the function that draws them. Raises `Unreadable`."""
-    import pypdfium2  # a TIFF's process does without
-
+    Fonts().setup()
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
@@ -109,12 +131,59 @@ def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
         page = document[number]
         try:
             width, height = page.get_size()
-            scale = min(dpi / POINTS_PER_INCH, _largest_scale(width, height, max_pixels))
+            largest = _largest_scale(width, height, max_pixels)
+            scale = min(_scale(page, dpi / POINTS_PER_INCH), largest)
             return page.render(scale=scale).to_pil()
         finally:
             page.close()
 
     return count, draw
+
+
+def _scale(page: pypdfium2.PdfPage, usual: float) -> float:
+    """Pixels a point: the usual number, unless the page's size and content say otherwise.
+
+    Scans are saved with any size of page, and letters of any size appear in a PDF whose points are
+    larger. So a page that is larger or smaller than an A4 is drawn by its content: not smaller than
+    an A4 is, if it is a large page, and not larger, if it is a small one.
+    """
+    as_a4 = usual * A4_HEIGHT / max(page.get_size())
+    if usual / LIKE_A4 <= as_a4 <= usual * LIKE_A4:
+        return usual
+    wanted = _scale_of_images(page) or usual
+    if wanted == usual and as_a4 > usual:
+        height = _height_of_letters(page)
+        if 0 < height < SMALLEST_PRINT:
+            wanted = usual * USUAL_PRINT / height
+    return min(max(wanted, min(usual, as_a4)), max(usual, as_a4))
+
+
+def _scale_of_images(page: pypdfium2.PdfPage) -> float | None:
+    """Pixels a point of the images of a scanned page; None for other pages."""
+    pixels = area = 0.0
+    for image in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=1):
+        left, bottom, right, top = image.get_bounds()
+        width, height = image.get_px_size()
+        area += (right - left) * (top - bottom)
+        pixels += width * height
+    page_width, page_height = page.get_size()
+    if area < COVERED_BY_IMAGES * page_width * page_height:
+        return None
+    return math.sqrt(pixels / area)
+
+
+def _height_of_letters(page: pypdfium2.PdfPage) -> float:
+    """The height of the page's usual letters, in points; 0 for a page without."""
+    text = page.get_textpage()
+    try:
+        count = text.count_chars()
+        heights = []
+        for index in range(0, count, max(1, count // LETTERS_MEASURED)):
+            _, bottom, _, top = text.get_charbox(index, loose=True)
+            heights.append(top - bottom)
+        return statistics.median(heights or [0.0])
+    finally:
+        text.close()
 
 
 def _largest_scale(width: float, height: float, max_pixels: int) -> float:
@@ -124,31 +193,6 @@ def _largest_scale(width: float, height: float, max_pixels: int) -> float:
     """
     area, sides = width * height, width + height
     return (math.sqrt(sides**2 + 4 * area * (max_pixels - 1)) - sides) / (2 * area)
-
-
-def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
-    """The number of pages, and the function that draws them, which raises `TooLarge`."""
-    image = Image.open(io.BytesIO(data), formats=["TIFF"])
-    frames = [0]
-    try:
-        while True:
-            image.seek(image.tell() + 1)
-            subfile_type = image.tag_v2.get(NEW_SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
-            if not subfile_type & REDUCED_VERSION:
-                frames.append(image.tell())
-    except EOFError:
-        pass
-    except Exception:  # a frame that cannot be found counts as a page, which fails when drawn
-        frames.append(image.tell() + 1)
-
-    def draw(number: int, _: int) -> Image.Image:
-        image.seek(frames[number])
-        if image.width * image.height > max_pixels:
-            raise TooLarge(image.size)
-        image.load()
-        return image
-
-    return len(frames), draw
 
 
 def _encode(image: Image.Image) -> bytes:

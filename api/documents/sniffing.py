@@ -1,37 +1,32 @@
-"""Recognises documents by their first bytes."""
+"""Recognises documents by their bytes."""
 
-import io
 from typing import Literal
 
-from PIL import Image
+from api.documents.tiff_pages import TiffPages
+from common.images import is_image
 
 DocumentKind = Literal["PDF", "TIFF"]
 
-PDF_HEADER_WITHIN = 1024
-"""Bytes from the start in which viewers look for a PDF's header."""
+PDF_HEADER = b"%PDF-"
+PDF_HEADER_WITHIN = 64 * 1024
+"""Bytes from the start in which a PDF's header is looked for: programs that save mail or answers of
+servers leave what came before it in the file."""
 
 
 def document_kind(data: bytes) -> DocumentKind | None:
     """The kind of a file that has pages; None for every other file.
 
-    A TIFF with a single page is an image.
+    A TIFF with a single page is an image, and so is an image that mentions a PDF's header.
     """
-    if b"%PDF-" in data[:PDF_HEADER_WITHIN]:
+    if data.startswith(PDF_HEADER):
         return "PDF"
-    return "TIFF" if _has_second_page(data) else None
+    if len(TiffPages(data)) > 1 and is_image(data):
+        return "TIFF"
+    if PDF_HEADER in data[:PDF_HEADER_WITHIN] and not is_image(data):
+        return "PDF"
+    return None
 
 
-def _has_second_page(data: bytes) -> bool:
-    """Whether the file is a TIFF that says it has a second page, even one that cannot be read."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=["TIFF"])
-    except Exception:  # Pillow raises nearly anything on broken data
-        return False
-    with image:
-        try:
-            image.seek(1)
-        except EOFError:
-            return False
-        except Exception:  # the page is there, though broken: reading it fails that page alone
-            return True
-    return True
+def from_pdf_header(data: bytes) -> bytes:
+    """A PDF without what precedes its header: PDFium looks for it in the first 1024 bytes only."""
+    return data[data.index(PDF_HEADER) :]

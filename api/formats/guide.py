@@ -72,14 +72,12 @@ class ChatFormat:
         self._began = began
 
     def answer(self, answer: Answer) -> Chat:
-        warnings = [warning for warning in (answer.warning, self._warning) if warning]
-        fields = extras(answer) | ({"warning": " ".join(warnings)} if warnings else {})
         return Chat(
             response=answer.text,
             model=self._model,
             processing_time=_rounded(time.perf_counter() - self._began),
             prompt=self._prompt,
-            **fields,
+            **extras(answer.with_warnings([self._warning])),
         )
 
     async def events(self, stream: Stream) -> AsyncIterator[bytes]:

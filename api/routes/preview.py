@@ -13,7 +13,7 @@ from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request
 from api.intake.parameters import PreviewParameters
 from api.schemas.guide import ERRORS, Preview
-from common.images import decode
+from common.images import decode_with_warnings
 
 router = APIRouter(tags=["ocr"])
 LONGEST_SIDE = 1600
@@ -33,23 +33,26 @@ async def preview(form: PreviewForm, gateway: CurrentGateway) -> Preview:
     async with gateway.documents.open(form.data) as pages:
         [number] = select_pages([(page, page)], pages.count, 1)
         image = await pages.image(number)
-    size, jpeg = await asyncio.get_running_loop().run_in_executor(_executor, _shrink, image)
+    size, jpeg, warnings = await asyncio.get_running_loop().run_in_executor(
+        _executor, _shrink, image
+    )
     return Preview(
         image=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}",
         image_size=list(size),
         page=number,
         pages=pages.count,
+        warning=" ".join(warnings) or None,
     )
 
 
-def _shrink(data: bytes) -> tuple[tuple[int, int], bytes]:
-    """The page's own width and height in pixels, and a JPEG of it, shrunk. Blocks.
+def _shrink(data: bytes) -> tuple[tuple[int, int], bytes, list[str]]:
+    """The page's own width and height in pixels, a JPEG of it, shrunk, and warnings. Blocks.
 
     Raises `Refusal` (BAD_IMAGE).
     """
-    image = decode(data)
+    image, warnings = decode_with_warnings(data)
     size = image.size
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
-    return size, file.getvalue()
+    return size, file.getvalue(), warnings

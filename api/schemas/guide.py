@@ -135,6 +135,7 @@ class Preview(BaseModel):
     )
     page: int = Field(description="Its number, from 1")
     pages: int = Field(description="How many there are; an image is one")
+    warning: WarningField = None
 
 
 class Chat(BaseModel):

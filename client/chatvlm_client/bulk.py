@@ -13,7 +13,9 @@ from chatvlm_client.calls import OcrOptions
 from chatvlm_client.clients import AsyncChatVLMClient
 from chatvlm_client.errors import ChatVLMError
 
-SUFFIXES = {".pdf", ".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+IMAGE_SUFFIXES = {".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"}
+IMAGE_SUFFIXES |= {".heic", ".heif", ".avif", ".jp2"}
+SUFFIXES = {".pdf"} | IMAGE_SUFFIXES
 """Suffixes of the files that are read from a folder."""
 
 

@@ -64,7 +64,9 @@ class ReaderEngine:
                 pages = await self._read_all(
                     [UnreadPage(image, language) for image in request.images]
                 )
-                return await asyncio.to_thread(make_answer, request, pages)
+                warnings = dict.fromkeys(warning for page in pages for warning in page.warnings)
+                answer = await asyncio.to_thread(make_answer, request, pages)
+                return answer.with_warnings(list(warnings))
         finally:
             self._requests -= 1
             self._last_end = time.monotonic()

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
-from common.images import decode
+from common.images import decode_with_warnings
 from runners.process_pool.protocol import Check
 from runners.reader.read_page import ReadPage, UnreadPage
 from runners.reader.tessdata import find_tessdata
@@ -21,4 +22,9 @@ def load(settings: Settings) -> Callable[[UnreadPage, Check], ReadPage]:
     from runners.reader.reading import Reader
 
     reader = Reader(find_tessdata(settings.tessdata))
-    return lambda page, check: reader.read(decode(page.image), page.language, check)
+
+    def read(page: UnreadPage, check: Check) -> ReadPage:
+        image, warnings = decode_with_warnings(page.image)
+        return replace(reader.read(image, page.language, check), warnings=tuple(warnings))
+
+    return read

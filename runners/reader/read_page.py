@@ -24,6 +24,8 @@ class ReadPage:
     blocks: list[list[Line]]
     language: str
     """ISO 639-1 code of the language that most of it is in."""
+    warnings: tuple[str, ...] = ()
+    """What was wrong with its image, a sentence each."""
 
     @property
     def lines(self) -> list[Line]:

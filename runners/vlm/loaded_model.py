@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from PIL import Image
 
 from common import images, messages
 from common.catalog import Entry
@@ -155,23 +156,25 @@ class LoadedModel:
         """Encode a request and queue its row. Raises `Refusal`."""
         loop = asyncio.get_running_loop()
         async with deadline.bound(_TOO_LATE):
-            task, encoded, blank = await loop.run_in_executor(self._encoders, self._encode, request)
+            task, encoded, blank, warnings = await loop.run_in_executor(
+                self._encoders, self._encode, request
+            )
         sampling = Sampling(request.temperature, request.seed, request.top_p)
         row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
         if blank:  # these models invent text for a page without any
             row.future.set_result(Finished([], "stop"))
         else:
             self._batcher.submit(row)
-        return _Submitted(task, encoded, row)
+        return _Submitted(task, encoded, row, warnings)
 
-    def _encode(self, request: Request) -> tuple[Task, Encoded, bool]:
-        """The task, the request as tensors, and whether there is nothing to read.
+    def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str]]:
+        """The task, the request as tensors, whether there is nothing to read, and warnings.
 
         The decoded images are freed when this returns.
         """
-        decoded = _decoded(request)
+        decoded, warnings = _decoded(request)
         blank = request.task == "ocr" and images.is_blank(decoded.images[0])
-        return decoded.task, self._model.encode(decoded), blank
+        return decoded.task, self._model.encode(decoded), blank, warnings
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
@@ -188,7 +191,7 @@ class LoadedModel:
             visual_tokens=encoded.visual_tokens,
             completion_tokens=completion_tokens,
         )
-        return answer.model_copy(update={"usage": usage})
+        return answer.model_copy(update={"usage": usage}).with_warnings(submitted.warnings)
 
     def _kv_budget(self, held: int) -> int:
         """How many bytes the KV cache may hold now. held: how many it holds."""
@@ -208,22 +211,34 @@ class _Submitted:
     task: Task
     encoded: Encoded
     row: Row
+    warnings: list[str]
+    """What was not read of the images."""
 
 
-def _decoded(request: Request) -> DecodedRequest:
-    """The request with its images decoded. Raises `Refusal` (BAD_IMAGE)."""
+def _decoded(request: Request) -> tuple[DecodedRequest, list[str]]:
+    """The request with its images decoded, and warnings, each once.
+
+    Raises `Refusal` (BAD_IMAGE).
+    """
+    warnings: dict[str, None] = {}
+
+    def decode(data: bytes) -> Image.Image:
+        image, about_it = images.decode_with_warnings(data)
+        warnings.update(dict.fromkeys(about_it))
+        return image
+
     turns = tuple(
         DecodedTurn(
             turn.role,
             tuple(
-                images.decode(part.data) if isinstance(part, messages.Image) else part
+                decode(part.data) if isinstance(part, messages.Image) else part
                 for part in turn.parts
             ),
         )
         for turn in request.turns
     )
     task = Task(request.task, request.language, request.options)
-    return DecodedRequest(task, turns, request.max_tokens)
+    return DecodedRequest(task, turns, request.max_tokens), list(warnings)
 
 
 async def _result(row: Row) -> Finished:

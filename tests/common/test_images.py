@@ -9,9 +9,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.failures import ErrorCode, Refusal
-from common.images import FORMATS, check_size, decode, is_blank
+from common.images import (
+    FORMATS,
+    INCOMPLETE,
+    SEVERAL_FRAMES,
+    check_size,
+    decode,
+    decode_with_warnings,
+    is_blank,
+)
+from tests.support.heic import heic, heic_of_two_images, turned_heic
 
 GREY = 90
+WRITTEN = tuple(format for format in FORMATS if format != "HEIF")
+"""The formats that Pillow can write."""
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
@@ -56,19 +67,20 @@ def refusal(data: bytes) -> tuple[ErrorCode, str]:
 BROKEN = (ErrorCode.BAD_IMAGE, "The image is broken or truncated: it could not be decoded.")
 NO_IMAGE = (
     ErrorCode.BAD_IMAGE,
-    "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+    "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP, GIF, HEIC, AVIF, "
+    "JPEG 2000 or PDF.",
 )
 
 
 @pytest.mark.parametrize(
     ("mode", "format"),
     [
-        *[("RGB", format) for format in FORMATS],
-        *[("L", format) for format in FORMATS if format != "WEBP"],
+        *[("RGB", format) for format in WRITTEN],
+        *[("L", format) for format in WRITTEN if format not in ("WEBP", "AVIF")],
         *[("1", format) for format in ("PNG", "BMP", "TIFF")],
-        *[("P", format) for format in ("PNG", "BMP", "TIFF")],
-        *[("RGBA", format) for format in ("PNG", "BMP", "TIFF", "WEBP")],
-        *[("LA", format) for format in ("PNG", "TIFF")],
+        *[("P", format) for format in ("PNG", "BMP", "TIFF", "GIF")],
+        *[("RGBA", format) for format in ("PNG", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000")],
+        *[("LA", format) for format in ("PNG", "TIFF", "JPEG2000")],
         *[("CMYK", format) for format in ("JPEG", "TIFF")],
         ("LAB", "TIFF"),
     ],
@@ -91,12 +103,15 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("value", [0, 90, 255])
 def test_16_bit_grey_is_scaled_not_clipped(format, value):
-    image = decode(encode(Image.new("I;16", (4, 4), value * 257), format))
-    assert image.getpixel((0, 0)) == (value,) * 3
+    page = Image.new("I;16", (4, 4), value * 257)
+    page.putpixel((3, 3), 65535)
+    assert decode(encode(page, format)).getpixel((0, 0)) == (value,) * 3
 
 
 def test_32_bit_grey_keeps_its_16_bit_values():
-    image = decode(encode(Image.new("I", (4, 4), GREY * 257), "TIFF"))
+    page = Image.new("I", (4, 4), GREY * 257)
+    page.putpixel((3, 3), 65535)
+    image = decode(encode(page, "TIFF"))
     assert image.getpixel((0, 0)) == (GREY,) * 3
 
 
@@ -124,7 +139,7 @@ def test_what_is_half_transparent_is_half_white():
 
 @pytest.mark.parametrize(
     ("mode", "key", "other"),
-    [("1", 0, 1), ("L", 70, GREY), ("P", 1, 0), ("RGB", (1, 2, 3), (0, 0, 0)), ("I;16", 9999, 0)],
+    [("1", 1, 0), ("L", 70, GREY), ("P", 1, 0), ("RGB", (1, 2, 3), (0, 0, 0)), ("I;16", 9999, 0)],
 )
 def test_one_colour_that_is_transparent_is_white(mode, key, other):
     image = Image.new(mode, (4, 4), key)
@@ -133,9 +148,7 @@ def test_one_colour_that_is_transparent_is_white(mode, key, other):
     image.putpixel((0, 0), other)
     read = decode(encode(image, "PNG", transparency=key))
     assert read.getpixel((3, 3)) == (255, 255, 255)
-    assert read.getpixel((0, 0)) == (
-        (255,) * 3 if mode == "1" else (GREY,) * 3 if mode == "L" else (0, 0, 0)
-    )
+    assert read.getpixel((0, 0)) == ((GREY,) * 3 if mode == "L" else (0, 0, 0))
 
 
 # https://www.cipa.jp/std/documents/e/DC-008-Translation-2019-E.pdf, 4.6.4 A, Orientation: where
@@ -152,7 +165,7 @@ CORNERS = {
 }
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", CORNERS)
 def test_the_image_is_turned_as_its_exif_says(format, orientation):
     exif = Image.Exif()
@@ -202,7 +215,7 @@ def test_the_first_page_of_a_tiff_is_read():
     assert decode(data).size == (48, 32)
 
 
-@pytest.mark.parametrize("format", ["GIF", "ICO", "PPM", "EPS", "PDF", "TGA", "JPEG2000", "ICNS"])
+@pytest.mark.parametrize("format", ["ICO", "PPM", "EPS", "PDF", "TGA", "ICNS"])
 def test_other_formats_are_refused(format):
     size = (32, 32)
     assert refusal(encode(Image.new("RGB", size), format)) == NO_IMAGE
@@ -217,17 +230,74 @@ def test_an_empty_file_is_refused():
     assert refusal(b"") == (ErrorCode.BAD_IMAGE, "The file is empty.")
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_truncated_image_is_refused(format):
+@pytest.mark.parametrize("format", ["WEBP", "AVIF"])
+def test_a_cut_image_of_a_format_that_is_whole_or_nothing_is_refused(format):
     data = encode(noise(), format)
     assert refusal(data[: len(data) * 2 // 3])[0] == ErrorCode.BAD_IMAGE
 
 
-def test_a_truncated_body_behind_a_whole_header_is_called_truncated():
-    assert refusal(encode(noise(), "JPEG")[:-100]) == BROKEN
+def test_what_is_there_of_a_cut_image_is_read_with_a_warning():
+    image, warnings = decode_with_warnings(encode(noise(), "PNG")[:-4000])
+    assert (image.size, warnings) == ((64, 64), [INCOMPLETE])
 
 
-@pytest.mark.parametrize("format", FORMATS)
+def test_a_cut_image_is_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(page(), "JPEG", exif=exif)
+    assert black_corner(decode(data[:-2])) == ("top", "right")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "TIFF", "GIF"])
+def test_an_image_of_which_nothing_can_be_decoded_is_refused(format):
+    data = encode(noise(), format)
+    with Image.open(io.BytesIO(data)) as image:
+        offset = image.tile[0].offset
+    kept = data.index(b"\xff\xda") + 14 if format == "JPEG" else offset
+    assert refusal(data[:kept]) in (BROKEN, NO_IMAGE)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_the_first_of_several_frames_is_read_and_said_to_be(format):
+    second = Image.new("RGB", (48, 32), "white")
+    data = encode(page(), format, save_all=True, append_images=[second])
+    image, warnings = decode_with_warnings(data)
+    assert (black_corner(image), warnings) == (("top", "left"), [SEVERAL_FRAMES])
+    assert decode_with_warnings(encode(page(), format))[1] == []
+
+
+def test_heic_is_read():
+    for data, warnings in ((heic(), []), (heic_of_two_images(), [SEVERAL_FRAMES])):
+        image, found = decode_with_warnings(data)
+        assert (image.size, black_corner(image), found) == ((48, 32), ("top", "left"), warnings)
+    assert refusal(heic()[:-40])[0] == ErrorCode.BAD_IMAGE
+    with pytest.raises(Refusal, match="48 x 32"):
+        check_size(heic(), 1000)
+
+
+def test_exif_does_not_turn_heic_which_says_elsewhere_how_it_is_turned():
+    assert decode(turned_heic()).size == (48, 32)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def test_an_orientation_that_a_tiff_names_twice_is_obeyed_once():
+    image = decode(encode(page(), "TIFF", tiffinfo={0x0112: 6, 700: XMP}))
+    assert (image.size, black_corner(image)) == ((32, 48), ("top", "right"))
+
+
+def test_a_tiff_whose_tags_disagree_with_its_old_jpeg_is_read():
+    jpeg = encode(page(), "JPEG")
+    start = 8 + 2 + 11 * 12 + 4
+    tags = {256: 48, 257: 32, 258: 8, 259: 6, 262: 1, 273: start, 277: 1, 278: 32, 279: len(jpeg)}
+    tags |= {513: start, 514: len(jpeg)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + jpeg
+    assert black_corner(decode(data)) == ("top", "left")
+
+
+@pytest.mark.parametrize("format", WRITTEN)
 def test_the_bound_on_pixels_is_exact(format):
     data = encode(page(40, 25), format)
     check_size(data, 1000)
@@ -237,9 +307,11 @@ def test_the_bound_on_pixels_is_exact(format):
     assert caught.value.failure.detail == "The image has 40 x 25 pixels; at most 999 are read."
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WRITTEN)
 def test_a_decompression_bomb_is_refused_by_its_header_alone(format, monkeypatch):
-    bomb = encode(Image.new("1" if format != "JPEG" else "L", (4000, 4000)), format)
+    bomb = encode(
+        Image.new("L" if format in ("JPEG", "GIF", "JPEG2000") else "1", (4000, 4000)), format
+    )
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("it was decoded"))
     assert len(bomb) < 10 * 2**20
     with pytest.raises(Refusal, match="4000 x 4000"):
@@ -250,7 +322,7 @@ def test_a_decompression_bomb_is_refused_by_its_header_alone(format, monkeypatch
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_a_damaged_image_is_read_or_refused(data):
-    whole = bytearray(WHOLE[data.draw(st.sampled_from(FORMATS))])
+    whole = bytearray(WHOLE[data.draw(st.sampled_from(tuple(WHOLE)))])
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     read_or_refused(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
@@ -269,9 +341,9 @@ def read_or_refused(data: bytes) -> None:
 
 EXIF = tiff_header((0x0112, 3, 1, 6))
 WHOLE = {
-    format: encode(page(), format, **({} if format == "BMP" else {"exif": EXIF}))
-    for format in FORMATS
-}
+    format: encode(page(), format, **({} if format in ("BMP", "GIF") else {"exif": EXIF}))
+    for format in WRITTEN
+} | {"HEIF": heic()}
 
 
 def test_a_page_is_blank_where_nothing_on_it_can_be_told_from_its_paper():

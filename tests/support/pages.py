@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -60,10 +61,10 @@ def render(
     return page
 
 
-def encode(image: Image.Image, format: str = "PNG") -> bytes:
-    """The file's bytes; format is Pillow's name: JPEG, PNG, BMP, TIFF or WEBP."""
+def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    """The file's bytes. format, options: as Pillow names them, "JPEG" say."""
     buffer = io.BytesIO()
-    image.save(buffer, format)
+    image.save(buffer, format, **options)
     return buffer.getvalue()
 
 

@@ -85,7 +85,8 @@ async def test_options_in_json_are_those_of_a_form(client, runners, box):
         (
             400,
             {"image": base64_of(b"text")},
-            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP, GIF, HEIC, "
+            "AVIF, JPEG 2000 or PDF.",
         ),
         (400, {"url": "https://host/a.png"}, NOT_ALLOWED),
         (413, {"image": base64_of(bytes(MIB + 1))}, "The file is larger than 1 MB."),

@@ -87,7 +87,8 @@ async def test_a_page_of_a_tiff_with_too_many_pixels_fails_alone():
         (b"", "The file is empty."),
         (
             b"II*\0" + bytes(99),
-            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP, GIF, HEIC, "
+            "AVIF, JPEG 2000 or PDF.",
         ),
     ],
 )
@@ -96,7 +97,7 @@ async def test_what_cannot_be_opened_is_told_why(data, sentence):
 
 
 async def test_so_many_documents_are_open_at_once_and_more_wait(monkeypatch):
-    monkeypatch.setattr(opening, "MAX_OPEN_DOCUMENTS", 2)
+    monkeypatch.setattr(opening, "MAX_OPEN_PDFS", 2)
     opener = Documents(Settings())
 
     async def hold() -> int:

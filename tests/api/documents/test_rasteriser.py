@@ -10,9 +10,9 @@ import uvloop
 from api.documents import rasteriser
 from api.documents.rasteriser import DrawingError, Rasteriser
 from settings import Settings
-from tests.support.documents import pdf, tiff
+from tests.support.documents import pdf
 from tests.support.fakes.runner import until
-from tests.support.pages import ENGLISH, render
+from tests.support.pages import ENGLISH
 
 SMALL = 10_000
 """Pixels of a page that is drawn at once."""
@@ -48,7 +48,7 @@ def opened(
     """A rasteriser of the document is used, and closed."""
 
     async def whole() -> None:
-        rasteriser = Rasteriser(data, "PDF" if data[:4] == b"%PDF" else "TIFF", Settings())
+        rasteriser = Rasteriser(data, Settings())
         try:
             await rasteriser.open()
             await use(rasteriser)
@@ -87,8 +87,7 @@ def test_a_drawing_that_is_cancelled_leaves_no_process(run):
 
 
 @pytest.mark.parametrize("noticed", [False, True])
-@pytest.mark.parametrize("data", [pdf(ENGLISH, ENGLISH), tiff(*[render(ENGLISH)] * 2)])
-def test_a_process_that_died_between_pages_costs_one_page(run, noticed, data):
+def test_a_process_that_died_between_pages_costs_one_page(run, noticed):
     async def use(rasteriser):
         assert await rasteriser.draw(1, SMALL)
         (process,) = children()
@@ -99,7 +98,7 @@ def test_a_process_that_died_between_pages_costs_one_page(run, noticed, data):
         await fails(rasteriser.draw(1, SMALL))
         assert await rasteriser.draw(2, SMALL)
 
-    run(opened(use, data))
+    run(opened(use))
     assert children() == []
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from PIL import Image
 
 from api.documents import rasteriser
 from api.documents.opening import Documents
 from common.images import decode, is_blank
 from settings import Settings
-from tests.support.documents import A4, pdf, tiff
+from tests.support.documents import A4, pdf, tiff, written
 from tests.support.pages import ENGLISH, encode, render
 
 
@@ -49,6 +50,66 @@ async def test_a_page_is_never_drawn_with_more_pixels_than_asked_for(most):
         async with Documents(Settings()).open(pdf(ENGLISH, size=shape)) as pages:
             width, height = decode(await pages.image(1, most)).size
         assert most / 2 < width * height <= most
+
+
+async def test_a_scan_saved_with_a_point_for_each_pixel_is_drawn_with_its_pixels():
+    assert await sizes(scan(Image.new("L", (1800, 2500)), dpi=72)) == [(1800, 2500)]
+
+
+async def test_a_page_is_drawn_no_smaller_for_its_scan_than_an_a4():
+    for size, dpi in (((827, 1169), 100), ((1000, 1400), 72)):
+        [(_, height)] = await sizes(scan(Image.new("L", size), dpi))
+        assert height == pytest.approx(2339, abs=1)
+
+
+async def test_a_small_page_is_drawn_with_the_pixels_of_its_scan_but_no_larger_than_an_a4():
+    for size, drawn in (((1200, 1600), 1600), ((3000, 4000), 2339)):
+        [(_, height)] = await sizes(scan(Image.new("L", size), dpi=1000))
+        assert height == pytest.approx(drawn, abs=1)
+
+
+def scan(image: Image.Image, dpi: float) -> bytes:
+    """A PDF of one image."""
+    file = io.BytesIO()
+    image.save(file, "PDF", resolution=dpi)
+    return file.getvalue()
+
+
+async def test_letters_of_a_page_whose_points_are_larger_are_large_enough():
+    """PDFium ignores UserUnit: with 10, an A4 and its letters have a tenth of their size."""
+    [(width, height)] = await sizes(pdf(ENGLISH, size=(59.5, 84.2), font=1.2))
+    assert 1200 < width < height < 2400
+    [(width, height)] = await sizes(pdf(ENGLISH[:1], size=(144, 72), font=14))
+    assert (width, height) == (400, 200)  # small, but with letters of the usual size
+
+
+@pytest.mark.parametrize("font", ["Helvetica", "ArialMT", "TimesNewRomanPSMT", "CourierNewPSMT"])
+async def test_cyrillic_in_fonts_that_are_not_embedded_is_drawn(font):
+    async with Documents(Settings(pdf_dpi=72)).open(cyrillic(font)) as pages:
+        page = decode(await pages.image(1)).convert("L")
+    assert page.crop((50, 80, 250, 110)).getextrema()[0] < 100
+
+
+def cyrillic(font: str) -> bytes:
+    """A PDF with a line of Cyrillic capitals, in an encoding of its own as old programs write."""
+    names = " ".join(f"/afii{10017 + letter}" for letter in range(32))
+    content = "BT /F 20 Tf 60 742 Td (" + "".join(map(chr, range(0xC0, 0xD0))) + ") Tj ET"
+    return written(
+        [
+            "<</Type/Catalog/Pages 2 0 R>>",
+            "<</Type/Pages/Count 1/Kids[3 0 R]>>",
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Resources<</Font<</F 5 0 R>>>>"
+            "/Contents 4 0 R>>",
+            f"<</Length {len(content)}>>stream\n{content}\nendstream",
+            f"<</Type/Font/Subtype/TrueType/BaseFont/{font}/Encoding<</Type/Encoding"
+            f"/BaseEncoding/WinAnsiEncoding/Differences[192 {names}]>>>>",
+        ]
+    )
+
+
+async def test_what_precedes_a_pdf_is_passed_over():
+    data = b"Received: from host by host; some day\n" * 100 + pdf(ENGLISH)
+    assert await sizes(data) == [(1653, 2339)]
 
 
 async def test_a_page_without_ink_is_blank():
@@ -96,7 +157,7 @@ PROGRAM = Path(rasteriser.__file__).with_name("rasteriser_program.py")
 def test_the_program_ends_with_its_gateway(asked):
     """Its gateway is gone once both pipes are closed."""
     document = pdf(ENGLISH)
-    header = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
+    header = {"size": len(document), "dpi": 72, "max_pixels": 10**8, "seconds": 30}
     line = json.dumps(header).encode() + b"\n"
     sent = {
         "nothing": b"",
@@ -112,7 +173,7 @@ def test_the_program_ends_with_its_gateway(asked):
 
 def test_the_program_ends_with_its_gateway_while_it_draws():
     document = pdf(ENGLISH, size=(9000, 9000))
-    header = {"size": len(document), "kind": "PDF", "dpi": 72, "max_pixels": 10**8, "seconds": 30}
+    header = {"size": len(document), "dpi": 72, "max_pixels": 10**8, "seconds": 30}
     process = start(json.dumps(header).encode() + b"\n" + document)
     assert process.stdout.readline() == b'{"pages": 1}\n'
     process.stdin.write(b"0 80000000\n" * 100)

@@ -4,7 +4,7 @@ from PIL import Image
 from api.documents.sniffing import document_kind
 from tests.support.documents import pdf, tiff
 from tests.support.fakes.runner import picture
-from tests.support.pages import ENGLISH
+from tests.support.pages import ENGLISH, encode
 
 PAGE = Image.new("L", (30, 30))
 TWO_PAGES = tiff(PAGE, PAGE)
@@ -15,7 +15,10 @@ TWO_PAGES = tiff(PAGE, PAGE)
     [
         (pdf(ENGLISH), "PDF"),
         (bytes(1000) + b"%PDF-1.7", "PDF"),
-        (bytes(2000) + b"%PDF-1.7", None),
+        (b"Received: from host\n" * 200 + b"%PDF-1.7", "PDF"),
+        (bytes(100_000) + b"%PDF-1.7", None),
+        (encode(PAGE, "JPEG", comment=b"%PDF-1.7"), None),
+        (encode(PAGE, "GIF", comment=b"%PDF-1.7"), None),
         (TWO_PAGES, "TIFF"),
         (tiff(PAGE), None),
         (picture(), None),

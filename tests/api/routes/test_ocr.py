@@ -79,13 +79,14 @@ async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
         (400, "The file is empty.", {"files": {"file": b""}}),
         (
             400,
-            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP or PDF.",
+            "The file is not a readable image or PDF: send JPEG, PNG, BMP, TIFF, WebP, GIF, HEIC, "
+            "AVIF, JPEG 2000 or PDF.",
             {"files": {"file": b"text"}},
         ),
         (
             400,
             "The image is broken or truncated: it could not be decoded.",
-            {"files": {"file": picture(99, 99, "BMP")[:-50]}},
+            {"files": {"file": picture(99, 99, "BMP")[:54]}},
         ),
         (
             400,

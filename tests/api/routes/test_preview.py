@@ -4,8 +4,10 @@ import io
 import pytest
 from PIL import Image
 
+from common.images import INCOMPLETE
 from tests.support.documents import pdf, tiff
 from tests.support.fakes.runner import picture
+from tests.support.pages import ENGLISH, encode, render
 
 
 def opened(answer: dict) -> Image.Image:
@@ -51,6 +53,25 @@ async def test_each_page_of_a_tiff_is_its_own(client):
         pixel = opened((await client.post("/preview", **sent)).json()).getpixel((4, 4))
         assert abs(pixel[0] - red) < 8
         assert abs(pixel[2] - blue) < 8
+
+
+async def test_each_page_of_a_tiff_is_turned_once(client):
+    page = Image.new("RGB", (30, 20), "white")
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+    page.encoderinfo = {"tiffinfo": {0x0112: 6, 700: xmp}}
+    file = io.BytesIO()
+    page.save(file, "TIFF", save_all=True, append_images=[page], tiffinfo={0x0112: 6, 700: xmp})
+    for number in ("1", "2"):
+        sent = {"files": {"file": file.getvalue()}, "data": {"page": number}}
+        answer = (await client.post("/preview", **sent)).json()
+        assert (answer["image_size"], answer["pages"]) == ([20, 30], 2)
+
+
+async def test_what_is_not_shown_of_a_file_is_told(client):
+    cut = encode(render(ENGLISH), "JPEG")[:-500]
+    answer = (await client.post("/preview", files={"file": cut})).json()
+    assert answer["warning"] == INCOMPLETE
+    assert "warning" not in (await client.post("/preview", files={"file": picture()})).json()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
+from common.images import INCOMPLETE
 from common.messages import Answer, Options, Piece, Request, Usage, single_turn
 from common.units import MIB
 from runners.reader.engine import ReaderEngine
@@ -131,9 +132,15 @@ async def test_a_stream_ends_with_the_answer_that_its_pieces_make(engine: Reader
 
 async def test_a_broken_image_is_refused_and_the_next_page_read(engine: ReaderEngine) -> None:
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(*ask(PAGE[:200]))
+        await engine.answer(*ask(PAGE[:60]))
     assert refusal.value.code is ErrorCode.BAD_IMAGE
     assert (await engine.answer(*ask())).lines
+
+
+async def test_what_was_not_read_of_the_images_is_said_once(engine: ReaderEngine) -> None:
+    answer = await engine.answer(*ask(PAGE[:-200]))
+    assert answer.lines
+    assert answer.warning == INCOMPLETE
 
 
 async def test_past_its_time_limit_a_page_is_given_up(engine: ReaderEngine) -> None:

@@ -1,0 +1,1 @@
+"""Turns what decoders make of unusual pictures into pixels as people see them."""
