@@ -1,4 +1,4 @@
-from common.messages import Answer, Line, Options, Request, Usage, single_turn
+from common.messages import Answer, Image, Line, Options, Request, Turn, Usage, single_turn
 from runners.reader.answers import make_answer
 from runners.reader.reading import ReadPage
 from tests.support.pages import ENGLISH
@@ -61,3 +61,14 @@ def test_max_tokens_and_stop_texts_end_an_answer() -> None:
     stopped = answer(prompt="Read the text", stop=("the chair", "nine"))
     assert stopped.text == f"{ENGLISH[0]}\nThe meeting was opened at "
     assert stopped.finish_reason == "stop"
+
+
+def test_a_picture_alone_is_for_what_was_said_before_it() -> None:
+    picture = Turn(role="user", parts=(Image(data=b"an image"),))
+    told = Turn(role="system", parts=("Transcribe",))
+    asked = Turn(role="user", parts=("What will the repairs cost?",))
+    agreed = Turn(role="assistant", parts=("Send the page.",))
+    whole = "\n".join(ENGLISH)
+    assert answer(prompt="", turns=(told, picture)).text == whole
+    assert answer(prompt="", turns=(picture,)).text == whole
+    assert answer(prompt="", turns=(told, asked, agreed, picture)).text == ENGLISH[2]
