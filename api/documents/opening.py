@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from api.documents.page_text import page_text
 from api.documents.rasteriser import DrawingError, PageTooLarge, Rasteriser
 from api.documents.sniffing import DocumentKind, document_kind
 from common.failures import ErrorCode, Refusal
 from common.images import check_size
+from common.messages import PageText
 from settings import Settings
 
 MAX_OPEN_DOCUMENTS = 16
@@ -36,6 +38,12 @@ class Pages(Protocol):
         max_pixels: a page of a PDF is drawn small enough to have no more.
 
         Raises `Refusal` (BAD_IMAGE, TOO_LARGE).
+        """
+
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> PageText | None:
+        """The text layer of page `number`, from 1, of a PDF; None if the page has no sound one.
+
+        Boxes are in pixels of the image that `image` returns for the same arguments.
         """
 
 
@@ -83,6 +91,9 @@ class _Image:
     async def image(self, number: int, max_pixels: int | None = None) -> bytes:
         return self._data
 
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> None:
+        return None
+
 
 class _Document:
     is_document = True
@@ -115,6 +126,15 @@ class _Document:
                 ErrorCode.BAD_IMAGE,
                 f"Page {number} of the {self._kind} is broken: it cannot be drawn.",
             ) from error
+
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> PageText | None:
+        if self._kind != "PDF":
+            return None
+        try:
+            found = await self._rasteriser.text_layer(number, max_pixels or self._max_pixels)
+            return await asyncio.to_thread(page_text, found)
+        except DrawingError:
+            return None  # drawing the page may still succeed
 
     async def close(self) -> None:
         await self._rasteriser.close()

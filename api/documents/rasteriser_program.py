@@ -8,12 +8,14 @@ Standard input:
 - one line of JSON with `size` (bytes of the document), `kind` ("PDF" or "TIFF"), `dpi`,
   `max_pixels` and `seconds` (limit on CPU time, for a process that nobody ends);
 - the document;
-- a line for each page wanted: its number from 0, and the most pixels to draw a PDF's page with.
+- a line for each page wanted: "draw" or "text", its number from 0, and the most pixels to draw a
+  PDF's page with. "text" asks for the text layer of a PDF's page that is drawn so.
 
 Standard output:
 - one line of JSON with `pages`, their number, or `error`;
 - for each page wanted one line of JSON with `error`; or with `too_large`, the width and height of a
-  TIFF's page with too many pixels; or with `size`, followed by as many bytes of an encoded image.
+  TIFF's page with too many pixels; or with `size`, followed by as many bytes: of an encoded image,
+  or of the text layer in JSON, which is null for a page without a sound one.
 
 The process ignores the signals that stop the server, because a stopping server still answers the
 requests that it has accepted. It ends when its gateway closes the pipes or is gone.
@@ -25,12 +27,16 @@ import math
 import signal
 import sys
 from collections.abc import Callable
-from typing import BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
-Draw = Callable[[int, int], Image.Image]
-"""Draws the page of a number from 0, with at most so many pixels if it is a PDF's."""
+if TYPE_CHECKING:
+    from api.documents.text_layer import TextLayers
+
+Answer = Callable[[int, int], bytes]
+"""Answers about the page of a number from 0, drawn with at most so many pixels if it is a PDF's."""
 
 POINTS_PER_INCH = 72
 NEW_SUBFILE_TYPE = 254
@@ -71,26 +77,27 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
     try:
         if header["kind"] == "PDF":
-            count, draw = _open_pdf(data, header["dpi"])
+            count, answers = _open_pdf(data, header["dpi"])
         else:
-            count, draw = _open_tiff(data, header["max_pixels"])
+            count, answers = _open_tiff(data, header["max_pixels"])
     except Unreadable as error:
         return answer(error=str(error))
     answer(pages=count)
     for line in stdin:
+        what, number, max_pixels = line.split()
         try:
-            image = _encode(draw(*map(int, line.split())))
+            content = answers[what](int(number), int(max_pixels))
         except TooLarge as error:
             answer(too_large=error.size)
         except Exception:  # both libraries raise nearly anything on broken data
             answer(error="broken")
         else:
-            answer(image, size=len(image))
+            answer(content, size=len(content))
     return None
 
 
-def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
-    """The number of pages, and the function that draws them. Raises `Unreadable`."""
+def _open_pdf(data: bytes, dpi: float) -> tuple[int, dict[bytes, Answer]]:
+    """The number of pages, and the functions that answer. Raises `Unreadable`."""
     import pypdfium2  # a TIFF's process does without
 
     try:
@@ -105,16 +112,35 @@ def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
     document.init_forms()  # what was filled in is drawn, too
     count = len(document)
 
-    def draw(number: int, max_pixels: int) -> Image.Image:
+    def scale_of(page: pypdfium2.PdfPage, max_pixels: int) -> float:
+        width, height = page.get_size()
+        return min(dpi / POINTS_PER_INCH, _largest_scale(width, height, max_pixels))
+
+    def draw(number: int, max_pixels: int) -> bytes:
         page = document[number]
         try:
-            width, height = page.get_size()
-            scale = min(dpi / POINTS_PER_INCH, _largest_scale(width, height, max_pixels))
-            return page.render(scale=scale).to_pil()
+            return _encode(page.render(scale=scale_of(page, max_pixels)).to_pil())
         finally:
             page.close()
 
-    return count, draw
+    layers: TextLayers | None = None
+
+    def text(number: int, max_pixels: int) -> bytes:
+        nonlocal layers
+        if layers is None:
+            layers = _text_layers(data)
+        found = layers.find(number, lambda page: scale_of(page, max_pixels))
+        return json.dumps(found).encode()
+
+    return count, {b"draw": draw, b"text": text}
+
+
+def _text_layers(data: bytes) -> "TextLayers":
+    # Behind all other paths: nothing of the project may stand in for a library.
+    sys.path.append(str(Path(__file__).parents[2]))
+    from api.documents.text_layer import TextLayers
+
+    return TextLayers(data)
 
 
 def _largest_scale(width: float, height: float, max_pixels: int) -> float:
@@ -126,7 +152,7 @@ def _largest_scale(width: float, height: float, max_pixels: int) -> float:
     return (math.sqrt(sides**2 + 4 * area * (max_pixels - 1)) - sides) / (2 * area)
 
 
-def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
+def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, dict[bytes, Answer]]:
     """The number of pages, and the function that draws them, which raises `TooLarge`."""
     image = Image.open(io.BytesIO(data), formats=["TIFF"])
     frames = [0]
@@ -141,14 +167,14 @@ def _open_tiff(data: bytes, max_pixels: int) -> tuple[int, Draw]:
     except Exception:  # a frame that cannot be found counts as a page, which fails when drawn
         frames.append(image.tell() + 1)
 
-    def draw(number: int, _: int) -> Image.Image:
+    def draw(number: int, _: int) -> bytes:
         image.seek(frames[number])
         if image.width * image.height > max_pixels:
             raise TooLarge(image.size)
         image.load()
-        return image
+        return _encode(image)
 
-    return len(frames), draw
+    return len(frames), {b"draw": draw}
 
 
 def _encode(image: Image.Image) -> bytes:

@@ -13,7 +13,7 @@ from api.schemas.extras import extras
 from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
 from api.tasks.results import FileResult, PageFailure, PageResult
 from common.failures import Failure, Refusal
-from common.messages import Answer, Piece, Stream
+from common.messages import Answer, Piece, Stream, TextSource
 
 
 def ocr(result: FileResult, model: str, language: str | None) -> Ocr:
@@ -63,9 +63,17 @@ def _page(page: PageResult | PageFailure) -> Page | PageError:
 class ChatFormat:
     """The answer to one question, whole or as events."""
 
-    def __init__(self, model: str, prompt: str, warning: str | None, began: float) -> None:
+    def __init__(
+        self,
+        model: str,
+        prompt: str,
+        warning: str | None,
+        began: float,
+        source: TextSource | None = None,
+    ) -> None:
         """warning: added to the model's own. began: when the request came in, as of
-        `time.perf_counter`."""
+        `time.perf_counter`. source: said where the model does not say it."""
+        self._source = source
         self._model = model
         self._prompt = prompt
         self._warning = warning
@@ -73,7 +81,8 @@ class ChatFormat:
 
     def answer(self, answer: Answer) -> Chat:
         warnings = [warning for warning in (answer.warning, self._warning) if warning]
-        fields = extras(answer) | ({"warning": " ".join(warnings)} if warnings else {})
+        said = {"source": self._source} if self._source else {}
+        fields = said | extras(answer) | ({"warning": " ".join(warnings)} if warnings else {})
         return Chat(
             response=answer.text,
             model=self._model,

@@ -13,6 +13,7 @@ from api.schemas.extras import (
     FinishReasonField,
     LinesField,
     PromptUsedField,
+    SourceField,
     TruncatedField,
     UsageField,
     WarningField,
@@ -97,6 +98,7 @@ class Page(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
 
 
@@ -124,6 +126,7 @@ class Ocr(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
     pages: PagesField = None
 
@@ -148,6 +151,7 @@ class Chat(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
 
 
@@ -167,6 +171,7 @@ class BatchItem(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
     pages: PagesField = None
 

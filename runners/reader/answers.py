@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import langcodes
 
-from common.messages import Answer, Block, Line, Request, Usage
+from common.messages import Answer, Block, Line, Request, TextSource, Usage
 from runners.reader.questions.replies import reply_to
 from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
@@ -47,8 +47,17 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
         usage=Usage(prompt_tokens=_count(prompt), visual_tokens=0, completion_tokens=_count(text)),
         lines=reply.lines,
         prompt_used=True,
+        source=_source(request) if request.says_source else None,
         warning=warning,
     )
+
+
+def _source(request: Request) -> TextSource:
+    """Where the text of the request's pages comes from."""
+    layers = [image.text is not None for image in request.shown]
+    if all(layers):
+        return "text_layer"
+    return "both" if any(layers) else "image"
 
 
 def _prompt(request: Request) -> str:

@@ -21,6 +21,7 @@ from common.images import decode
 from common.messages import Answer, Piece, Request, Status, Stream
 from runners import malloc
 from runners.reader.answers import make_answer
+from runners.reader.page_layers import page_of_layer
 from runners.reader.tessdata import LANGUAGES, find_tessdata
 from runners.reader.worker_registry import Worker, WorkerRegistry
 from settings import Settings
@@ -182,7 +183,10 @@ class ReaderEngine:
                 ErrorCode.BAD_PARAMETER, f"{self._name} reads images: send one with the question."
             )
         language = request.language if request.language in LANGUAGES else None
-        pages = [reader.read(decode(image), language, check) for image in request.images]
+        pages = [
+            page_of_layer(image) or reader.read(decode(image.data), language, check)
+            for image in request.shown
+        ]
         return make_answer(request, pages)
 
     def _loaded(self) -> "Reader":

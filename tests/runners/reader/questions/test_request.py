@@ -4,7 +4,7 @@ import pytest
 
 from runners.reader.questions.request import Wanted, understand
 from runners.reader.questions.words import stem, stems_of
-from tests.support.prompts import ASKING, READING
+from tests.support.reader.prompts import ASKING, READING
 
 PAGE = stems_of(
     "Harbour Supplies Ltd. Invoice No. 7731 of 14.03.2024. Ship to: Anna Petrova. Delivery "
