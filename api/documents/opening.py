@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from api.documents.page_text import page_text
 from api.documents.rasteriser import DrawingError, PageTooLarge, Rasteriser
 from api.documents.sniffing import DocumentKind, document_kind
+from api.documents.text_layers.arranging import page_text
 from common.failures import ErrorCode, Refusal
 from common.images import check_size
 from common.messages import PageText

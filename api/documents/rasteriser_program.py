@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from PIL import Image
 
 if TYPE_CHECKING:
-    from api.documents.text_layer import TextLayers
+    from api.documents.text_layers.finding import TextLayers
 
 Answer = Callable[[int, int], bytes]
 """Answers about the page of a number from 0, drawn with at most so many pixels if it is a PDF's."""
@@ -138,7 +138,7 @@ def _open_pdf(data: bytes, dpi: float) -> tuple[int, dict[bytes, Answer]]:
 def _text_layers(data: bytes) -> "TextLayers":
     # Behind all other paths: nothing of the project may stand in for a library.
     sys.path.append(str(Path(__file__).parents[2]))
-    from api.documents.text_layer import TextLayers
+    from api.documents.text_layers.finding import TextLayers
 
     return TextLayers(data)
 

@@ -42,8 +42,8 @@ _TAG = re.compile(r"<[^<>]{0,40}>")
 """Marks that clients put before a prompt, such as "<image>"."""
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:\.(?=\w)[^.!?;\n]*)*[.!?;\n]*")
 _INTO_TEXT = re.compile(r"\b(?:translate|перевед\w+|перевести)\b", re.IGNORECASE)
-_PASSED_OVER = {Kind.STOP, Kind.PAGE, Kind.KIND, Kind.ALL, Kind.LINE, Kind.MANNER, Kind.POLITE}
 _TEXTUAL = {Kind.TEXT, Kind.FORMAT}
+_SEARCHED = {Kind.SIGHT, Kind.BEYOND, Kind.KIND, Kind.TITLE}
 _ABOUT_READING = {Kind.READ, Kind.EXTRACT, Kind.SAYS, *_TEXTUAL}
 
 
@@ -104,8 +104,11 @@ class _Sentence:
         if self._has(Kind.BEYOND) and not self._turns_into_text():
             return _Verdict.QUESTION
         if self._has(Kind.ABOUT):
-            about = any(map(self._is_topic, self._after(Kind.ABOUT)))
-            return _Verdict.QUESTION if about else _Verdict.DESCRIPTION
+            about = [word for word in self._after(Kind.ABOUT) if self._is_topic(word)]
+            if any(map(self._on_page, about)) or (about and self._is_question):
+                return _Verdict.QUESTION
+            if not self._has(Kind.READ, Kind.EXTRACT, *_TEXTUAL):
+                return _Verdict.QUESTION if about else _Verdict.DESCRIPTION
         if self._first(Kind.DESCRIBE) < self._first(*_ABOUT_READING):
             return self._description()
         if self._has(Kind.TITLE) and not self._has(Kind.TEXT, Kind.FORMAT):
@@ -216,9 +219,7 @@ class _Sentence:
 
     def _is_of_topic(self, word: str) -> bool:
         """Whether lines are searched for the word."""
-        return bool(field_of(word)) or self._kinds[word] <= {
-            Kind.SIGHT, Kind.BEYOND, Kind.KIND, Kind.TITLE
-        }  # fmt: skip
+        return bool(field_of(word)) or self._kinds[word] <= _SEARCHED
 
     def _has(self, *kinds: Kind) -> bool:
         return self._first(*kinds) < len(self.words)

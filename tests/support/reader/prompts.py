@@ -120,6 +120,7 @@ READING = (
     "OCR this receipt please thx",
     "Extract the contents of the form",
     "Transcribe everything you see.",
+    "Transcribe it all, and be careful about ligatures",
     "Please OCR the attached image and return the result in Markdown.",
     "Extract all the visible text, keep the original layout",
     "Act as an OCR engine and give me raw text",

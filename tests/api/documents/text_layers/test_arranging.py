@@ -1,6 +1,6 @@
 """Words of a text layer become lines and paragraphs, in reading order."""
 
-from api.documents.page_text import TextLayer, arrange, page_text
+from api.documents.text_layers.arranging import TextLayer, arrange, page_text
 from tests.support.pages import ENGLISH
 
 LETTER = 10

@@ -9,11 +9,13 @@ from pydantic import BaseModel, TypeAdapter
 from common.messages import Box, Line, PageText
 from common.reading_order import Placed, Row, in_reading_order, is_cell_gap
 
+# As in `glyphs.py`, which is imported only where PDFium runs.
 Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the page."""
 
 
 class TextLayer(BaseModel):
-    """A sound text layer, as `text_layer.py` finds it."""
+    """A sound text layer, as `finding.py` finds it."""
 
     size: tuple[int, int]
     words: list[tuple[str, Corners, Corners]]

@@ -4,7 +4,8 @@ A layer is sound if all of this holds:
 - Its letters are no garbage: few characters without a known meaning (replacement characters,
   private use, control characters, glyphs that the font does not map), few symbols, few letters such
   as "Ïðîò", which Cyrillic in a wrong encoding becomes, and as many vowels as words have: text of a
-  font with a shifted encoding has few.
+  font with a shifted encoding has few. Few words are such as "co6paHue", which Cyrillic becomes
+  where it was recognised as English.
 - It is upright on the page as it is shown.
 - It says what is seen: nearly all of its words have ink under them.
 - It covers what is drawn: where pictures take much of the page, as in a scan, most of the ink lies
@@ -13,17 +14,18 @@ A layer is sound if all of this holds:
 Forms that are filled in and annotations are part of the text, as they are drawn too.
 """
 
-import ctypes
 import math
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image, ImageDraw
+
+from api.documents.text_layers.glyphs import Corners, Glyph, glyphs_of, words_of
 
 _MEANINGLESS = 0.02
 """Largest share of characters without a known meaning."""
@@ -35,6 +37,10 @@ _VOWELS = 0.25, 0.65
 """Share of vowels among Latin and Cyrillic letters: English has 0.38, Russian 0.42."""
 _JUDGED_LETTERS = 30
 """Fewer letters tell nothing about vowels."""
+_ODD = re.compile(r"[^\W\d_]\d+[^\W\d_]|[a-zа-яё][A-ZА-ЯЁ]|[A-Za-z][А-Яа-яЁё]|[А-Яа-яЁё][A-Za-z]")
+"""A digit or a capital between letters, or two scripts in one word."""
+_ODD_WORDS = 0.15
+"""Largest share of words that are odd so."""
 _TURNED = 0.02
 """Largest share of characters that are not upright."""
 _HIDDEN = 0.05
@@ -50,25 +56,7 @@ _INK = 64
 _DPI = 100
 _MOST_PIXELS = 2_000_000
 """What the page is drawn with to look at its ink."""
-_PRECISION = 64
-"""PDFium tells places in whole pixels; they are asked for on a page so many times as large."""
-_HYPHENS = {"\x02", "\ufffe", "\xad"}
-"""What PDFium says for a hyphen at the end of a line, and the soft hyphen."""
 _VOWEL_LETTERS = frozenset("aeiouyаеиоуыэюяєії")
-
-Corners = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels of the page."""
-
-
-@dataclass(frozen=True)
-class _Glyph:
-    text: str
-    box: Corners
-    """Around its ink."""
-    room: Corners
-    """As high as the font's highest and lowest letters."""
-    has_meaning: bool
-    is_upright: bool
 
 
 class TextLayers:
@@ -100,10 +88,13 @@ class TextLayers:
 
 def _find(page: pypdfium2.PdfPage, scale: float) -> dict[str, Any] | None:
     width, height = (math.ceil(side * scale) for side in page.get_size())
-    glyphs = list(_glyphs(page, width, height))
+    glyphs = list(glyphs_of(page, width, height))
     if not _is_legible([g for g in glyphs if g and g.text.strip()]):
         return None
-    words = list(_words(glyphs))
+    words = list(words_of(glyphs))
+    odd = sum(bool(_ODD.search(text)) for text, *_ in words)
+    if odd > _ODD_WORDS * len(words):
+        return None
     picture, shrink = _draw(page, width)
     seen = [word for word in words if _has_ink(picture, _scaled(word[1], shrink))]
     letters = sum(len(text) for text, *_ in words)
@@ -116,79 +107,7 @@ def _find(page: pypdfium2.PdfPage, scale: float) -> dict[str, Any] | None:
     return {"size": (width, height), "words": seen}
 
 
-def _glyphs(page: pypdfium2.PdfPage, width: int, height: int) -> Iterator[_Glyph | None]:
-    """The characters that lie on the page, in the order of the file; None where a word ends."""
-    to_pixels = _transform(page, width, height)
-    turn = math.radians(page.get_rotation())
-    text = page.get_textpage()
-    edges = [ctypes.c_double() for _ in range(4)]
-    room = pdfium.FS_RECTF()
-    try:
-        for index in range(text.count_chars()):
-            code = pdfium.FPDFText_GetUnicode(text, index)
-            shown = chr(code) if code < 0x110000 else "\ufffd"
-            shown = "-" if shown in _HYPHENS else shown
-            generated = pdfium.FPDFText_IsGenerated(text, index) == 1
-            if shown.isspace() or (generated and shown != "-"):
-                yield None
-                continue
-            if generated or not pdfium.FPDFText_GetCharBox(text, index, *edges):
-                continue
-            left, right, bottom, top = (edge.value for edge in edges)
-            box = to_pixels(left, bottom, right, top)
-            if box[2] < 0 or box[3] < 0 or box[0] > width or box[1] > height:
-                continue  # outside of the page
-            around = box
-            if pdfium.FPDFText_GetLooseCharBox(text, index, room):
-                around = to_pixels(room.left, room.bottom, room.right, room.top)
-            unmapped = pdfium.FPDFText_HasUnicodeMapError(text, index) == 1
-            angle = pdfium.FPDFText_GetCharAngle(text, index) + turn
-            yield _Glyph(
-                unicodedata.normalize("NFKC", shown) if "\ufb00" <= shown <= "\ufb06" else shown,
-                box,
-                around,
-                has_meaning=not unmapped and _has_meaning(shown),
-                is_upright=math.cos(angle) > 0.95,
-            )
-    finally:
-        text.close()
-
-
-def _has_meaning(character: str) -> bool:
-    return character != "\ufffd" and not unicodedata.category(character).startswith("C")
-
-
-def _transform(
-    page: pypdfium2.PdfPage, width: int, height: int
-) -> Callable[[float, float, float, float], Corners]:
-    """The function that turns left, bottom, right, top in points into corners in pixels."""
-
-    def to_pixels(x: float, y: float) -> tuple[float, float]:
-        across, down = ctypes.c_int(), ctypes.c_int()
-        size = width * _PRECISION, height * _PRECISION
-        pdfium.FPDF_PageToDevice(page, 0, 0, *size, 0, x, y, across, down)
-        return across.value / _PRECISION, down.value / _PRECISION
-
-    origin, x_unit, y_unit = to_pixels(0, 0), to_pixels(1000, 0), to_pixels(0, 1000)
-    (a, b), (c, d) = (
-        [(end - start) / 1000 for start, end in zip(origin, unit, strict=True)]
-        for unit in (x_unit, y_unit)
-    )
-
-    def corners(left: float, bottom: float, right: float, top: float) -> Corners:
-        xs, ys = zip(
-            *(
-                (origin[0] + a * x + c * y, origin[1] + b * x + d * y)
-                for x, y in ((left, bottom), (right, top))
-            ),
-            strict=True,
-        )
-        return min(xs), min(ys), max(xs), max(ys)
-
-    return corners
-
-
-def _is_legible(glyphs: Sequence[_Glyph]) -> bool:
+def _is_legible(glyphs: Sequence[Glyph]) -> bool:
     """Whether there are characters, and they are upright and no garbage."""
     count = len(glyphs)
     if not count or sum(not glyph.is_upright for glyph in glyphs) > _TURNED * count:
@@ -208,33 +127,6 @@ def _is_legible(glyphs: Sequence[_Glyph]) -> bool:
     vowels = sum(c in _VOWEL_LETTERS for c in judged)
     lowest, highest = (share * len(judged) for share in _VOWELS)
     return len(judged) < _JUDGED_LETTERS or lowest <= vowels <= highest
-
-
-def _words(glyphs: Sequence[_Glyph | None]) -> Iterator[tuple[str, Corners, Corners]]:
-    """Text, box and room of each word."""
-    word: list[_Glyph] = []
-    for glyph in [*glyphs, None]:
-        if word and (glyph is None or _is_apart(word[-1].room, glyph.room)):
-            yield (
-                "".join(part.text for part in word),
-                _around([part.box for part in word]),
-                _around([part.room for part in word]),
-            )
-            word = []
-        if glyph is not None:
-            word.append(glyph)
-
-
-def _is_apart(before: Corners, after: Corners) -> bool:
-    """Whether a character stands away from the one before it."""
-    height = min(before[3] - before[1], after[3] - after[1])
-    beside = min(before[3], after[3]) - max(before[1], after[1]) > 0.3 * height
-    return not beside or not -height < after[0] - before[2] < 0.5 * height
-
-
-def _around(boxes: Sequence[Corners]) -> Corners:
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _draw(page: pypdfium2.PdfPage, width: int) -> tuple[Image.Image, float]:

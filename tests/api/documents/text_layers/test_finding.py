@@ -6,7 +6,7 @@ import pypdfium2
 import pytest
 from PIL import Image, ImageFilter
 
-from api.documents.text_layer import TextLayers
+from api.documents.text_layers.finding import TextLayers
 from tests.support.documents import A4, layered, pdf, written
 from tests.support.pages import ENGLISH
 
@@ -64,6 +64,7 @@ def test_text_that_is_not_seen_is_not_taken() -> None:
     [
         "Ïðîòîêîë ñîáðàíèÿ æèëüöîâ äîìà íîìåð ïÿòü",
         "0LQXWHV RI WKH KDUERXU ERDUG DQG RI WKH FRXQFLO",
+        "IIpoTOKOJI co6paHHH >KHJIbuOB goMa HoMep 5",
         "|~ .;: ''^ ~~ {}| [;: ~^ |~| ;;: l1| ^^~ {{|",
     ],
 )
