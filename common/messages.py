@@ -15,6 +15,9 @@ from common.failures import Failure
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels of the upright image; x1 and y1 lie outside."""
 
+TextSource = Literal["image", "text_layer", "both"]
+"""Where the text of pages comes from: from their images, or from the text layers of their PDF."""
+
 FinishReason = Literal["stop", "length", "repetition", "deadline"]
 
 
@@ -37,11 +40,43 @@ class Options(WireModel):
     mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
 
 
+class Line(WireModel):
+    """A line of text on a page."""
+
+    text: str
+    box: Box
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    page: int | None = Field(
+        None,
+        exclude_if=lambda page: page is None,
+        description="Which of several images it is on, from 1",
+    )
+
+
+class PageText(WireModel):
+    """The text of a page of a PDF, from its own text layer."""
+
+    size: tuple[int, int]
+    """Width, height in pixels of the image of the page; boxes are in its pixels."""
+    blocks: list[list[Line]]
+    """The lines of each paragraph, in reading order."""
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line for block in self.blocks for line in block]
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join("\n".join(line.text for line in block) for block in self.blocks)
+
+
 class Image(WireModel):
     """An image of a conversation."""
 
     data: bytes = Field(repr=False)
     """The encoded image, in one of the formats of `common/images.py`."""
+    text: PageText | None = Field(None, repr=False)
+    """The text layer of the page that it shows, which a model that only reads need not read."""
 
 
 class Turn(WireModel):
@@ -52,9 +87,10 @@ class Turn(WireModel):
     """Texts and images, in the order in which they were given."""
 
 
-def single_turn(images: Iterable[bytes], *texts: str) -> tuple[Turn, ...]:
-    """A conversation of one turn: the user's encoded images, then the texts about them."""
-    return (Turn(role="user", parts=(*(Image(data=image) for image in images), *texts)),)
+def single_turn(images: Iterable[bytes | Image], *texts: str) -> tuple[Turn, ...]:
+    """A conversation of one turn: the user's images, then the texts about them."""
+    parts = (image if isinstance(image, Image) else Image(data=image) for image in images)
+    return (Turn(role="user", parts=(*parts, *texts)),)
 
 
 class Request(WireModel):
@@ -76,11 +112,18 @@ class Request(WireModel):
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these texts."""
     options: Options = Options()
+    says_source: bool = False
+    """Whether the answer says where its text comes from."""
 
     @property
     def images(self) -> list[bytes]:
         """The encoded images of all turns, in order."""
-        return [part.data for turn in self.turns for part in turn.parts if isinstance(part, Image)]
+        return [image.data for image in self.shown]
+
+    @property
+    def shown(self) -> list[Image]:
+        """The images of all turns, in order."""
+        return [part for turn in self.turns for part in turn.parts if isinstance(part, Image)]
 
     @property
     def question(self) -> str:
@@ -95,19 +138,6 @@ class Usage(WireModel):
     """All tokens that were prefilled, including the visual ones."""
     visual_tokens: int
     completion_tokens: int
-
-
-class Line(WireModel):
-    """A line of text on a page."""
-
-    text: str
-    box: Box
-    confidence: Annotated[float, Field(ge=0, le=1)]
-    page: int | None = Field(
-        None,
-        exclude_if=lambda page: page is None,
-        description="Which of several images it is on, from 1",
-    )
 
 
 class Block(WireModel):
@@ -132,6 +162,8 @@ class Answer(WireModel):
     """False where the model only reads, so that the question had no effect."""
     truncated: bool | None = None
     """True where a structured answer ended early, so that only its complete elements were kept."""
+    source: TextSource | None = None
+    """Where the text comes from, if the client asked for text layers."""
     warning: str | None = None
 
     def with_warnings(self, warnings: Sequence[str | None]) -> "Answer":

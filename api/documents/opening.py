@@ -11,9 +11,11 @@ from typing import Protocol
 
 from api.documents.rasteriser import DrawingError, Rasteriser
 from api.documents.sniffing import DocumentKind, document_kind, from_pdf_header
+from api.documents.text_layers.arranging import page_text
 from api.documents.tiff_pages import TiffPages
 from common.failures import ErrorCode, Refusal
 from common.images import check_size, read_size
+from common.messages import PageText
 from settings import Settings
 
 MAX_OPEN_PDFS = 16
@@ -37,6 +39,12 @@ class Pages(Protocol):
         max_pixels: a page of a PDF is drawn small enough to have no more.
 
         Raises `Refusal` (BAD_IMAGE, TOO_LARGE).
+        """
+
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> PageText | None:
+        """The text layer of page `number`, from 1, of a PDF; None if the page has no sound one.
+
+        Boxes are in pixels of the image that `image` returns for the same arguments.
         """
 
 
@@ -87,6 +95,9 @@ class _Image:
     async def image(self, number: int, max_pixels: int | None = None) -> bytes:
         return self._data
 
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> None:
+        return None
+
 
 class _Tiff:
     is_document = True
@@ -98,6 +109,9 @@ class _Tiff:
 
     async def image(self, number: int, max_pixels: int | None = None) -> bytes:
         return await asyncio.to_thread(self._page, number)
+
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> None:
+        return None
 
     def _page(self, number: int) -> bytes:
         page = self._pages.page(number)
@@ -134,6 +148,13 @@ class _Pdf:
             return await self._rasteriser.draw(number, max_pixels or self._max_pixels)
         except DrawingError as error:
             raise _broken_page(number, "PDF") from error
+
+    async def text_layer(self, number: int, max_pixels: int | None = None) -> PageText | None:
+        try:
+            found = await self._rasteriser.text_layer(number, max_pixels or self._max_pixels)
+            return await asyncio.to_thread(page_text, found)
+        except DrawingError:
+            return None  # drawing the page may still succeed
 
     async def close(self) -> None:
         await self._rasteriser.close()

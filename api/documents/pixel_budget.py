@@ -17,6 +17,10 @@ class PixelBudget:
         self._max_pixels = settings.max_image_pixels
         self._pixels = 0
 
+    def share(self, count: int) -> int:
+        """The most pixels of each of `count` pages of a PDF."""
+        return max(1, self._max_pixels // count)
+
     async def images(self, pages: Pages, numbers: Sequence[int]) -> list[bytes]:
         """Pages `numbers`, from 1, as encoded images.
 
@@ -25,7 +29,7 @@ class PixelBudget:
 
         Raises `Refusal`: TOO_LARGE if the budget is exceeded, and what `Pages.image` raises.
         """
-        share = max(1, self._max_pixels // len(numbers))
+        share = self.share(len(numbers))
         images = []
         for number in numbers:
             images.append(await pages.image(number, share))

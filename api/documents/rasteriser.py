@@ -72,7 +72,14 @@ class Rasteriser:
         Raises `DrawingError`.
         """
         async with self._turn:
-            return (await self._answer(self._draw(number, max_pixels))).content
+            return (await self._answer(self._ask("draw", number, max_pixels))).content
+
+    async def text_layer(self, number: int, max_pixels: int) -> bytes:
+        """The JSON of the text layer of a PDF's page, drawn as `draw` does; null without a sound
+        one. Raises `DrawingError`.
+        """
+        async with self._turn:
+            return (await self._answer(self._ask("text", number, max_pixels))).content
 
     async def close(self) -> None:
         process, self._process = self._process, None
@@ -110,11 +117,11 @@ class Rasteriser:
         self._process = await _Process.start()
         return await self._process.ask(json.dumps(self._header).encode() + b"\n" + self._data)
 
-    async def _draw(self, number: int, max_pixels: int) -> _Answer:
+    async def _ask(self, what: str, number: int, max_pixels: int) -> _Answer:
         if self._process is None:
             await self._start()
         assert self._process is not None
-        return await self._process.ask(b"%d %d\n" % (number - 1, max_pixels))
+        return await self._process.ask(f"{what} {number - 1} {max_pixels}\n".encode())
 
 
 class _Process:
@@ -145,14 +152,14 @@ class _Process:
         return cls(process)
 
     async def ask(self, question: bytes) -> _Answer:
-        """The program's answer, with an image in `content`. Raises `_ProcessDied`."""
+        """The program's answer, with what follows it in `content`. Raises `_ProcessDied`."""
         try:
             self._stdin.write(question)
             await self._stdin.drain()
             answer = _Answer.model_validate_json(await self._stdout.readline())
             answer.content = await self._stdout.readexactly(answer.size)
         except (OSError, EOFError, RuntimeError, ValueError) as error:
-            # EOFError: the image ends early. RuntimeError: uvloop's, for a pipe that is closed.
+            # EOFError: the content ends early. RuntimeError: uvloop's, for a pipe that is closed.
             # ValueError: the line is not an answer.
             raise _ProcessDied from error
         return answer

@@ -8,12 +8,13 @@ Standard input:
 - one line of JSON with `size` (bytes of the document), `dpi`, `max_pixels` and `seconds` (limit on
   CPU time, for a process that nobody ends);
 - the document;
-- a line for each page wanted: its number from 0, and the most pixels to draw it with.
+- a line for each page wanted: "draw" or "text", its number from 0, and the most pixels to draw it
+  with. "text" asks for the text layer of a page that is drawn so.
 
 Standard output:
 - one line of JSON with `pages`, their number, or `error`;
-- for each page wanted one line of JSON with `error`; or with `size`, followed by as many bytes of
-  an encoded image.
+- for each page wanted one line of JSON with `error`; or with `size`, followed by as many bytes: of
+  an encoded image, or of the text layer in JSON, which is null for a page without a sound one.
 
 The process ignores the signals that stop the server, because a stopping server still answers the
 requests that it has accepted. It ends when its gateway closes the pipes or is gone.
@@ -27,14 +28,18 @@ import signal
 import statistics
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image
 
-Draw = Callable[[int, int], Image.Image]
-"""Draws the page of a number from 0, with at most so many pixels."""
+if TYPE_CHECKING:
+    from api.documents.text_layers.finding import TextLayers
+
+Answer = Callable[[int, int], bytes]
+"""Answers about the page of a number from 0, drawn with at most so many pixels."""
 
 POINTS_PER_INCH = 72
 A4_HEIGHT = 842
@@ -98,22 +103,23 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
         stdout.flush()
 
     try:
-        count, draw = _open_pdf(data, header["dpi"])
+        count, answers = _open_pdf(data, header["dpi"])
     except Unreadable as error:
         return answer(error=str(error))
     answer(pages=count)
     for line in stdin:
+        what, number, max_pixels = line.split()
         try:
-            image = _encode(draw(*map(int, line.split())))
+            content = answers[what](int(number), int(max_pixels))
         except Exception:  # PDFium may run out of memory, say
             answer(error="broken")
         else:
-            answer(image, size=len(image))
+            answer(content, size=len(content))
     return None
 
 
-def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
-    """The number of pages, and the function that draws them. Raises `Unreadable`."""
+def _open_pdf(data: bytes, dpi: float) -> tuple[int, dict[bytes, Answer]]:
+    """The number of pages, and the functions that answer. Raises `Unreadable`."""
     Fonts().setup()
     try:
         document = pypdfium2.PdfDocument(data)
@@ -127,17 +133,35 @@ def _open_pdf(data: bytes, dpi: float) -> tuple[int, Draw]:
     document.init_forms()  # what was filled in is drawn, too
     count = len(document)
 
-    def draw(number: int, max_pixels: int) -> Image.Image:
+    def scale_of(page: pypdfium2.PdfPage, max_pixels: int) -> float:
+        largest = _largest_scale(*page.get_size(), max_pixels)
+        return min(_scale(page, dpi / POINTS_PER_INCH), largest)
+
+    def draw(number: int, max_pixels: int) -> bytes:
         page = document[number]
         try:
-            width, height = page.get_size()
-            largest = _largest_scale(width, height, max_pixels)
-            scale = min(_scale(page, dpi / POINTS_PER_INCH), largest)
-            return page.render(scale=scale).to_pil()
+            return _encode(page.render(scale=scale_of(page, max_pixels)).to_pil())
         finally:
             page.close()
 
-    return count, draw
+    layers: TextLayers | None = None
+
+    def text(number: int, max_pixels: int) -> bytes:
+        nonlocal layers
+        if layers is None:
+            layers = _text_layers(data)
+        found = layers.find(number, lambda page: scale_of(page, max_pixels))
+        return json.dumps(found).encode()
+
+    return count, {b"draw": draw, b"text": text}
+
+
+def _text_layers(data: bytes) -> "TextLayers":
+    # Behind all other paths: nothing of the project may stand in for a library.
+    sys.path.append(str(Path(__file__).parents[2]))
+    from api.documents.text_layers.finding import TextLayers
+
+    return TextLayers(data)
 
 
 def _scale(page: pypdfium2.PdfPage, usual: float) -> float:

@@ -13,7 +13,7 @@ from api.schemas.extras import extras
 from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
 from api.tasks.results import FileResult, PageFailure, PageResult
 from common.failures import Failure, Refusal
-from common.messages import Answer, Piece, Stream
+from common.messages import Answer, Piece, Stream, TextSource
 
 
 def ocr(result: FileResult, model: str, language: str | None) -> Ocr:
@@ -63,21 +63,30 @@ def _page(page: PageResult | PageFailure) -> Page | PageError:
 class ChatFormat:
     """The answer to one question, whole or as events."""
 
-    def __init__(self, model: str, prompt: str, warning: str | None, began: float) -> None:
+    def __init__(
+        self,
+        model: str,
+        prompt: str,
+        warning: str | None,
+        began: float,
+        source: TextSource | None = None,
+    ) -> None:
         """warning: added to the model's own. began: when the request came in, as of
-        `time.perf_counter`."""
+        `time.perf_counter`. source: said where the model does not say it."""
+        self._source = source
         self._model = model
         self._prompt = prompt
         self._warning = warning
         self._began = began
 
     def answer(self, answer: Answer) -> Chat:
+        said = {"source": self._source} if self._source else {}
         return Chat(
             response=answer.text,
             model=self._model,
             processing_time=_rounded(time.perf_counter() - self._began),
             prompt=self._prompt,
-            **extras(answer.with_warnings([self._warning])),
+            **said | extras(answer.with_warnings([self._warning])),
         )
 
     async def events(self, stream: Stream) -> AsyncIterator[bytes]:

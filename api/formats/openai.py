@@ -13,14 +13,16 @@ from api.errors.bodies import OPENAI_PREFIX, failure_body
 from api.schemas.extras import OPENAI_EXTRAS, extras
 from api.schemas.openai import Choice, Completion, CompletionUsage, FinishReason, ReplyMessage
 from common.failures import Refusal
-from common.messages import Answer, Piece, Stream
+from common.messages import Answer, Piece, Stream, TextSource
 
 
 class CompletionFormat:
     """One chat completion, whole or in chunks."""
 
-    def __init__(self, model: str, include_usage: bool) -> None:
-        """include_usage: whether the last chunk of a stream tells the usage."""
+    def __init__(self, model: str, include_usage: bool, source: TextSource | None = None) -> None:
+        """include_usage: whether the last chunk of a stream tells the usage. source: said where the
+        model does not say it."""
+        self._source = source
         self._include_usage = include_usage
         self._identity: dict[str, Any] = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -34,7 +36,7 @@ class CompletionFormat:
             **self._identity,
             choices=[Choice(message=message, finish_reason=_finish_reason(answer))],
             usage=_usage(answer),
-            **extras(answer, OPENAI_EXTRAS),
+            **self._extras(answer),
         )
 
     async def events(self, stream: Stream) -> AsyncIterator[bytes]:
@@ -49,7 +51,7 @@ class CompletionFormat:
                     if isinstance(outcome, Piece):
                         yield self._chunk({"content": outcome.text})
                         continue
-                    more = extras(outcome, OPENAI_EXTRAS)
+                    more = self._extras(outcome)
                     yield self._chunk({}, _finish_reason(outcome), **more)
                     if self._include_usage:
                         usage = _usage(outcome)
@@ -59,6 +61,10 @@ class CompletionFormat:
                 yield _event(failure_body(refusal.failure, OPENAI_PREFIX))
                 return
         yield format_sse_event(data_str="[DONE]")
+
+    def _extras(self, answer: Answer) -> dict[str, Any]:
+        said = {"source": self._source} if self._source else {}
+        return said | extras(answer, OPENAI_EXTRAS)
 
     def _chunk(
         self, delta: dict[str, str], finish_reason: FinishReason | None = None, **fields: Any

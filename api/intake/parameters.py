@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
-from api.defaults import TEMPERATURE
+from api.defaults import TEMPERATURE, TEXT_LAYER, TextLayerChoice
 from api.intake.wrong_parameters import validation_sentence
 from common.failures import ErrorCode, Refusal
 from common.messages import Box, Options
@@ -54,6 +54,9 @@ class OcrParameters(Options):
     pages: PageRangesText | None = Field(
         None, description="Pages of a document, as 1-3,7; by default all"
     )
+    text_layer: TextLayerChoice = Field(
+        "never", description=f"{TEXT_LAYER}. With other options, the image is read"
+    )
     box: BoxText | None = Field(None, description=Options.model_fields["box"].description)
 
     @property
@@ -71,6 +74,9 @@ class ChatParameters(BaseModel):
     model: ModelId = None
     pages: PageRangesText | None = Field(
         None, description="Pages of a document, as 1-3,7; by default the first"
+    )
+    text_layer: TextLayerChoice = Field(
+        "never", description=f"{TEXT_LAYER}. A vision-language model looks at the image"
     )
     prompt: str = Field("Describe this image", max_length=20_000, description="What is asked")
     temperature: float = Field(

@@ -14,6 +14,7 @@ from api.intake.openapi import one_file_request
 from api.intake.parameters import ChatParameters
 from api.schemas.guide import ERRORS, Chat
 from api.tasks.questions import prepare_question
+from common.messages import TextSource
 
 router = APIRouter(tags=["chat"])
 
@@ -38,7 +39,8 @@ async def chat(
     asked = form.parameters
     entry = gateway.fleet.pick(asked.model)
     question = await prepare_question(form.data, asked, entry, gateway)
-    answer_format = ChatFormat(entry.id, asked.prompt, question.warning, began)
+    source: TextSource | None = "image" if asked.text_layer == "auto" else None
+    answer_format = ChatFormat(entry.id, asked.prompt, question.warning, began, source)
     if asked.stream:
         stream = gateway.fleet.stream(entry.id, question.request, deadline)
         return await stream_response(stream, answer_format.events)

@@ -15,6 +15,7 @@ from api.intake.openapi import json_request
 from api.schemas.guide import ERRORS
 from api.schemas.openai import Completion, CompletionRequest, ModelCard, ModelCards, OpenAIError
 from api.tasks.conversations import prepare_conversation
+from common.messages import TextSource
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 STARTED = int(time.time())
@@ -62,7 +63,8 @@ async def complete(
     entry = gateway.fleet.pick(form.model)
     request = await prepare_conversation(form, entry, gateway)
     include_usage = form.stream_options is not None and form.stream_options.include_usage
-    answer_format = CompletionFormat(entry.id, include_usage)
+    source: TextSource | None = "image" if form.text_layer == "auto" else None
+    answer_format = CompletionFormat(entry.id, include_usage, source)
     if form.stream:
         stream = gateway.fleet.stream(entry.id, request, deadline)
         return await stream_response(stream, answer_format.events)

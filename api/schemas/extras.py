@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from common.messages import Answer, Block, FinishReason, Line, Usage
+from common.messages import Answer, Block, FinishReason, Line, TextSource, Usage
 
 
 def is_none(value: object) -> bool:
@@ -24,9 +24,13 @@ PromptUsedField = Annotated[
     Field(exclude_if=is_none, description="False: this model reads, it cannot be asked"),
 ]
 TruncatedField = Annotated[bool | None, Field(exclude_if=is_none)]
+SourceField = Annotated[
+    TextSource | None,
+    Field(exclude_if=is_none, description="Where the text comes from, if `text_layer=auto`"),
+]
 WarningField = Annotated[str | None, Field(exclude_if=is_none)]
 
-OPENAI_EXTRAS = {"lines", "blocks", "prompt_used", "truncated", "warning"}
+OPENAI_EXTRAS = {"lines", "blocks", "prompt_used", "truncated", "source", "warning"}
 """The fields for which OpenAI's schema has no field of its own."""
 EXTRAS = {"finish_reason", "usage"} | OPENAI_EXTRAS
 

@@ -13,6 +13,7 @@ from api.schemas.extras import (
     FinishReasonField,
     LinesField,
     PromptUsedField,
+    SourceField,
     TruncatedField,
     UsageField,
     WarningField,
@@ -97,6 +98,7 @@ class Page(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
 
 
@@ -124,6 +126,7 @@ class Ocr(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
     pages: PagesField = None
 
@@ -149,6 +152,7 @@ class Chat(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
 
 
@@ -168,6 +172,7 @@ class BatchItem(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
     pages: PagesField = None
 

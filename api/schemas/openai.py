@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.defaults import TEMPERATURE
+from api.defaults import TEMPERATURE, TEXT_LAYER, TextLayerChoice
 from api.schemas.extras import (
     BlocksField,
     LinesField,
     PromptUsedField,
+    SourceField,
     TruncatedField,
     WarningField,
 )
@@ -95,6 +96,7 @@ class CompletionRequest(Sent):
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    text_layer: TextLayerChoice = Field("never", description=TEXT_LAYER)
     n: Literal[1] | None = None
     user: str | None = Field(None, description="A label for OpenAI's accounting; of no effect")
 
@@ -150,6 +152,7 @@ class Completion(BaseModel):
     blocks: BlocksField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
+    source: SourceField = None
     warning: WarningField = None
 
 

@@ -1,6 +1,6 @@
 """Turns a chat completion of OpenAI's protocol into the request to a model."""
 
-from api.defaults import MAX_TOKENS, TEMPERATURE
+from api.defaults import MAX_TOKENS, TEMPERATURE, TextLayerChoice
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import too_many_pages
 from api.gateway import Gateway
@@ -8,6 +8,7 @@ from api.intake import base64_files
 from api.intake.wrong_parameters import BadParameter
 from api.schemas.openai import CompletionRequest, ImagePart, TextPart
 from api.tasks.image_count import check_image_count
+from api.tasks.shown_pages import shown_pages
 from api.wording import counted
 from common.catalog import Entry
 from common.messages import Image, Request, Turn
@@ -26,6 +27,7 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
         seed=asked.seed,
         stop=tuple(asked.stop or ()),
         max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
+        says_source=asked.text_layer == "auto",
     )
 
 
@@ -49,7 +51,8 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
-            pages = await _images(url, param, entry, gateway, images, budget)
+            data = await _file(url, param, gateway)
+            pages = await _images(data, param, entry, gateway, images, budget, asked.text_layer)
             images += len(pages)
             parts += pages
         role = "system" if message.role == "developer" else message.role
@@ -61,22 +64,31 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
     return tuple(turns)
 
 
+async def _file(url: str, param: str, gateway: Gateway) -> bytes:
+    """The file at `url`; param as for `_images`."""
+    if base64_files.is_data_url(url):
+        return await base64_files.decode(url, param, gateway.settings)
+    return await gateway.fetcher.fetch(url)
+
+
 async def _images(
-    url: str, param: str, entry: Entry, gateway: Gateway, images_before: int, budget: PixelBudget
+    data: bytes,
+    param: str,
+    entry: Entry,
+    gateway: Gateway,
+    images_before: int,
+    budget: PixelBudget,
+    text_layer: TextLayerChoice,
 ) -> list[Image]:
-    """The image, or all pages of the document, at `url`.
+    """The image, or all pages of the document.
 
     param: the place of the file in the request, for OpenAI's error object.
     images_before: how many images the conversation has already.
     """
-    if base64_files.is_data_url(url):
-        data = await base64_files.decode(url, param, gateway.settings)
-    else:
-        data = await gateway.fetcher.fetch(url)
     max_pages = gateway.settings.max_pages
     async with gateway.documents.open(data) as pages:
         if pages.count > max_pages:
             raise BadParameter(param, f"{too_many_pages(pages.count, max_pages)}.")
         check_image_count(entry, images_before + pages.count)
-        images = await budget.images(pages, range(1, pages.count + 1))
-        return [Image(data=image) for image in images]
+        numbers = range(1, pages.count + 1)
+        return await shown_pages(pages, numbers, budget, entry, text_layer)

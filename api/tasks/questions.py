@@ -7,6 +7,7 @@ from api.documents.selection import select_pages
 from api.gateway import Gateway
 from api.intake.parameters import ChatParameters
 from api.tasks.image_count import check_image_count
+from api.tasks.shown_pages import shown_pages
 from common.catalog import Entry
 from common.messages import Request, single_turn
 
@@ -35,7 +36,8 @@ async def prepare_question(
             parameters.pages or FIRST_PAGE, pages.count, gateway.settings.max_pages
         )
         check_image_count(entry, len(numbers))
-        images = await PixelBudget(gateway.settings).images(pages, numbers)
+        budget = PixelBudget(gateway.settings)
+        images = await shown_pages(pages, numbers, budget, entry, parameters.text_layer)
         if parameters.pages is None and pages.count > 1:
             warning = f"Only page 1 of {pages.count} was shown: choose with 'pages'."
     request = Request(
@@ -43,5 +45,6 @@ async def prepare_question(
         turns=single_turn(images, parameters.prompt),
         temperature=parameters.temperature,
         max_tokens=parameters.max_tokens,
+        says_source=parameters.text_layer == "auto",
     )
     return Question(request, warning)

@@ -35,6 +35,10 @@ class FileReader:
         )
         self._language = language_code(parameters.language) if parameters.language else None
         self._parameters = parameters
+        # An option asks for something that a text layer does not have.
+        self._takes_layers = parameters.text_layer == "auto" and not (
+            parameters.options.model_fields_set
+        )
         self._gateway = gateway
         self._deadline = deadline
         self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
@@ -105,8 +109,8 @@ class FileReader:
         async with self._slots:
             began = time.perf_counter()
             async with self._deadline.bound():
-                image = await pages.image(number)
-            answer = None
+                answer = await self._text_layer(pages, number)
+                image = b"" if answer else await pages.image(number)
             while answer is None:
                 try:
                     answer = await self._ask(image)
@@ -117,6 +121,21 @@ class FileReader:
                     await asyncio.sleep(min(pause, self._deadline.left))
         return PageResult(number, answer, time.perf_counter() - began)
 
+    async def _text_layer(self, pages: Pages, number: int) -> Answer | None:
+        """The page's own text, if the client wants it and it is sound: no model is needed."""
+        if not self._takes_layers:
+            return None
+        text = await pages.text_layer(number)
+        if text is None:
+            return None
+        return Answer(
+            text=text.text,
+            image_size=text.size,
+            finish_reason="stop",
+            lines=text.lines,
+            source="text_layer",
+        )
+
     async def _ask(self, image: bytes) -> Answer:
         request = Request(
             task="ocr",
@@ -125,4 +144,7 @@ class FileReader:
             max_tokens=MAX_TOKENS,
             options=self._parameters.options,
         )
-        return await self._gateway.fleet.ask(self.entry.id, request, self._deadline)
+        answer = await self._gateway.fleet.ask(self.entry.id, request, self._deadline)
+        if self._parameters.text_layer == "never":
+            return answer
+        return answer.model_copy(update={"source": "image"})

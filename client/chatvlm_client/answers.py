@@ -117,6 +117,8 @@ class Extras(Answer):
     """False if the model only reads and ignored the prompt."""
     truncated: bool | None = None
     """True if a structured answer was cut off; only its whole elements are given."""
+    source: str | None = None
+    """Where the text comes from, if `text_layer="auto"`: `image`, `text_layer` or `both`."""
     warning: str | None = None
 
 

@@ -27,6 +27,8 @@ class OcrOptions(TypedDict, total=False):
     """Hint: a language's name or code, "Russian" or "ru"."""
     pages: str | None
     """Pages of a document, as "1-3,7"; by default all."""
+    text_layer: Literal["auto", "never"] | None
+    """Whether a PDF page's own text layer is taken where it is sound; by default never."""
     box: Box | None
     color: Literal["red", "green", "blue"] | None
     formatted: bool | None
@@ -39,6 +41,8 @@ class ChatOptions(TypedDict, total=False):
     model: str | None
     pages: str | None
     """Pages of a document, as "1-3,7"; by default the first."""
+    text_layer: Literal["auto", "never"] | None
+    """Whether a PDF page's own text layer is taken where it is sound; by default never."""
     temperature: float | None
     max_tokens: int | None
 

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", help="id of a model (default: the service's)")
     model.add_argument("--pages", type=_page_ranges, help="pages of a document, as 1-3,7")
+    model.add_argument(
+        "--text-layer",
+        choices=["auto", "never"],
+        help="auto takes a PDF page's own text where it is sound (default: never)",
+    )
 
     parser = argparse.ArgumentParser(
         prog="chatvlm", description="Read images and documents with a ChatVLMLLM service."
@@ -124,6 +129,7 @@ def _ocr(args: argparse.Namespace) -> int:
         model=args.model,
         language=args.language,
         pages=args.pages,
+        text_layer=args.text_layer,
         mode=args.mode,
         formatted=args.formatted,
     )
@@ -164,6 +170,7 @@ def _chat(args: argparse.Namespace) -> int:
     options = ChatOptions(
         model=args.model,
         pages=args.pages,
+        text_layer=args.text_layer,
         temperature=args.temperature,
         max_tokens=args.max_tokens,
     )

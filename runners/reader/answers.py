@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import langcodes
 
-from common.messages import Answer, Block, Line, Request, Usage
-from runners.reader.line_search import search_lines
+from common.messages import Answer, Block, Line, Request, TextSource, Usage
+from runners.reader.questions.replies import reply_to
 from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
 
@@ -34,8 +34,9 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
             blocks=[_block(lines) for lines in page.blocks] if layout else None,
             warning=warning,
         )
-    found = search_lines(request.question, pages)
-    whole = found.text
+    prompt = _prompt(request)
+    reply = reply_to(prompt, pages)
+    whole = reply.text
     if request.stop:
         whole = re.split("|".join(map(re.escape, request.stop)), whole)[0]
     text = _first_tokens(whole, request.max_tokens)
@@ -43,13 +44,36 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
         text=text,
         image_size=page.size,
         finish_reason="stop" if text == whole else "length",
-        usage=Usage(
-            prompt_tokens=_count(request.question), visual_tokens=0, completion_tokens=_count(text)
-        ),
-        lines=found.lines,
+        usage=Usage(prompt_tokens=_count(prompt), visual_tokens=0, completion_tokens=_count(text)),
+        lines=reply.lines,
         prompt_used=True,
+        source=_source(request) if request.says_source else None,
         warning=warning,
     )
+
+
+def _source(request: Request) -> TextSource:
+    """Where the text of the request's pages comes from."""
+    layers = [image.text is not None for image in request.shown]
+    if all(layers):
+        return "text_layer"
+    return "both" if any(layers) else "image"
+
+
+def _prompt(request: Request) -> str:
+    """The last text that is no answer: a picture alone is for what was said before it.
+
+    What a system prompt says counts only if the user says nothing.
+    """
+    said = [
+        (turn.role, "\n".join(part for part in turn.parts if isinstance(part, str)).strip())
+        for turn in request.turns
+    ]
+    for role in ("user", "system"):
+        texts = [text for speaker, text in said if speaker == role and text]
+        if texts:
+            return texts[-1]
+    return ""
 
 
 def _block(lines: list[Line]) -> Block:

@@ -14,6 +14,7 @@ from runners.process_pool.pool import ProcessPool
 from runners.process_pool.worker import WorkerDied
 from runners.reader import page_worker
 from runners.reader.answers import make_answer
+from runners.reader.page_layers import page_of_layer
 from runners.reader.read_page import ReadPage, UnreadPage
 from runners.reader.tessdata import LANGUAGES, find_tessdata
 from settings import Settings
@@ -61,9 +62,7 @@ class ReaderEngine:
             async with deadline.bound(
                 "The page could not be read within the request's time limit."
             ):
-                pages = await self._read_all(
-                    [UnreadPage(image, language) for image in request.images]
-                )
+                pages = await self._pages_of(request, language)
                 warnings = dict.fromkeys(warning for page in pages for warning in page.warnings)
                 answer = await asyncio.to_thread(make_answer, request, pages)
                 return answer.with_warnings(list(warnings))
@@ -126,6 +125,17 @@ class ReaderEngine:
     @property
     def _memory_bytes(self) -> int:
         return sum(worker.memory_bytes for worker in self._pool.workers)
+
+    async def _pages_of(self, request: Request, language: str | None) -> list[ReadPage]:
+        """The pages of the request's images, of which those without a text layer are read."""
+        layers = [page_of_layer(image) for image in request.shown]
+        unread = [
+            UnreadPage(image.data, language)
+            for image, layer in zip(request.shown, layers, strict=True)
+            if layer is None
+        ]
+        read = iter(await self._read_all(unread))
+        return [layer or next(read) for layer in layers]
 
     async def _read_all(self, pages: Sequence[UnreadPage]) -> list[ReadPage]:
         """The pages, read side by side. If one cannot be read, the others are given up."""

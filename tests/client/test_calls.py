@@ -55,3 +55,9 @@ def test_an_answer_is_parsed_to_its_type() -> None:
 def test_an_answer_of_another_service_is_an_error() -> None:
     with pytest.raises(ChatVLMError, match="did not answer like a ChatVLMLLM service"):
         calls.read(b"page", {}).parse(response(hello="world"))
+
+
+def test_text_layers_are_asked_for_when_reading_and_asking() -> None:
+    assert calls.read(b"page", {"text_layer": "auto"}).data == {"text_layer": "auto"}
+    asked = calls.ask(b"page", "What?", {"text_layer": "auto"}).data
+    assert asked == {"prompt": "What?", "text_layer": "auto"}

@@ -144,3 +144,15 @@ def test_the_table_of_models_shows_markup_as_text(run) -> None:
     assert "[bold]" in done.out
     assert "default; [why]" in done.out
     assert json.loads(run(lists, "models", "--json").out) == MODELS
+
+
+def test_text_layers_are_asked_for_with_an_option(run, scans: list[Path]) -> None:
+    def notes(request: httpx.Request) -> httpx.Response:
+        sent.append(fields(request).get("text_layer"))
+        return reads(request)
+
+    sent: list[object] = []
+    assert run(notes, "ocr", scans[0], "--text-layer", "auto").code == 0
+    assert run(notes, "ocr", scans[0]).code == 0
+    assert sent == ["auto", None]
+    assert run(nobody, "ocr", scans[0], "--text-layer", "always").code == 2

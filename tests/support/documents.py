@@ -53,6 +53,44 @@ def pdf(
     return written(objects)
 
 
+def layered(
+    picture: Image.Image,
+    lines: Sequence[str],
+    *,
+    place: tuple[float, float, float, float] = (0, 0, *A4),
+    printed: Sequence[str] = (),
+    font: float = 14,
+) -> bytes:
+    """An A4 page with a picture on it, and an invisible layer of lines, such as a scanner makes.
+
+    place: left, bottom, width, height of the picture, points. printed: lines that are drawn.
+    Lines stand where those of `pdf` do.
+    """
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=90)
+    stream = file.getvalue().hex() + ">"
+    left, bottom, across, up = place
+    drawn = [f"q {across} 0 0 {up} {left} {bottom} cm /I Do Q"]
+    for mode, texts in (("3 Tr", lines), ("0 Tr", printed)):
+        for number, line in enumerate(texts):
+            where = 4 * font, A4[1] - (5 + 1.6 * number) * font
+            drawn.append(_text(line, font, 0, where, mode))
+    content = "\n".join(drawn)
+    fonts = "<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>>>"
+    return written(
+        [
+            "<</Type/Catalog/Pages 2 0 R>>",
+            "<</Type/Pages/Count 1/Kids[3 0 R]>>",
+            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {A4[0]} {A4[1]}]"
+            f"/Resources<</Font {fonts}/XObject<</I 5 0 R>>>>/Contents 4 0 R>>",
+            f"<</Length {len(content)}>>stream\n{content}\nendstream",
+            f"<</Type/XObject/Subtype/Image/Width {picture.width}/Height {picture.height}"
+            "/ColorSpace/DeviceRGB/BitsPerComponent 8/Filter[/ASCIIHexDecode/DCTDecode]"
+            f"/Length {len(stream)}>>stream\n{stream}\nendstream",
+        ]
+    )
+
+
 def locked() -> bytes:
     """Encrypted with a password that nobody knows."""
     secret = f"<{'5a' * 32}>"

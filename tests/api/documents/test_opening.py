@@ -106,3 +106,28 @@ async def test_so_many_documents_are_open_at_once_and_more_wait(monkeypatch):
             return len(children())
 
     assert max(await asyncio.gather(*(hold() for _ in range(5)))) <= 2
+
+
+async def test_the_text_layer_of_a_page_fits_its_image():
+    async with Documents(Settings()).open(pdf(ENGLISH, ())) as pages:
+        for most in (None, 100_000):
+            text = await pages.text_layer(1, most)
+            assert text.size == decode(await pages.image(1, most)).size
+            assert [line.text for line in text.lines] == [
+                line.replace("'", "’") for line in ENGLISH
+            ]
+        assert await pages.text_layer(2) is None
+
+
+async def test_images_and_pages_of_a_tiff_have_no_text_layer():
+    for data in (picture(), tiff(*[render(ENGLISH)] * 2)):
+        async with Documents(Settings()).open(data) as pages:
+            assert await pages.text_layer(1) is None
+
+
+async def test_a_page_whose_text_layer_ends_the_process_has_none_and_is_drawn():
+    async with Documents(Settings()).open(pdf(ENGLISH)) as pages:
+        (process,) = children()
+        process.kill()
+        assert await pages.text_layer(1) is None
+        assert await pages.image(1)

@@ -172,9 +172,17 @@ async def test_the_schema_is_valid_openapi(client):
 @pytest.mark.parametrize(
     ("path", "file", "fields"),
     [
-        ("/ocr", "file", {"model", "language", "pages", *Options.model_fields}),
-        ("/batch/ocr", "files", {"model", "language", "pages", *Options.model_fields}),
-        ("/chat", "file", {"model", "pages", "prompt", "temperature", "max_tokens", "stream"}),
+        ("/ocr", "file", {"model", "language", "pages", "text_layer", *Options.model_fields}),
+        (
+            "/batch/ocr",
+            "files",
+            {"model", "language", "pages", "text_layer", *Options.model_fields},
+        ),
+        (
+            "/chat",
+            "file",
+            {"model", "pages", "text_layer", "prompt", "temperature", "max_tokens", "stream"},
+        ),
     ],
 )
 async def test_the_schema_shows_each_parameter_as_form_field_and_in_the_query(

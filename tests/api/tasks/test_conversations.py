@@ -4,6 +4,7 @@ from common.messages import Image, Turn
 from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.documents import pdf
 from tests.support.fakes.runner import data_url, picture
+from tests.support.pages import ENGLISH
 
 
 async def test_the_runner_gets_the_conversation_in_its_order(client, runners):
@@ -94,3 +95,11 @@ async def test_a_url_is_fetched_where_the_operator_allows_it(client, monkeypatch
 
     monkeypatch.setattr("api.intake.fetching.Fetcher.fetch", fetch)
     assert (await ask(client, shown)).json()["choices"][0]["message"]["content"] == "9x9"
+
+
+async def test_the_reader_gets_sound_text_layers_if_they_are_wanted(client, runners):
+    said = user(image(pdf(ENGLISH[:1])), text("Read."))
+    completion = await ask(client, said, model="tesseract", text_layer="auto")
+    [request] = runners["tesseract"].requests
+    assert request.shown[0].text.text == ENGLISH[0]
+    assert completion.json()["source"] == "image"  # unless the model says otherwise

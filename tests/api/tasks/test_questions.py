@@ -1,8 +1,10 @@
 import pytest
 from PIL import Image
 
+from common.images import decode
 from tests.support.documents import pdf, tiff, wide_pages
 from tests.support.fakes.runner import picture
+from tests.support.pages import ENGLISH
 
 
 @pytest.mark.parametrize("place", ["data", "params"])
@@ -75,3 +77,27 @@ async def test_a_question_whose_pages_do_not_fit_together_is_refused(serve, runn
     assert not runners["reader"].requests
     sent["data"]["pages"] = "1-2"
     assert (await client.post("/chat", **sent)).json()["response"] == "20x30 20x30"
+
+
+async def test_the_reader_gets_sound_text_layers_if_they_are_wanted(client, runners):
+    sent = {"files": {"file": pdf(ENGLISH[:1], ())}, "data": {"pages": "1-2", "text_layer": "auto"}}
+    await client.post("/chat", **sent)
+    [request] = runners["tesseract"].requests
+    first, second = request.shown
+    assert request.says_source
+    assert (first.text.text, second.text) == (ENGLISH[0], None)
+    assert first.text.size == decode(first.data).size
+
+
+async def test_a_vision_language_model_looks_at_the_image(client, runners):
+    sent = {"model": "qwen3_vl_2b", "text_layer": "auto"}
+    answer = (await client.post("/chat", files={"file": pdf(ENGLISH)}, data=sent)).json()
+    assert (answer["response"], answer["source"]) == ("1653x2339", "image")
+    assert runners["qwen3_vl_2b"].requests[0].shown[0].text is None
+
+
+async def test_without_a_word_on_it_no_question_has_text_layers(client, runners):
+    answer = (await client.post("/chat", files={"file": pdf(ENGLISH)})).json()
+    [request] = runners["tesseract"].requests
+    assert (request.shown[0].text, request.says_source) == (None, False)
+    assert "source" not in answer

@@ -9,7 +9,8 @@ from common.failures import ErrorCode, Failure
 from common.images import decode
 from common.messages import Answer, Usage
 from tests.support.documents import locked, pdf, wide_pages
-from tests.support.fakes.runner import Fails, picture
+from tests.support.fakes.runner import Fails, data_url, picture
+from tests.support.pages import ENGLISH
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
 
@@ -192,3 +193,46 @@ async def test_a_client_that_goes_leaves_no_work_behind(client, runners):
     await runner.has_got(2)
     task.cancel()
     await asyncio.wait_for(runner.stopped.wait(), 10)
+
+
+@pytest.mark.parametrize("place", ["data", "params"])
+@pytest.mark.parametrize("model", ["tesseract", "qwen3_vl_2b"])
+async def test_a_sound_text_layer_needs_no_model(client, runners, model, place):
+    sent = {place: {"text_layer": "auto", "model": model}}
+    answer = (await client.post("/ocr", files={"file": pdf(ENGLISH[:1], ())}, **sent)).json()
+    assert answer["text"] == f"{ENGLISH[0]}\f1653x2339"
+    taken, read = answer["pages"]
+    assert (taken["source"], read["source"]) == ("text_layer", "image")
+    assert (taken["image_size"], taken["finish_reason"]) == ([1653, 2339], "stop")
+    assert [line["text"] for line in taken["lines"]] == [ENGLISH[0]]
+    assert len(runners[model].requests) == 1
+
+
+async def test_without_a_word_on_it_every_page_is_read(client, runners):
+    for sent in ({}, {"text_layer": "never"}):
+        answer = await client.post("/ocr", files={"file": pdf(ENGLISH)}, data=sent)
+        assert answer.json()["text"] == "1653x2339"
+        assert "source" not in answer.json()["pages"][0]
+
+
+async def test_text_layers_may_be_asked_for_in_json_and_for_a_batch(client):
+    document = pdf(ENGLISH[:1])
+    url = data_url(document, "application/pdf")
+    asked = await client.post("/ocr", json={"image": url, "text_layer": "auto"})
+    assert asked.json()["text"] == ENGLISH[0]
+    files = [("files", document), ("files", picture())]
+    batch = (await client.post("/batch/ocr", files=files, data={"text_layer": "auto"})).json()
+    assert [result["text"] for result in batch["results"]] == [ENGLISH[0], "4x3"]
+    assert batch["results"][1]["source"] == "image"
+
+
+async def test_an_option_asks_for_more_than_a_text_layer_has(client):
+    sent = {"text_layer": "auto", "mode": "layout"}
+    answer = (await client.post("/ocr", files={"file": pdf(ENGLISH)}, data=sent)).json()
+    assert (answer["text"], answer["pages"][0]["source"]) == ("1653x2339", "image")
+
+
+async def test_another_choice_of_text_layer_is_refused(client):
+    response = await client.post("/ocr", files={"file": pdf(())}, data={"text_layer": "always"})
+    assert response.status_code == 400
+    assert "'text_layer'" in response.json()["detail"]

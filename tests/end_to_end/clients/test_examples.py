@@ -93,9 +93,10 @@ def test_an_answer_is_the_one_that_is_shown(section: Section, reader: Server) ->
 
 def test_a_document_is_read_and_asked_about(reader: Server) -> None:
     section = (CLIENTS, "Documents")
-    read, asked = curl(section, reader)
+    read, taken, asked = curl(section, reader)
     assert json.dumps(read["text"]) in blocks(section, "json")[0]
     assert read["text"] == "\f".join(["\n".join(ENGLISH[:2]), "\n".join(ENGLISH[2:4])])
+    assert [page["source"] for page in taken["pages"]] == ["text_layer"] * 3
     assert asked["response"] == ENGLISH[4]
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from common.units import MIB
-from tests.support.documents import locked, pdf, tiff
+from tests.support.documents import layered, locked, pdf, tiff
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 from tests.support.server import SAYS, Server
 from tests.support.watching import busy, until
@@ -42,6 +42,24 @@ def test_a_page_that_a_viewer_turns_is_read_as_it_is_seen(turn: int, reader: Ser
 
 def test_what_is_seen_is_read_and_not_a_layer_of_garbage(reader: Server) -> None:
     assert read(reader, pdf(ENGLISH, hidden="Qzx wvut jklm 0000 garbage"))["text"] == TEXT
+
+
+def test_a_sound_text_layer_is_taken_if_it_is_wanted_and_other_pages_are_read(
+    reader: Server,
+) -> None:
+    scan = layered(render(ENGLISH), ENGLISH[:1])
+    answer = read(reader, pdf(ENGLISH), text_layer="auto")
+    assert answer["text"].replace("’", "'") == TEXT
+    assert [page["source"] for page in answer["pages"]] == ["text_layer"]
+    assert [page["source"] for page in read(reader, scan, text_layer="auto")["pages"]] == ["image"]
+
+
+def test_a_question_is_answered_from_a_sound_text_layer(reader: Server) -> None:
+    asked = {"prompt": "What will the repairs cost?", "text_layer": "auto"}
+    response = reader.client.post("/chat", files={"file": pdf(ENGLISH)}, data=asked)
+    answer = response.json()
+    assert (answer["response"], answer["source"]) == (ENGLISH[2], "text_layer")
+    assert [line["confidence"] for line in answer["lines"]] == [1.0]
 
 
 def test_a_page_of_ten_square_metres_is_read(reader: Server) -> None:

@@ -1,4 +1,14 @@
-from common.messages import Answer, Line, Options, Request, Usage, single_turn
+from common.messages import (
+    Answer,
+    Image,
+    Line,
+    Options,
+    PageText,
+    Request,
+    Turn,
+    Usage,
+    single_turn,
+)
 from runners.reader.answers import make_answer
 from runners.reader.reading import ReadPage
 from tests.support.pages import ENGLISH
@@ -61,3 +71,28 @@ def test_max_tokens_and_stop_texts_end_an_answer() -> None:
     stopped = answer(prompt="Read the text", stop=("the chair", "nine"))
     assert stopped.text == f"{ENGLISH[0]}\nThe meeting was opened at "
     assert stopped.finish_reason == "stop"
+
+
+def test_a_picture_alone_is_for_what_was_said_before_it() -> None:
+    picture = Turn(role="user", parts=(Image(data=b"an image"),))
+    told = Turn(role="system", parts=("Transcribe",))
+    asked = Turn(role="user", parts=("What will the repairs cost?",))
+    agreed = Turn(role="assistant", parts=("Send the page.",))
+    whole = "\n".join(ENGLISH)
+    assert answer(prompt="", turns=(told, picture)).text == whole
+    assert answer(prompt="", turns=(picture,)).text == whole
+    assert answer(prompt="", turns=(told, asked, agreed, picture)).text == ENGLISH[2]
+
+
+def test_an_answer_says_where_its_text_comes_from_if_that_was_asked() -> None:
+    read = Image(data=b"an image")
+    layer = Image(data=b"an image", text=PageText(size=(300, 900), blocks=[]))
+    pages = [page(ENGLISH)] * 2
+    for images, source in (
+        ((read, read), "image"),
+        ((layer, layer), "text_layer"),
+        ((read, layer), "both"),
+    ):
+        turns = (Turn(role="user", parts=(*images, "Read.")),)
+        assert answer(*pages, prompt="", turns=turns, says_source=True).source == source
+        assert answer(*pages, prompt="", turns=turns).source is None

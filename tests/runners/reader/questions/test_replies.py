@@ -1,7 +1,7 @@
 import pytest
 
 from common.messages import Line
-from runners.reader.line_search import search_lines
+from runners.reader.questions.replies import reply_to
 from runners.reader.read_page import ReadPage
 
 INVOICE = (
@@ -47,7 +47,7 @@ def page_of(lines: tuple[str, ...], language: str) -> ReadPage:
 def test_an_english_question_is_answered_by_the_line_that_says_it(
     question: str, answer: str
 ) -> None:
-    said = search_lines(question, [page_of(INVOICE, "en")])
+    said = reply_to(question, [page_of(INVOICE, "en")])
     assert said.text == answer
     assert [line.text for line in said.lines] == answer.split("\n")
 
@@ -64,20 +64,20 @@ def test_an_english_question_is_answered_by_the_line_that_says_it(
 def test_a_russian_question_is_answered_in_any_form_of_its_words(
     question: str, answer: str
 ) -> None:
-    assert search_lines(question, [page_of(CONTRACT, "ru")]).text == answer
+    assert reply_to(question, [page_of(CONTRACT, "ru")]).text == answer
 
 
 def test_a_misread_letter_does_not_hide_the_answer() -> None:
     misread = ("Statement", "Customcr name: J. Smith", "Closing balance: 17.20")
-    said = search_lines("What is the customer name?", [page_of(misread, "en")])
+    said = reply_to("What is the customer name?", [page_of(misread, "en")])
     assert said.text == "Customcr name: J. Smith"
 
 
 @pytest.mark.parametrize(
-    "prompt", ["Describe this image", "What is in the picture?", "What do you see?"]
+    "prompt", ["Describe this image", "What does the picture show?", "What is this?"]
 )
 def test_a_description_tells_size_language_lines_and_heading(prompt: str) -> None:
-    said = search_lines(prompt, [page_of(CONTRACT, "ru")])
+    said = reply_to(prompt, [page_of(CONTRACT, "ru")])
     for fact in ("640 x 900", "5", "Russian", "ДОГОВОР ПОДРЯДА"):
         assert fact in said.text
     assert said.lines[0].text == "ДОГОВОР ПОДРЯДА"
@@ -87,22 +87,29 @@ def test_a_description_tells_size_language_lines_and_heading(prompt: str) -> Non
     "prompt", ["Опишите содержимое этого документа", "Что изображено на картинке?"]
 )
 def test_a_description_is_in_the_language_of_the_question(prompt: str) -> None:
-    assert "Размер изображения: 640 x 900" in search_lines(prompt, [page_of(INVOICE, "en")]).text
+    assert "Размер изображения: 640 x 900" in reply_to(prompt, [page_of(INVOICE, "en")]).text
 
 
 @pytest.mark.parametrize(
     "prompt",
-    ["Read all the text", "Extract the text from this image", "Прочитай текст", "Что написано?"],
+    [
+        "Read all the text",
+        "Extract the text from this image",
+        "What is in the picture?",
+        "What do you see?",
+        "Прочитай текст",
+        "Что написано?",
+    ],
 )
 def test_a_request_for_the_text_gets_all_of_it(prompt: str) -> None:
-    said = search_lines(prompt, [page_of(CONTRACT, "ru")])
+    said = reply_to(prompt, [page_of(CONTRACT, "ru")])
     assert said.text == "\n".join(CONTRACT)
     assert len(said.lines) == len(CONTRACT)
 
 
 @pytest.mark.parametrize("prompt", ["What is the title?", "Как называется документ?"])
 def test_the_title_is_the_large_line(prompt: str) -> None:
-    assert search_lines(prompt, [page_of(CONTRACT, "ru")]).text == "ДОГОВОР ПОДРЯДА"
+    assert reply_to(prompt, [page_of(CONTRACT, "ru")]).text == "ДОГОВОР ПОДРЯДА"
 
 
 @pytest.mark.parametrize(
@@ -116,22 +123,22 @@ def test_the_title_is_the_large_line(prompt: str) -> None:
     ],
 )
 def test_what_the_text_cannot_tell_is_said_to_be_beyond_a_reader(prompt: str) -> None:
-    said = search_lines(prompt, [page_of(INVOICE, "en")])
+    said = reply_to(prompt, [page_of(INVOICE, "en")])
     assert "reads only text" in said.text
     assert "vision-language model" in said.text
 
 
 @pytest.mark.parametrize("prompt", ["Какого цвета крыша?", "Переведи договор на английский"])
 def test_the_refusal_is_in_the_language_of_the_question(prompt: str) -> None:
-    assert "читает только текст" in search_lines(prompt, [page_of(CONTRACT, "ru")]).text
+    assert "читает только текст" in reply_to(prompt, [page_of(CONTRACT, "ru")]).text
 
 
 def test_a_colour_that_the_text_names_is_quoted() -> None:
     form = ("Vehicle record", "Colour: red", "Doors: 5")
-    assert search_lines("What colour is it?", [page_of(form, "en")]).text == "Colour: red"
+    assert reply_to("What colour is it?", [page_of(form, "en")]).text == "Colour: red"
 
 
 def test_a_page_without_text_is_said_to_be_empty() -> None:
-    said = search_lines("What is the total?", [page_of((), "en")])
+    said = reply_to("What is the total?", [page_of((), "en")])
     assert "No text was found" in said.text
     assert said.lines == []
