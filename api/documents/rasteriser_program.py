@@ -134,7 +134,8 @@ def _open_pdf(data: bytes, dpi: float) -> tuple[int, dict[bytes, Answer]]:
     count = len(document)
 
     def scale_of(page: pypdfium2.PdfPage, max_pixels: int) -> float:
-        largest = _largest_scale(*page.get_size(), max_pixels)
+        width, height = page.get_size()
+        largest = _largest_scale(width, height, max_pixels)
         return min(_scale(page, dpi / POINTS_PER_INCH), largest)
 
     def draw(number: int, max_pixels: int) -> bytes:

@@ -188,7 +188,7 @@ async def test_a_page_that_cannot_be_read_ends_the_others_of_its_question(
 ) -> None:
     await engine.load()
     with pytest.raises(Refusal) as refusal:
-        await engine.answer(*ask(PAGE[:200], LONG_PAGE, prompt="Read the text"))
+        await engine.answer(*ask(PAGE[:45], LONG_PAGE, prompt="Read the text"))
     assert refusal.value.code is ErrorCode.BAD_IMAGE
     assert (await engine.answer(*ask())).lines
 
