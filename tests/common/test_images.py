@@ -18,7 +18,7 @@ from common.images import (
     decode_with_warnings,
     is_blank,
 )
-from tests.support.heic import heic, heic_of_two_images, turned_heic
+from tests.support.files.heic import heic, heic_of_two_images, turned_heic
 
 GREY = 90
 WRITTEN = tuple(format for format in FORMATS if format != "HEIF")

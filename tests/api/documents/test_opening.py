@@ -9,8 +9,8 @@ from api.documents.opening import Documents
 from common.failures import ErrorCode, Refusal
 from common.images import decode
 from settings import Settings
-from tests.support.documents import locked, pdf, tiff
 from tests.support.fakes.runner import picture
+from tests.support.files.documents import locked, pdf, tiff
 from tests.support.pages import ENGLISH, RUSSIAN, render
 
 

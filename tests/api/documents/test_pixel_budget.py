@@ -5,8 +5,8 @@ from api.documents.pixel_budget import PixelBudget
 from common.failures import ErrorCode, Refusal
 from common.images import decode
 from settings import Settings
-from tests.support.documents import pdf
 from tests.support.fakes.runner import picture
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH
 
 SETTINGS = Settings(max_image_pixels=1000)

@@ -10,8 +10,8 @@ import uvloop
 from api.documents import rasteriser
 from api.documents.rasteriser import DrawingError, Rasteriser
 from settings import Settings
-from tests.support.documents import pdf
 from tests.support.fakes.runner import until
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH
 
 SMALL = 10_000

@@ -12,7 +12,7 @@ from api.documents import rasteriser
 from api.documents.opening import Documents
 from common.images import decode, is_blank
 from settings import Settings
-from tests.support.documents import A4, pdf, tiff, written
+from tests.support.files.documents import A4, pdf, tiff, written
 from tests.support.pages import ENGLISH, encode, render
 
 

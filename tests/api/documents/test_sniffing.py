@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 
 from api.documents.sniffing import document_kind
-from tests.support.documents import pdf, tiff
 from tests.support.fakes.runner import picture
+from tests.support.files.documents import pdf, tiff
 from tests.support.pages import ENGLISH, encode
 
 PAGE = Image.new("L", (30, 30))

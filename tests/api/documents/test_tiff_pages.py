@@ -6,7 +6,7 @@ from PIL import Image
 
 from api.documents.tiff_pages import TiffPages
 from common.images import decode
-from tests.support.documents import tiff, wide_pages
+from tests.support.files.documents import tiff, wide_pages
 from tests.support.pages import encode
 
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from common.images import INCOMPLETE
-from tests.support.documents import pdf, tiff
 from tests.support.fakes.runner import picture
+from tests.support.files.documents import pdf, tiff
 from tests.support.pages import ENGLISH, encode, render
 
 

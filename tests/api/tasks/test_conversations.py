@@ -2,8 +2,8 @@ import pytest
 
 from common.messages import Image, Turn
 from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
-from tests.support.documents import pdf
 from tests.support.fakes.runner import data_url, picture
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH
 
 
@@ -99,7 +99,7 @@ async def test_a_url_is_fetched_where_the_operator_allows_it(client, monkeypatch
 
 async def test_the_reader_gets_sound_text_layers_if_they_are_wanted(client, runners):
     said = user(image(pdf(ENGLISH[:1])), text("Read."))
-    completion = await ask(client, said, model="tesseract", text_layer="auto")
-    [request] = runners["tesseract"].requests
+    completion = await ask(client, said, model="reader", text_layer="auto")
+    [request] = runners["reader"].requests
     assert request.shown[0].text.text == ENGLISH[0]
     assert completion.json()["source"] == "image"  # unless the model says otherwise

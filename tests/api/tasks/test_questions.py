@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 
 from common.images import decode
-from tests.support.documents import pdf, tiff, wide_pages
 from tests.support.fakes.runner import picture
+from tests.support.files.documents import pdf, tiff, wide_pages
 from tests.support.pages import ENGLISH
 
 
@@ -82,7 +82,7 @@ async def test_a_question_whose_pages_do_not_fit_together_is_refused(serve, runn
 async def test_the_reader_gets_sound_text_layers_if_they_are_wanted(client, runners):
     sent = {"files": {"file": pdf(ENGLISH[:1], ())}, "data": {"pages": "1-2", "text_layer": "auto"}}
     await client.post("/chat", **sent)
-    [request] = runners["tesseract"].requests
+    [request] = runners["reader"].requests
     first, second = request.shown
     assert request.says_source
     assert (first.text.text, second.text) == (ENGLISH[0], None)
@@ -98,6 +98,6 @@ async def test_a_vision_language_model_looks_at_the_image(client, runners):
 
 async def test_without_a_word_on_it_no_question_has_text_layers(client, runners):
     answer = (await client.post("/chat", files={"file": pdf(ENGLISH)})).json()
-    [request] = runners["tesseract"].requests
+    [request] = runners["reader"].requests
     assert (request.shown[0].text, request.says_source) == (None, False)
     assert "source" not in answer

@@ -8,8 +8,8 @@ from api.tasks.reading import PAGES_AT_ONCE
 from common.failures import ErrorCode, Failure
 from common.images import decode
 from common.messages import Answer, Usage
-from tests.support.documents import locked, pdf, wide_pages
 from tests.support.fakes.runner import Fails, data_url, picture
+from tests.support.files.documents import locked, pdf, wide_pages
 from tests.support.pages import ENGLISH
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
@@ -196,7 +196,7 @@ async def test_a_client_that_goes_leaves_no_work_behind(client, runners):
 
 
 @pytest.mark.parametrize("place", ["data", "params"])
-@pytest.mark.parametrize("model", ["tesseract", "qwen3_vl_2b"])
+@pytest.mark.parametrize("model", ["reader", "qwen3_vl_2b"])
 async def test_a_sound_text_layer_needs_no_model(client, runners, model, place):
     sent = {place: {"text_layer": "auto", "model": model}}
     answer = (await client.post("/ocr", files={"file": pdf(ENGLISH[:1], ())}, **sent)).json()

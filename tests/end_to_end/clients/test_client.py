@@ -16,7 +16,7 @@ from chatvlm_client import AsyncChatVLMClient, Chat, ChatVLMClient, ChatVLMError
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.documents import pdf
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH, LONG_PAGE, encode, render
 from tests.support.server import RAMBLING, ROOT, SAYS, Server
 from tests.support.watching import busy, until

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.documents import pdf, tiff
+from tests.support.files.documents import pdf, tiff
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 from tests.support.server import RAMBLING, SAYS, Server
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import pdf
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH, encode, render
 from tests.support.server import ROOT, Server
 

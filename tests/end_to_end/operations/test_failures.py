@@ -16,7 +16,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from common.units import MIB
-from tests.support.documents import pdf
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH, LONG_PAGE, encode, render
 from tests.support.server import RAMBLING, SAYS, Server
 from tests.support.watching import PATIENCE, at_rest, busy, sentence, until

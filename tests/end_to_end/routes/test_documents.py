@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from common.units import MIB
-from tests.support.documents import layered, locked, pdf, tiff
+from tests.support.files.documents import layered, locked, pdf, tiff
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 from tests.support.server import SAYS, Server
 from tests.support.watching import busy, until

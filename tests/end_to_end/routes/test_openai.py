@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.support.documents import pdf
+from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH, encode, render
 from tests.support.server import RAMBLING, SAYS, Server
 from tests.support.watching import at_rest, busy, until

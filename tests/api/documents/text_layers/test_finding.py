@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from api.documents.text_layers.finding import TextLayers
-from tests.support.documents import A4, layered, pdf, written
+from tests.support.files.documents import A4, layered, pdf, written
 from tests.support.pages import ENGLISH
 
 WORDS = " ".join(ENGLISH).replace("'", "’").split()
