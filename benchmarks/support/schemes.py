@@ -16,7 +16,8 @@ from runners.metrics import Metrics
 from runners.scheduling.row import GREEDY, Row, Sampling
 from runners.torch_threads import in_own_thread
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
+from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
+from runners.vlm.request_images import ImageMemory
 from settings import Settings
 
 ROUNDS = 2
@@ -177,8 +178,8 @@ def make_batcher(
 
 
 def encode(vlm: QwenVl, asked: Asked) -> Encoded:
-    turn = DecodedTurn("user", (asked.image, asked.prompt))
-    return vlm.encode(DecodedRequest(Task("chat"), (turn,), asked.new_tokens))
+    turn = ModelTurn("user", (ImageMemory().image(asked.png), asked.prompt))
+    return vlm.encode(ModelRequest(Task("chat"), (turn,), asked.new_tokens))
 
 
 def make_row(encoded: Encoded, new_tokens: int, sampling: Sampling = GREEDY) -> Row:

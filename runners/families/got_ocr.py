@@ -3,7 +3,7 @@
 It follows a few fixed prompts, which the library's processor writes, and answers no questions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import langcodes
 import torch
@@ -20,7 +20,7 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import DecodedRequest, Encoded, Features, Task, digest
+from runners.vlm.interface import Encoded, Features, ModelRequest, Task, digest
 from settings import Settings
 
 _LANGUAGES = {"en", "zh"}
@@ -51,8 +51,8 @@ class GotOcr(TransformersVlm):
         end_of_turn = self.tokenizer.convert_tokens_to_ids(processor.message_end_token)
         self.stop_tokens |= {end_of_turn}
 
-    def encode(self, request: DecodedRequest) -> Encoded:
-        (image,) = request.images
+    def encode(self, request: ModelRequest) -> Encoded:
+        image = request.images[0].pixels
         options = request.task.options if request.task.kind == "ocr" else Options()
         inputs = self._processor(
             image,
@@ -78,7 +78,7 @@ class GotOcr(TransformersVlm):
     def tower_blocks(self) -> nn.ModuleList:
         return self.model.model.vision_tower.layers
 
-    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
+    def image_features(self, pixels: Sequence[Mapping[str, Tensor]]) -> Features:
         # One tile at a time, as each needs 4096 x 4096 attention scores per head.
         tiles = self.to_device(torch.cat([one["pixel_values"] for one in pixels])).split(1)
         seen = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 from transformers import ProcessorMixin
 
-from runners.vlm.interface import DecodedTurn
+from runners.vlm.interface import ModelTurn
 
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
 
@@ -30,7 +30,7 @@ class ChatTemplate:
         self._plain = Tokenizer.from_str(tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
-    def tokens(self, turns: Sequence[DecodedTurn], visual_tokens: Sequence[int]) -> list[int]:
+    def tokens(self, turns: Sequence[ModelTurn], visual_tokens: Sequence[int]) -> list[int]:
         """Returns the tokens of the prompt.
 
         visual_tokens: how many tokens each image takes, in the order of the turns.
@@ -55,7 +55,7 @@ class ChatTemplate:
             raise ValueError("the chat template leaves a part out")
         return [*tokens, *self._encode(plain)]
 
-    def _rendered(self, turns: Sequence[DecodedTurn]) -> str:
+    def _rendered(self, turns: Sequence[ModelTurn]) -> str:
         slot = {"type": "text", "text": _SLOT}
         rendered: str = self._processor.apply_chat_template(
             [

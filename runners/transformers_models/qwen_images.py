@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers import BaseImageProcessor
 
 from common.failures import ErrorCode, Refusal
-from runners.vlm.interface import digest
+from runners.vlm.request_images import RequestImage
 
 
 class QwenImages:
@@ -27,17 +27,21 @@ class QwenImages:
         self._min_pixels = min(processor.size["shortest_edge"], max_pixels)
         self._dtype = dtype
 
-    def patches(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor, bytes]:
-        """Returns the patches of all images, one a row, the grid of each image, and their digest.
+    def patches(self, images: Sequence[RequestImage]) -> Tensor:
+        """Returns the patches of all images, one a row, [patches, channels * frames * size * size].
 
-        images: at least one, RGB. Grids: [images, 3] int64, patches in time, height and width.
-        Raises `Refusal` (BAD_IMAGE) for an image that is too long and thin.
+        Raises `Refusal` (BAD_IMAGE).
         """
-        resized = [self._resized(image) for image in images]
-        made = self._processor(images=resized, do_resize=False, return_tensors="pt")
-        grids = made["image_grid_thw"]
-        # The patches have the same numbers, but eight times as many bytes.
-        return made["pixel_values"].to(self._dtype), grids, digest(grids, *resized)
+        return torch.cat([self._patches(image.pixels) for image in images])
+
+    def grids(self, images: Sequence[RequestImage]) -> Tensor:
+        """Returns the grid of each image, [images, 3] int64: patches in time, height and width.
+
+        Decodes no image whose size is known. Raises `Refusal` (BAD_IMAGE), also for an image that
+        is too long and thin.
+        """
+        sizes = [self.sides(*image.facts.size) for image in images]
+        return torch.tensor([[1, *(side // self.patch_size for side in sides)] for sides in sizes])
 
     def token_counts(self, grids: Tensor) -> list[int]:
         """Returns how many visual tokens each image becomes."""
@@ -45,33 +49,60 @@ class QwenImages:
         counts: list[int] = (grids.prod(-1) // merged).tolist()
         return counts
 
-    def _resized(self, image: Image.Image) -> Tensor:
-        """Returns [3, height, width] uint8, in the size in which the model sees the image."""
-        side = self.token_size
-        image = padded(image, side)
-        sides = smart_resize(image.height, image.width, side, self._min_pixels, self._max_pixels)
-        size = [max(side, length) for length in sides]  # a thin strip's side is shrunk to nothing
-        return functional.resize(
-            functional.pil_to_tensor(image), size, InterpolationMode.BICUBIC, antialias=True
+    def _patches(self, image: Image.Image) -> Tensor:
+        processor, size = self._processor, self.patch_size
+        resized = functional.resize(
+            functional.pil_to_tensor(padded(image, self.token_size)),
+            self.sides(*image.size),
+            InterpolationMode.BICUBIC,
+            antialias=True,
         )
+        # The library would compute with floats from here on, and with each number twice where a
+        # still picture is made to look like a film of two frames.
+        bytes_of, _, _ = processor.patchify(resized[None], size, processor.merge_size, 1)
+        scaled = processor.rescale_and_normalize(
+            bytes_of.view(-1, resized.shape[0], size, size),
+            processor.do_rescale,
+            processor.rescale_factor,
+            processor.do_normalize,
+            processor.image_mean,
+            processor.image_std,
+        )
+        frames = scaled.to(self._dtype)[:, :, None]
+        return frames.expand(-1, -1, processor.temporal_patch_size, -1, -1).flatten(1)
+
+    def sides(self, width: int, height: int) -> list[int]:
+        """Returns height and width in which the model sees an image. Raises as `grids` does."""
+        side = self.token_size
+        width, height = padded_size(width, height, side)
+        sides = smart_resize(height, width, side, self._min_pixels, self._max_pixels)
+        return [max(side, length) for length in sides]  # a thin strip's side is shrunk to nothing
 
 
 def padded(image: Image.Image, min_side: int) -> Image.Image:
     """Adds white to an image, so that each side is at least `min_side` pixels long.
 
-    Without that, the short side of a thin strip would be stretched, or rounded to nothing. Raises
-    `Refusal` (BAD_IMAGE) if one side is still more than 200 times as long as the other, which the
-    models do not take.
+    Without that, the short side of a thin strip would be stretched, or rounded to nothing.
     """
-    width, height = (max(side, min_side) for side in image.size)
-    if max(width, height) > MAX_RATIO * min(width, height):
-        raise Refusal(
-            ErrorCode.BAD_IMAGE,
-            f"The image is too long and thin ({image.width} x {image.height} pixels): "
-            f"one side may be at most {MAX_RATIO} times the other.",
-        )
-    if (width, height) == image.size:
+    size = padded_size(*image.size, min_side)
+    if size == image.size:
         return image
-    page = Image.new("RGB", (width, height), "white")
+    page = Image.new("RGB", size, "white")
     page.paste(image)
     return page
+
+
+def padded_size(width: int, height: int, min_side: int) -> tuple[int, int]:
+    """Returns width and height of a padded image.
+
+    Raises `Refusal` (BAD_IMAGE) if one side is still more than 200 times as long as the other,
+    which the models do not take.
+    """
+    sides = max(width, min_side), max(height, min_side)
+    if max(sides) > MAX_RATIO * min(sides):
+        raise Refusal(
+            ErrorCode.BAD_IMAGE,
+            f"The image is too long and thin ({width} x {height} pixels): "
+            f"one side may be at most {MAX_RATIO} times the other.",
+        )
+    return sides

@@ -1,7 +1,7 @@
 """A model of the transformers library that takes conversations, and images as Qwen2-VL does."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,13 +13,14 @@ from runners.transformers_models.patch_projection import project_patches_by_prod
 from runners.transformers_models.qwen_images import QwenImages
 from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import (
-    DecodedRequest,
-    DecodedTurn,
     Encoded,
     Features,
+    LazyTensors,
+    ModelRequest,
+    ModelTurn,
     Task,
-    digest,
 )
+from runners.vlm.request_images import RequestImage, key_of
 
 
 class QwenStyleVlm(TransformersVlm):
@@ -66,7 +67,7 @@ class QwenStyleVlm(TransformersVlm):
         """Returns further arguments for the vision tower. grids: as for `positions`, on the CPU."""
         return {}
 
-    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
+    def image_features(self, pixels: Sequence[Mapping[str, Tensor]]) -> Features:
         # The grids stay on the CPU: their numbers say how the device's tensors are to be split, and
         # the CPU would have to wait for the device to get them.
         grids = torch.cat([one["image_grid_thw"] for one in pixels])
@@ -80,16 +81,15 @@ class QwenStyleVlm(TransformersVlm):
         added = getattr(seen, "deepstack_features", None) or []
         return Features(torch.cat(seen.pooler_output), [torch.cat(layer) for layer in added])
 
-    def encode(self, request: DecodedRequest) -> Encoded:
+    def encode(self, request: ModelRequest) -> Encoded:
         turns, images = request.turns, request.images
         if request.task.kind == "ocr":
-            turns = (DecodedTurn("user", (*images, self.instruction(request.task))),)
-        pixels: dict[str, Tensor] = {}
-        grids, counts, image_key = None, [], digest()
+            turns = (ModelTurn("user", (*images, self.instruction(request.task))),)
+        pixels: Mapping[str, Tensor] = {}
+        grids, counts, image_key = None, [], key_of(images)
         if images:
-            patches, grids, image_key = self.images.patches(images)
+            grids = self.images.grids(images)
             counts = self.images.token_counts(grids)
-            pixels = {"pixel_values": patches, "image_grid_thw": grids}
         tokens = self._template.tokens(turns, counts)
         if len(tokens) + request.max_tokens > self._context:
             raise Refusal(
@@ -97,6 +97,8 @@ class QwenStyleVlm(TransformersVlm):
                 f"The model takes at most {self._context} tokens together with the answer's; the "
                 f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
             )
+        if grids is not None:
+            pixels = self._pixels(images, grids, image_key)
         prompt = torch.tensor(tokens)
         visual = (prompt == self._image_token).nonzero()[:, 0]
         return Encoded(
@@ -106,5 +108,14 @@ class QwenStyleVlm(TransformersVlm):
             image_key=image_key,
             prefix_length=int(visual[-1]) + 1 if images else 0,
             visual=visual,
-            image_size=images[0].size if images else (0, 0),
+            image_size=images[0].facts.size if images else (0, 0),
         )
+
+    def _pixels(
+        self, images: Sequence[RequestImage], grids: Tensor, image_key: bytes
+    ) -> Mapping[str, Tensor]:
+        def make() -> dict[str, Tensor]:
+            return {"pixel_values": self.images.patches(images), "image_grid_thw": grids}
+
+        # If the features are given up meanwhile, the patches are made when the tower needs them.
+        return LazyTensors(make) if self.has_features(image_key) else make()

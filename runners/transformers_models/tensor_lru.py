@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 class TensorLru(Generic[Value]):
     """The most recently used values, up to a number of bytes. For one thread at a time, but for
-    `stats`, which any thread may read.
+    `in` and `stats`.
 
     A value is a tensor, or tensors in sequences, mappings and dataclasses. A value that is larger
     than the whole capacity is not kept.
@@ -23,6 +23,10 @@ class TensorLru(Generic[Value]):
         self.capacity = capacity
         self._entries: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
         self._held = self._hits = self._misses = self._evictions = 0
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a value is kept now. For any thread."""
+        return key in self._entries
 
     def get(self, key: bytes) -> Value | None:
         """Returns the value of a key, which becomes the most recently used, or None."""

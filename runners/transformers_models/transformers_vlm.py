@@ -1,7 +1,7 @@
 """A model of the transformers library as a `Vlm`."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 import torch
@@ -101,6 +101,10 @@ class TransformersVlm(Vlm):
     ) -> Answer:
         return Answer(text=text.strip(), image_size=encoded.image_size, finish_reason=finish_reason)
 
+    def has_features(self, image_key: bytes) -> bool:
+        """Whether the features of images are kept now. For any thread."""
+        return image_key in self._features
+
     def release_buffers(self) -> None:
         if isinstance(self.decode_step, GraphedStep):
             self.decode_step.release()
@@ -118,7 +122,7 @@ class TransformersVlm(Vlm):
         """The layers of the vision tower."""
 
     @abstractmethod
-    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
+    def image_features(self, pixels: Sequence[Mapping[str, Tensor]]) -> Features:
         """Run the vision tower once over the images of several prompts.
 
         pixels: `Encoded.pixels` of each, on the CPU. Returns the visual tokens of all, in order.

@@ -6,18 +6,18 @@ encodings is behind the methods of `Vlm`.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from common.messages import Answer, FinishReason, Options
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
+from runners.vlm.request_images import RequestImage
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,28 @@ class Task:
 
 
 @dataclass(frozen=True)
-class DecodedTurn:
-    """One turn of a conversation, its images decoded."""
+class ModelTurn:
+    """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    parts: tuple[str | Image.Image, ...]
-    """Texts and upright RGB images, in order."""
+    parts: tuple[str | RequestImage, ...]
+    """Texts and images, in order."""
 
 
 @dataclass(frozen=True)
-class DecodedRequest:
-    """A request whose images are decoded: a page to read, or a whole conversation to continue."""
+class ModelRequest:
+    """What a model is asked: to read a page, or to continue a conversation."""
 
     task: Task
-    turns: tuple[DecodedTurn, ...]
+    turns: tuple[ModelTurn, ...]
     """For OCR a single turn with a single image and no text."""
     max_tokens: int
     """Largest number of tokens of the answer."""
 
     @property
-    def images(self) -> list[Image.Image]:
+    def images(self) -> list[RequestImage]:
         """The images of all turns, in order."""
-        return [part for turn in self.turns for part in turn.parts if isinstance(part, Image.Image)]
+        return [part for turn in self.turns for part in turn.parts if not isinstance(part, str)]
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Encoded:
     """[length] int64. An image is as many image tokens as it has visual tokens."""
     positions: Tensor
     """[axes, length] int64, position indices as the model's rotary embedding takes them."""
-    pixels: dict[str, Tensor]
+    pixels: Mapping[str, Tensor]
     """What the vision tower takes: pixel values, grids; empty without an image."""
     image_key: bytes
-    """Digest of the pixel values: images with equal keys have equal visual features."""
+    """Images with equal keys have equal visual features."""
     prefix_length: int
     """Number of leading tokens up to the last image token; 0 without an image."""
     visual: Tensor
@@ -92,6 +92,26 @@ class Encoded:
     def prefix_key(self) -> bytes:
         """Digest of the prefix: rows with equal keys have equal keys and values there."""
         return self.image_key + digest(self.tokens[: self.prefix_length])
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Tensors that are made when somebody asks for one of them."""
+
+    def __init__(self, make: Callable[[], dict[str, Tensor]]) -> None:
+        self._make = make
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @cached_property
+    def _made(self) -> dict[str, Tensor]:
+        return self._make()
 
 
 @dataclass(frozen=True)
@@ -136,7 +156,7 @@ class Vlm(ABC):
     """Tokens of the largest prefill."""
 
     @abstractmethod
-    def encode(self, request: DecodedRequest) -> Encoded:
+    def encode(self, request: ModelRequest) -> Encoded:
         """Turn a request into tensors. Raises `Refusal` if the model cannot take it."""
 
     @abstractmethod

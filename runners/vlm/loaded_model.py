@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from PIL import Image
 
-from common import images, messages
+from common import messages
 from common.catalog import Entry
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
+from common.images import is_blank
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.interface import DecodedRequest, DecodedTurn, Encoded, Task, Vlm
+from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
+from runners.vlm.request_images import ImageMemory
 from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
 from runners.vlm.token_streams import TokenStreams
 from settings import Settings
@@ -56,6 +57,7 @@ class LoadedModel:
                 f"The device has too little free memory to load {entry.name}.",
             ) from error
         self._encoders = encoders
+        self._images = ImageMemory()
         self._settings = settings
         self._gpus = settings.gpus_of(entry.id)
         self.metrics = Metrics(entry.id)
@@ -172,9 +174,27 @@ class LoadedModel:
 
         The decoded images are freed when this returns.
         """
-        decoded, warnings = _decoded(request)
-        blank = request.task == "ocr" and images.is_blank(decoded.images[0])
-        return decoded.task, self._model.encode(decoded), blank, warnings
+        asked = self._model_request(request)
+        blank = request.task == "ocr" and is_blank(asked.images[0].pixels)
+        encoded = self._model.encode(asked)
+        for image in asked.images:
+            self._images.remember(image)
+        warnings = dict.fromkeys(text for image in asked.images for text in image.facts.warnings)
+        return asked.task, encoded, blank, list(warnings)
+
+    def _model_request(self, request: Request) -> ModelRequest:
+        turns = tuple(
+            ModelTurn(
+                turn.role,
+                tuple(
+                    self._images.image(part.data) if isinstance(part, messages.Image) else part
+                    for part in turn.parts
+                ),
+            )
+            for turn in request.turns
+        )
+        task = Task(request.task, request.language, request.options)
+        return ModelRequest(task, turns, request.max_tokens)
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
@@ -213,32 +233,6 @@ class _Submitted:
     row: Row
     warnings: list[str]
     """What was not read of the images."""
-
-
-def _decoded(request: Request) -> tuple[DecodedRequest, list[str]]:
-    """The request with its images decoded, and warnings, each once.
-
-    Raises `Refusal` (BAD_IMAGE).
-    """
-    warnings: dict[str, None] = {}
-
-    def decode(data: bytes) -> Image.Image:
-        image, about_it = images.decode_with_warnings(data)
-        warnings.update(dict.fromkeys(about_it))
-        return image
-
-    turns = tuple(
-        DecodedTurn(
-            turn.role,
-            tuple(
-                decode(part.data) if isinstance(part, messages.Image) else part
-                for part in turn.parts
-            ),
-        )
-        for turn in request.turns
-    )
-    task = Task(request.task, request.language, request.options)
-    return DecodedRequest(task, turns, request.max_tokens), list(warnings)
 
 
 async def _result(row: Row) -> Finished:

@@ -11,6 +11,7 @@ from common.messages import Answer, FinishReason
 from runners.checkpoints.loading import load_checkpoint
 from runners.families.dots_ocr.layout import read_layout
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
+from runners.transformers_models.qwen_images import padded_size
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Encoded, Task
 from settings import Settings
@@ -112,7 +113,6 @@ class DotsOcr(QwenStyleVlm):
 
     def _scale(self, encoded: Encoded) -> tuple[float, float]:
         """Returns pixels of the upright original per pixel of the resized one, across and down."""
-        patch, shortest = self.images.patch_size, self.images.token_size
-        _, rows, columns = encoded.pixels["image_grid_thw"][0].tolist()
-        width, height = (max(side, shortest) for side in encoded.image_size)  # once padded
-        return width / (columns * patch), height / (rows * patch)
+        height, width = self.images.sides(*encoded.image_size)
+        padded = padded_size(*encoded.image_size, self.images.token_size)
+        return padded[0] / width, padded[1] / height

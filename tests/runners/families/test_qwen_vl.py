@@ -171,6 +171,18 @@ def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
     assert len(vlm.image_features([encoded.pixels]).tokens) == encoded.visual_tokens
 
 
+def test_an_image_that_the_model_has_seen_is_not_cut_into_patches_again(load, monkeypatch):
+    vlm = load()
+    first = vlm.encode(chat(page(200, 300), "What is this?"))
+    features = vlm.encode_images([first], None)
+    monkeypatch.setattr(vlm.images, "patches", pytest.fail)
+    again = vlm.encode(chat(page(200, 300), "And this?"))
+    assert vlm.encode_images([again], None) == features
+    monkeypatch.undo()
+    vlm.forget()
+    assert torch.equal(again.pixels["pixel_values"], first.pixels["pixel_values"])
+
+
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
     forgetting = load(reuse_mib=0)
     for turns in CONVERSATIONS.values():

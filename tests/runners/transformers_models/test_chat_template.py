@@ -2,9 +2,9 @@ import pytest
 from transformers import AutoProcessor
 
 from runners.transformers_models.chat_template import ChatTemplate
-from runners.vlm.interface import DecodedTurn
+from runners.vlm.interface import ModelTurn
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.prompts import page
+from tests.support.models.prompts import page, request_image
 
 VISUAL_TOKENS = 5
 
@@ -22,7 +22,8 @@ def template(processor):
 
 
 def tokens_of(template, text):
-    return template.tokens([DecodedTurn("user", (page(64, 64), text))], [VISUAL_TOKENS])
+    turn = ModelTurn("user", (request_image(page(64, 64)), text))
+    return template.tokens([turn], [VISUAL_TOKENS])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_tokens_are_those_of_the_template_rendered_whole(processor, template, te
 
 def test_a_template_that_leaves_something_out_is_not_used(processor, template, monkeypatch):
     monkeypatch.setattr(processor, "chat_template", "{{ messages[0]['content'][0]['text'] }}")
-    turns = (DecodedTurn("user", ("one",)), DecodedTurn("assistant", ("two",)))
+    turns = (ModelTurn("user", ("one",)), ModelTurn("assistant", ("two",)))
     with pytest.raises(ValueError, match="leaves a part out"):
         template.tokens(turns, [])
 

@@ -1,12 +1,17 @@
+from functools import partial
+
 import pytest
 import torch
+from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers import Qwen2VLImageProcessor
 
 from common.failures import ErrorCode, Refusal
 from runners.transformers_models.qwen_images import QwenImages, padded
-from tests.support.models.prompts import page
+from runners.vlm.request_images import ImageFacts, RequestImage
+from tests.support.models.prompts import page, request_image
 
 SIDE = 28
+QWEN3 = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
 @pytest.fixture(scope="module")
@@ -15,16 +20,40 @@ def images() -> QwenImages:
 
 
 def test_each_image_has_its_grid_and_the_patches_of_all_follow_each_other(images):
-    patches, grids, _ = images.patches([page(200, 300), page(64, 64)])
+    asked = [request_image(page(200, 300)), request_image(page(64, 64))]
+    patches, grids = images.patches(asked), images.grids(asked)
     assert patches.dtype is torch.bfloat16
     assert grids[:, 0].tolist() == [1, 1]
     assert len(patches) == int(grids.prod(1).sum())
     assert images.token_counts(grids) == (grids.prod(1) // 4).tolist()
 
 
+@pytest.mark.parametrize("kind", [Qwen2VLImageProcessor, partial(Qwen2VLImageProcessor, **QWEN3)])
+@pytest.mark.parametrize("size", [(200, 300), (640, 480), (40, 5), (999, 31)])
+def test_the_patches_are_those_of_the_library_to_the_bit(kind, size):
+    processor = kind()
+    images = QwenImages(processor, 200_000, torch.float32)
+    image = request_image(page(*size))
+    height, width = images.sides(*size)
+    resized = functional.resize(
+        functional.pil_to_tensor(padded(image.pixels, images.token_size)),
+        [height, width],
+        InterpolationMode.BICUBIC,
+        antialias=True,
+    )
+    made = processor(images=[resized], do_resize=False, return_tensors="pt")
+    assert torch.equal(images.patches([image]), made["pixel_values"])
+    assert torch.equal(images.grids([image]), made["image_grid_thw"])
+
+
+def test_the_grid_of_an_image_that_was_seen_before_needs_no_decoding(images):
+    image = RequestImage(b"never decoded", b"key", ImageFacts((200, 300), ()))
+    assert torch.equal(images.grids([image]), images.grids([request_image(page(200, 300))]))
+
+
 @pytest.mark.parametrize("size", [(1400, 1000), (5000, 100)])
 def test_no_image_has_more_pixels_than_the_limit(images, size):
-    _, grids, _ = images.patches([page(*size)])
+    grids = images.grids([request_image(page(*size))])
     assert int(grids.prod()) * images.patch_size**2 <= 100_000
 
 

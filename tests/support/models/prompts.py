@@ -1,12 +1,14 @@
 """Decoded requests for a `Vlm`, and pages to read."""
 
+import io
 import random
 from typing import Literal
 
 from PIL import Image, ImageDraw
 
 from common.messages import Options
-from runners.vlm.interface import DecodedRequest, DecodedTurn, Task
+from runners.vlm.interface import ModelRequest, ModelTurn, Task
+from runners.vlm.request_images import ImageMemory, RequestImage
 
 MAX_TOKENS = 2048
 
@@ -23,26 +25,35 @@ def page(width: int, height: int, seed: int = 0) -> Image.Image:
     return image
 
 
+def request_image(image: Image.Image) -> RequestImage:
+    """The image as a client sends it."""
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=0)
+    return ImageMemory().image(file.getvalue())
+
+
 Role = Literal["system", "user", "assistant"]
 Part = str | Image.Image
 PLAIN = Options()
 
 
-def ocr(
-    image: Image.Image, language: str | None = None, options: Options = PLAIN
-) -> DecodedRequest:
+def ocr(image: Image.Image, language: str | None = None, options: Options = PLAIN) -> ModelRequest:
     """A page to read."""
-    return DecodedRequest(
-        Task("ocr", language, options), (DecodedTurn("user", (image,)),), MAX_TOKENS
-    )
+    turn = ModelTurn("user", (request_image(image),))
+    return ModelRequest(Task("ocr", language, options), (turn,), MAX_TOKENS)
 
 
-def chat(image: Image.Image, text: str, options: Options = PLAIN) -> DecodedRequest:
+def chat(image: Image.Image, text: str, options: Options = PLAIN) -> ModelRequest:
     """A question about an image."""
     return talk(("user", image, text), options=options)
 
 
-def talk(*turns: tuple[Role, *tuple[Part, ...]], options: Options = PLAIN) -> DecodedRequest:
+def talk(*turns: tuple[Role, *tuple[Part, ...]], options: Options = PLAIN) -> ModelRequest:
     """A conversation: of each turn the role, then its texts and images."""
-    made = tuple(DecodedTurn(role, tuple(parts)) for role, *parts in turns)
-    return DecodedRequest(Task("chat", options=options), made, MAX_TOKENS)
+    made = tuple(
+        ModelTurn(
+            role, tuple(part if isinstance(part, str) else request_image(part) for part in parts)
+        )
+        for role, *parts in turns
+    )
+    return ModelRequest(Task("chat", options=options), made, MAX_TOKENS)

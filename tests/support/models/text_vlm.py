@@ -1,7 +1,7 @@
 """A `Vlm` of text: the library's own Qwen2, small and random, whose tokens are bytes."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from common.messages import Answer, FinishReason
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import DecodedRequest, Encoded, Features, RowPart, Task, digest
+from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, Task, digest
 
 STOP = 232
 _IMAGE = 1
@@ -40,7 +40,7 @@ class TextVlm(TransformersVlm):
         """The columns of each part of a prompt that was prefilled: the first, and the one after the
         last."""
 
-    def encode(self, request: DecodedRequest) -> Encoded:
+    def encode(self, request: ModelRequest) -> Encoded:
         """Encode the texts of the last turn."""
         texts = [part for part in request.turns[-1].parts if isinstance(part, str)]
         return encode("".join(texts).encode())
@@ -63,7 +63,7 @@ class TextVlm(TransformersVlm):
     def tower_blocks(self) -> nn.ModuleList:
         return self.tower
 
-    def image_features(self, pixels: Sequence[dict[str, Tensor]]) -> Features:
+    def image_features(self, pixels: Sequence[Mapping[str, Tensor]]) -> Features:
         """The embeddings of the tokens that an image consists of."""
         tokens = torch.cat([one["tokens"] for one in pixels])
         for block in self.tower:
