@@ -1,213 +1,198 @@
-"""Reads a page with Tesseract: turned upright, deskewed, divided into lines, and line by line."""
+"""Reads a page: finds its lines, the direction they are read in, their words and their order."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from typing import Literal
 
-import tesserocr
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from tesserocr import PSM, RIL, PyTessBaseAPI
 
-from common.messages import Box, Line
-from runners.reader.deskew import Frame, deskew, skew_of
-from runners.reader.lighting import even_out
-from runners.reader.merging import Word, is_doubtful, mean_confidence, merge
+from common.messages import Box, Line, Rotation, Word
+from runners.reader.layout import Placed, Row, in_reading_order, is_cell_gap
+from runners.reader.lines.detection import LineDetector
+from runners.reader.lines.quads import Quad, read_towards, size_of
+from runners.reader.lines.reading import LineReader, LineReading
+from runners.reader.lines.words import LineWord, mean_confidence
 from runners.reader.read_page import ReadPage
-from runners.reader.tessdata import LANGUAGES, ORIENTATION
+from runners.reader.upright import reading_direction
 
-_TEXT_BLOCKS = range(1, 9)
-"""Tesseract's PolyBlockType: flowing text to caption."""
-_MAX_PIXELS = 12_000_000
-"""A larger page is shrunk; an A4 page at 300 dpi has 8.7 million."""
-_SMALL_LINE = 25
-"""Height of a line, pixels; smaller ones are read wrong more often."""
-_GOOD_LINE = 32
-"""The height that smaller lines are enlarged to, pixels."""
-_UPRIGHT = 0.75
-"""Confidence of what reads as text: that of a page upside down stays under 0.5."""
-_NO_TEXT = 0.2
+_SAMPLE = 4
+"""Lines that are read to find out whether the page is upright, and its alphabet."""
+_NO_TEXT = 0.45
 """Confidence of what is read into a rule or a picture."""
-_SAMPLE = 3
-"""Lines that are read to find out whether the page is upright, and its language."""
-_TURNS = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_270,
-}
-"""What makes a page upright, by Tesseract's orientation: degrees clockwise that it was turned."""
-_SIDE_PADDING = 4
-"""Pixels beside a run of words, as in Tesseract's own recogniser."""
-_PADDING = 0.25
-"""Padding above and below, of the line's height: less cuts off the ends of commas."""
-
-
-@dataclass(frozen=True)
-class UnreadLine:
-    """A line before it is read."""
-
-    box: Box
-    runs: list[Box]
-    """The boxes of the runs of words that are read in one go."""
+_STRAIGHT = 0.05
+"""Degrees; less is no skew."""
 
 
 class Reader:
-    """Tesseract with its trained data loaded. Used by one thread at a time."""
+    """The models of the embedded reader. Used by one thread at a time."""
 
     def __init__(self, tessdata: Path) -> None:
-        """Load the data. Raises RuntimeError if eng, rus or osd are missing from the folder."""
-        # Leptonica logs errors for images that merely hold no text, such as tiny ones.
-        tesserocr.set_leptonica_log_level(tesserocr.LeptLogLevel.NONE)
-        folder = str(tessdata)
-        self._readers = {
-            code: PyTessBaseAPI(folder, name, psm=PSM.RAW_LINE) for code, name in LANGUAGES.items()
-        }
-        self._orientation = PyTessBaseAPI(folder, ORIENTATION, psm=PSM.OSD_ONLY)
-        self._orientation.SetVariable("min_characters_to_try", "8")
+        """Load the models. Raises RuntimeError if rus is missing from the folder."""
+        self._detector = LineDetector()
+        self._reader = LineReader(tessdata)
 
     def close(self) -> None:
-        for api in (*self._readers.values(), self._orientation):
-            api.End()
+        self._reader.close()
 
     def read(
         self, image: Image.Image, language: str | None, check: Callable[[], None] = lambda: None
     ) -> ReadPage:
-        """Read the page.
+        """Read an RGB page.
 
         language: "en" or "ru", which is tried first; None for the one that the page reads best in.
-        check: called before each layout analysis and each line; what it raises ends the reading.
+        check: called before each part of the search for lines and each line; what it raises ends
+        the reading.
         """
-        grey = even_out(image.convert("L"))
-        sheet = self._lay_out(grey, check)
-        guess, confidence = sheet.sample()
-        if confidence < _UPRIGHT and (turn := self._turn(grey)):
-            grey = grey.transpose(turn)
-            sheet = self._lay_out(grey, check)
-            guess, _ = sheet.sample()
-        first = language or guess
-        blocks = [
-            [line for unread in block if (line := sheet.read_line(unread, first))]
-            for block in sheet.blocks
-        ]
-        return ReadPage(grey.size, [block for block in blocks if block], first)
-
-    def _lay_out(self, grey: Image.Image, check: Callable[[], None]) -> "_Sheet":
-        skew = skew_of(grey)
-        scale = min(1.0, (_MAX_PIXELS / (grey.width * grey.height)) ** 0.5)
-        frame = deskew(grey, skew, scale)
-        blocks = self._find_lines(frame.image, check)
-        heights = [line.box[3] - line.box[1] for block in blocks for line in block]
-        if heights and (height := median(heights)) < _SMALL_LINE:
-            frame = deskew(grey, skew, min(4.0, _GOOD_LINE / height))
-            blocks = self._find_lines(frame.image, check)
-        return _Sheet(self._readers, frame, blocks, check)
-
-    def _find_lines(self, image: Image.Image, check: Callable[[], None]) -> list[list[UnreadLine]]:
-        """The blocks of text in reading order, each a list of lines."""
-        check()
-        api = self._readers["en"]
-        api.SetPageSegMode(PSM.AUTO)
-        _set_image(api, image)
-        found = api.AnalyseLayout(merge_similar_words=True)
-        api.SetPageSegMode(PSM.RAW_LINE)
-        blocks: list[list[UnreadLine]] = []
-        if found is None:
-            return blocks
-        for run in tesserocr.iterate_level(found, RIL.WORD):
-            if run.BlockType() not in _TEXT_BLOCKS:
-                continue
-            if run.IsAtBeginningOf(RIL.BLOCK) or not blocks:
-                blocks.append([])
-            if run.IsAtBeginningOf(RIL.TEXTLINE) or not blocks[-1]:
-                blocks[-1].append(UnreadLine(run.BoundingBox(RIL.TEXTLINE), []))
-            blocks[-1][-1].runs.append(run.BoundingBox(RIL.WORD))
-        return blocks
-
-    def _turn(self, grey: Image.Image) -> Image.Transpose | None:
-        """The turn that makes the page upright; None if it is upright, or nothing tells."""
-        _set_image(self._orientation, grey)
-        found = self._orientation.DetectOrientationScript()
-        return _TURNS.get(found["orient_deg"]) if found else None
+        quads = self._detector.find(image, check)
+        sheet = _Sheet(self._reader, image, quads, check)
+        direction = reading_direction(quads, sheet.how_well)
+        sheet.face(direction)
+        return sheet.read(language)
 
 
 class _Sheet:
-    """A laid-out page. Each run of words is read at most once per language."""
+    """A page whose lines were found."""
 
     def __init__(
         self,
-        readers: dict[str, PyTessBaseAPI],
-        frame: Frame,
-        blocks: list[list[UnreadLine]],
+        reader: LineReader,
+        image: Image.Image,
+        quads: list[Quad],
         check: Callable[[], None],
     ) -> None:
-        self._readers = readers
-        self._frame = frame
+        self._reader = reader
+        self._image = image
+        self._quads = quads
         self._check = check
-        self._words_of: dict[tuple[str, Box], list[Word]] = {}
-        """What was read, by language and run."""
-        self.blocks = blocks
+        self._direction = 0.0
+        self._begun: dict[int, LineReading] = {}
 
-    def sample(self) -> tuple[str, float]:
-        """The language in which the widest lines read best, and the confidence in it."""
-        lines = [line for block in self.blocks for line in block]
-        widest = sorted(lines, key=lambda line: line.box[0] - line.box[2])[:_SAMPLE]
-        confidences = {
-            code: mean_confidence([word for line in widest for word in self._words(code, line)])
-            for code in self._readers
-        }
-        return max(confidences.items(), key=lambda item: item[1])
+    def face(self, direction: float) -> None:
+        """Read the lines towards this direction, degrees clockwise from rightwards."""
+        if direction != self._direction:
+            self._begun.clear()
+        self._direction = direction
+        self._quads = [read_towards(quad, direction) for quad in self._quads]
 
-    def read_line(self, line: UnreadLine, first: str) -> Line | None:
-        """The line, read in the language `first`; None if it is no text."""
-        words = [word for run in line.runs for word in self._read_best(run, line, first)]
-        confidence = mean_confidence(words)
-        if confidence < _NO_TEXT:
-            return None
-        return Line(
-            text=" ".join(word.text for word in words),
-            box=self._frame.box_on_page(line.box),
-            confidence=round(confidence, 3),
+    def how_well(self, direction: float) -> float:
+        """The confidence in the widest lines, read towards the direction."""
+        self.face(direction)
+        return self._sample()[0]
+
+    def _sample(self) -> tuple[float, bool]:
+        """The confidence in the widest lines, and whether they are in Cyrillic."""
+        widest = sorted(range(len(self._quads)), key=lambda n: -size_of(self._quads[n])[0])
+        read = [self._line(n).confidence() for n in widest[:_SAMPLE]]
+        if not read:
+            return 0.0, False
+        latin, cyrillic = (sum(side) / len(read) for side in zip(*read, strict=True))
+        return sum(map(max, read)) / len(read), cyrillic > latin
+
+    def read(self, language: str | None) -> ReadPage:
+        mostly_cyrillic = language == "ru" or self._sample()[1]
+        words = self._words(mostly_cyrillic)
+        paragraphs = in_reading_order(
+            [self._placed(number, read) for number, read in words.items()]
+        )
+        blocks = [[self._row(row, words) for row in paragraph] for paragraph in paragraphs]
+        text = "".join(line.text for block in blocks for line in block)
+        cyrillic, latin = (sum(map(test, text)) for test in (_is_cyrillic, _is_latin))
+        degrees, skew = _turn(self._direction)
+        size = self._image.size if degrees % 180 == 0 else self._image.size[::-1]
+        return ReadPage(
+            size,
+            blocks,
+            "ru" if cyrillic > latin or (cyrillic == latin and language == "ru") else "en",
+            Rotation(degrees=degrees, skew=skew),
         )
 
-    def _read_best(self, run: Box, line: UnreadLine, first: str) -> list[Word]:
-        """The words of the run in `first`, or in the other language where that is surer."""
-        words = self._read(first, run, line)
-        if not any(map(is_doubtful, words)):
-            return words
-        second = next(code for code in self._readers if code != first)
-        return merge(words, self._read(second, run, line))
+    def _words(self, mostly_cyrillic: bool) -> dict[int, list[LineWord]]:
+        """The words of each line that has text."""
+        numbers = range(len(self._quads))
+        words: dict[int, list[LineWord]] = {}
+        any_cyrillic = mostly_cyrillic
+        for number in numbers:
+            words[number] = self._line(number).words(
+                mostly_cyrillic=mostly_cyrillic, any_cyrillic=mostly_cyrillic
+            )
+            any_cyrillic |= sum(_is_cyrillic(c) for w in words[number] for c in w.text) >= 4
+        if any_cyrillic and not mostly_cyrillic:
+            for number in numbers:
+                words[number] = self._line(number).words(mostly_cyrillic=False, any_cyrillic=True)
+        return {n: read for n, read in words.items() if mean_confidence(read) >= _NO_TEXT}
 
-    def _words(self, code: str, line: UnreadLine) -> list[Word]:
-        return [word for run in line.runs for word in self._read(code, run, line)]
-
-    def _read(self, code: str, run: Box, line: UnreadLine) -> list[Word]:
-        """The words of a run of the line in a language."""
-        if (code, run) not in self._words_of:
+    def _line(self, number: int) -> LineReading:
+        if number not in self._begun:
             self._check()
-            # A run is as high as its line, or the recogniser would scale "a" like "A".
-            image = self._frame.image
-            padding = round(_PADDING * (line.box[3] - line.box[1]))
-            left, right = max(0, run[0] - _SIDE_PADDING), min(run[2] + _SIDE_PADDING, image.width)
-            top, bottom = max(0, line.box[1] - padding), min(line.box[3] + padding, image.height)
-            strip = image.crop((left, top, right, bottom))
-            self._words_of[code, run] = list(_recognise(self._readers[code], strip, left))
-        return self._words_of[code, run]
+            self._begun[number] = self._reader.begin(self._image, self._quads[number])
+        return self._begun[number]
+
+    def _placed(self, number: int, words: list[LineWord]) -> Placed:
+        """Where the line stands on the page once that is straight."""
+        angle = math.radians(-self._direction)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        corners = self._quads[number] @ turn.T
+        left, right = corners[[0, 3], 0].mean(), corners[[1, 2], 0].mean()
+        top, bottom = corners[[0, 1], 1].mean(), corners[[2, 3], 1].mean()
+        characters = sum(len(word.text) + 1 for word in words) - 1
+        return Placed(number, left, top, right, bottom, characters)
+
+    def _row(self, row: Row, words: dict[int, list[LineWord]]) -> Line:
+        text = ""
+        for at, line in enumerate(row):
+            if at:
+                text += "\t" if is_cell_gap(row[at - 1], line) else " "
+            text += " ".join(word.text for word in words[line.number])
+        found = [
+            Word(
+                text=word.text,
+                box=self._box(_part(self._quads[line.number], word)),
+                confidence=round(word.confidence, 3),
+            )
+            for line in row
+            for word in words[line.number]
+        ]
+        corners = np.concatenate([self._quads[line.number] for line in row])
+        confidence = mean_confidence([word for line in row for word in words[line.number]])
+        return Line(text=text, box=self._box(corners), confidence=round(confidence, 3), words=found)
+
+    def _box(self, corners: NDArray[np.float32]) -> Box:
+        """The box, on the upright page, of points of the page as it came."""
+        degrees, _ = _turn(self._direction)
+        width, height = self._image.size
+        xs, ys = corners.T
+        if degrees == 90:
+            xs, ys, width, height = height - ys, xs, height, width
+        elif degrees == 180:
+            xs, ys = width - xs, height - ys
+        elif degrees == 270:
+            xs, ys, width, height = ys, width - xs, height, width
+        left, top = max(0, math.floor(xs.min())), max(0, math.floor(ys.min()))
+        return left, top, min(width, math.ceil(xs.max())), min(height, math.ceil(ys.max()))
 
 
-def _recognise(api: PyTessBaseAPI, strip: Image.Image, left: int) -> Iterator[Word]:
-    """The words of a strip of the page, which begins at `left`."""
-    _set_image(api, strip)
-    api.Recognize()
-    found = api.GetIterator()
-    if found is None or found.Empty(RIL.WORD):
-        return
-    for word in tesserocr.iterate_level(found, RIL.WORD):
-        text = word.GetUTF8Text(RIL.WORD).strip()
-        if text:
-            x0 = word.BoundingBox(RIL.WORD)[0]
-            yield Word(text, word.Confidence(RIL.WORD) / 100, left + x0)
+def _turn(direction: float) -> tuple[Literal[0, 90, 180, 270], float]:
+    """Degrees clockwise that make a page upright, and the skew that is left."""
+    quarters = round(direction / 90)
+    skew = direction - 90 * quarters
+    degrees: Literal[0, 90, 180, 270] = (-90 * quarters) % 360  # type: ignore[assignment]
+    return degrees, round(skew, 1) if abs(skew) >= _STRAIGHT else 0.0
 
 
-def _set_image(api: PyTessBaseAPI, image: Image.Image) -> None:
-    api.SetImageBytes(image.tobytes(), image.width, image.height, 1, image.width)
-    api.SetSourceResolution(300)  # else it warns of a guess
+def _part(quad: Quad, word: LineWord) -> NDArray[np.float32]:
+    """The corners of a word in a line."""
+    width, height = size_of(quad)
+    start, end = (max(0.0, min(1.0, x * height / width)) for x in (word.start, word.end))
+    along = quad[[1, 1, 2, 2]] - quad[[0, 0, 3, 3]]
+    return quad[[0, 0, 3, 3]] + along * np.array([[start], [end], [end], [start]], np.float32)
+
+
+def _is_cyrillic(character: str) -> bool:
+    return "Ѐ" <= character <= "ӿ"
+
+
+def _is_latin(character: str) -> bool:
+    return character.isascii() and character.isalpha()
