@@ -11,17 +11,21 @@ from PIL import Image
 
 from common.messages import Box, Line, Rotation, Word
 from runners.reader.layout import Placed, Row, in_reading_order, is_cell_gap
-from runners.reader.lines.detection import LineDetector
+from runners.reader.lines.detection import LineDetector, paper_of
 from runners.reader.lines.quads import Quad, read_towards, size_of
 from runners.reader.lines.reading import LineReader, LineReading
 from runners.reader.lines.words import LineWord, mean_confidence
 from runners.reader.read_page import ReadPage
-from runners.reader.upright import reading_direction
+from runners.reader.upright import likely_direction, reading_direction, skew_of
 
 _SAMPLE = 4
 """Lines that are read to find out whether the page is upright, and its alphabet."""
 _NO_TEXT = 0.45
 """Confidence of what is read into a rule or a picture."""
+_LEANING = 6.0
+"""Degrees; a page that leans further is straightened to find its lines."""
+_MAX_PIXELS = 12_000_000
+"""Pixels of a page that is straightened; a larger one is shrunk for it."""
 _STRAIGHT = 0.05
 """Degrees; less is no skew."""
 
@@ -47,10 +51,31 @@ class Reader:
         the reading.
         """
         quads = self._detector.find(image, check)
+        skew = skew_of(likely_direction(quads))
+        if abs(skew) > _LEANING:
+            quads = self._find_straight(image, skew, check)
         sheet = _Sheet(self._reader, image, quads, check)
         direction = reading_direction(quads, sheet.how_well)
         sheet.face(direction)
         return sheet.read(language)
+
+    def _find_straight(
+        self, image: Image.Image, skew: float, check: Callable[[], None]
+    ) -> list[Quad]:
+        """The lines of a leaning page: outlines that lean are too wide, so it is straightened."""
+        factor = min(1.0, (_MAX_PIXELS / (image.width * image.height)) ** 0.5)
+        size = round(image.width * factor), round(image.height * factor)
+        small = image if factor == 1 else image.resize(size, Image.Resampling.BILINEAR)
+        straight = small.rotate(
+            skew, Image.Resampling.BILINEAR, expand=True, fillcolor=paper_of(image)
+        )
+        angle = math.radians(skew)
+        back = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        middle, own_middle = np.array(straight.size) / 2, np.array(small.size) / 2
+        return [
+            (((quad - middle) @ back.T + own_middle) / factor).astype(np.float32)
+            for quad in self._detector.find(straight, check)
+        ]
 
 
 class _Sheet:
@@ -176,9 +201,8 @@ class _Sheet:
 
 def _turn(direction: float) -> tuple[Literal[0, 90, 180, 270], float]:
     """Degrees clockwise that make a page upright, and the skew that is left."""
-    quarters = round(direction / 90)
-    skew = direction - 90 * quarters
-    degrees: Literal[0, 90, 180, 270] = (-90 * quarters) % 360  # type: ignore[assignment]
+    skew = skew_of(direction)
+    degrees: Literal[0, 90, 180, 270] = -round(direction - skew) % 360  # type: ignore[assignment]
     return degrees, round(skew, 1) if abs(skew) >= _STRAIGHT else 0.0
 
 

@@ -40,9 +40,14 @@ def likely_direction(quads: list[Quad]) -> float:
     middle = order[np.searchsorted(weights[order].cumsum(), weights.sum() / 2)]
     direction = float((math.degrees(mean) + beside[middle] + 90) % 180 - 90)
     if not (lengths > _LONG * sizes.min(axis=1)).any():  # the outlines of short words lean
-        nearest = 90 * round(direction / 90)
-        return direction if abs(direction - nearest) > _SHORT_LEAN else float(nearest)
+        skew = skew_of(direction)
+        return direction if abs(skew) > _SHORT_LEAN else direction - skew
     return direction
+
+
+def skew_of(direction: float) -> float:
+    """Degrees clockwise by which a direction leans from the nearest quarter turn."""
+    return direction - 90 * round(direction / 90)
 
 
 def reading_direction(quads: list[Quad], how_well: Callable[[float], float]) -> float:

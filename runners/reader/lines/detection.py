@@ -53,7 +53,7 @@ class LineDetector:
 
         check: called before each part of the page; what it raises ends the search.
         """
-        paper = _paper(image)
+        paper = paper_of(image)
         finest = min(1.0, (_MAX_PIXELS / (image.width * image.height)) ** 0.5)
         scale = _first_scale(image.size)
         quads = self._find_at(image, scale, paper, check)
@@ -136,7 +136,7 @@ def _tile(
     return tile
 
 
-def _paper(image: Image.Image) -> tuple[int, ...]:
+def paper_of(image: Image.Image) -> tuple[int, ...]:
     """The colour that most of the page has."""
     small = image.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=1.0)
     return tuple(np.median(np.asarray(small).reshape(-1, 3), axis=0).astype(int).tolist())

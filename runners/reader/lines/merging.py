@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
+from itertools import groupby
 
-from runners.reader.lines.words import LineWord
+from runners.reader.lines.words import Character, LineWord
 
 _SURE = 0.85
 """Confidence under which a Cyrillic word is read in Latin letters too."""
@@ -11,11 +12,12 @@ _LATIN_SURE = 0.9
 """Confidence over which a Latin word is believed."""
 _READ = 0.6
 """Confidence over which a Cyrillic word makes sense."""
-_OWN_LETTERS = 0.4
-"""Share of its letters that a Latin word must have of its own where the Cyrillic one makes sense."""
+_OWN_LETTERS = 0.3
+"""Share of letters that are Latin only which a word must have if the Cyrillic one makes sense."""
 _LOOK_ALIKES = frozenset("ABCEHKMOPTXYaceopxyАВСЕНКМОРТХУасеорху")
 """Letters that are in both alphabets, or look as if they were."""
-_PARTS = re.compile(r"[^-–—/]+|[-–—/]+")
+_JOINTS = frozenset("-–—/")
+"""What joins words of different alphabets."""
 _ODD = re.compile(r"[\\|{}\[\]$!№]")
 """What Tesseract reads in the middle of a word whose letters it does not know."""
 
@@ -46,21 +48,19 @@ def _better(word: LineWord, read_latin: ReadAlone) -> LineWord:
     latin = read_latin(word.start, word.end)
     if latin and _replaces(latin, word):
         return latin
-    parts = list(_PARTS.finditer(word.text))
+    # "USB-кабель": each part is in an alphabet of its own.
+    parts = [
+        LineWord(tuple(part))
+        for _, part in groupby(word.characters, lambda character: character.text in _JOINTS)
+    ]
     if len(parts) == 1:
         return word
-    # "USB-кабель": each part is in an alphabet of its own.
-    width = (word.end - word.start) / len(word.text)
-    text = ""
+    characters: list[Character] = []
     for part in parts:
-        whole = part[0]
-        start, end = word.start + part.start() * width, word.start + part.end() * width
-        if whole[0].isalnum() or len(whole) > 1:
-            other = read_latin(start, end)
-            if other and _replaces(other, LineWord(whole, word.confidence, start, end)):
-                whole = other.text.strip("-–—/")
-        text += whole
-    return LineWord(text, word.confidence, word.start, word.end)
+        alone = None if part.text[0] in _JOINTS else read_latin(part.start, part.end)
+        replaced = alone and _replaces(alone, part)
+        characters += alone.characters if alone and replaced else part.characters
+    return LineWord(tuple(characters))
 
 
 def _replaces(latin: LineWord, word: LineWord) -> bool:
@@ -69,9 +69,11 @@ def _replaces(latin: LineWord, word: LineWord) -> bool:
         return False
     letters = list(filter(str.isalpha, latin.text))
     if not letters:
-        return latin.confidence > word.confidence
+        made_of_letters = word.text.isalpha() and word.confidence >= _READ
+        return latin.confidence > word.confidence and not made_of_letters
     own = sum(map(_is_latin, letters))
-    if word.confidence >= _READ and own < _OWN_LETTERS * len(letters):
+    longer = len(latin.text) > len(word.text)
+    if word.confidence >= _READ and own < _OWN_LETTERS * len(letters) and not longer:
         return False  # Cyrillic words of letters that look alike are read as Latin ones, too
     return own > 0 or bool(_ODD.search(word.text))
 

@@ -1,5 +1,6 @@
 """Reads lines, each in the alphabet that it is in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -84,8 +85,8 @@ class LineReading:
         if latin >= _LATIN_SURE and not letters:
             return words
         cyrillic = mean_confidence(self.cyrillic)
-        if cyrillic < _CYRILLIC and max(latin, cyrillic) < _CYRILLIC:
-            return words  # a picture, or what neither knows
+        if cyrillic < _CYRILLIC and not any_cyrillic:
+            return words
         if latin > cyrillic + (_DIFFERENCE if any_cyrillic else 0.0):
             return words
         return merge(self.cyrillic, self._read_latin)
@@ -98,11 +99,15 @@ class LineReading:
         if part.shape[1] < 4:
             return None
         characters = self._reader.latin.read(part)
-        if not characters or not is_whole(characters, part):
+        if not any(c.text.strip() for c in characters) or not is_whole(characters, part):
             return None
-        text = "".join(character.text for character in characters).strip()
-        confidence = sum(c.confidence for c in characters) / len(characters)
-        return LineWord(text, confidence, start, end) if text else None
+        return LineWord(
+            tuple(
+                replace(c, start=c.start + left / height, end=c.end + left / height)
+                for c in characters
+                if c.text.strip()
+            )
+        )
 
 
 class LineReader:
