@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from runners.reader.lines.ink import columns_with_ink
@@ -28,7 +29,10 @@ class PPRecogniser:
         self._alphabet: list[str] = recogniser.postprocess_op.character
 
     def read(self, line: Pixels) -> list[Character]:
-        """The characters of a line that is `HEIGHT` high."""
+        """The characters of a line."""
+        if line.shape[0] != HEIGHT:
+            width = max(1, round(line.shape[1] * HEIGHT / line.shape[0]))
+            line = cv2.resize(line, (width, HEIGHT)).astype(np.uint8)
         characters: list[Character] = []
         start = 0
         while start < line.shape[1]:

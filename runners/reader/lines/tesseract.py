@@ -1,5 +1,6 @@
 """Reads Cyrillic lines with Tesseract."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from runners.reader.lines.words import Character
 
 _BESIDE = 4
 """Pixels of paper that are left at each end of a line."""
+
+_WIDEST = 0.7
+"""Width of a letter, in heights of the line."""
 
 
 class Tesseract:
@@ -47,8 +51,12 @@ class Tesseract:
             if box is None:
                 continue
             start, end = ((x + left_out) / height for x in (box[0], box[2]))
+            if characters:
+                before = characters[-1]
+                characters[-1] = replace(before, end=min(before.end, start))
             if characters and symbol.IsAtBeginningOf(RIL.WORD):
                 characters.append(Character(" ", 1.0, start, start))
             text, confidence = symbol.GetUTF8Text(RIL.SYMBOL), symbol.Confidence(RIL.WORD) / 100
-            characters.append(Character(text, confidence, start, end))
+            # The box of a word's last symbol may reach to the end of the line.
+            characters.append(Character(text, confidence, start, min(end, start + _WIDEST)))
         return characters

@@ -14,6 +14,10 @@ _LONG = 8.0
 """How many times longer than high a line is whose direction is exact."""
 _SHORT_LEAN = 5.0
 """Degrees by which the outline of a short word may lean though the word does not."""
+_ACROSS = 4.0
+"""How many times longer than high a line is that may run across the others."""
+_FEWEST_ACROSS = 3
+"""Fewest lines that are read across the others."""
 _WELL = 0.75
 """Confidence of what reads as text; that of lines upside down stays under 0.6."""
 
@@ -43,6 +47,21 @@ def likely_direction(quads: list[Quad]) -> float:
         skew = skew_of(direction)
         return direction if abs(skew) > _SHORT_LEAN else direction - skew
     return direction
+
+
+def by_orientation(quads: list[Quad]) -> list[list[int]]:
+    """Numbers of the lines along the page's direction and, if there are several, across it."""
+    along = likely_direction(quads)
+    groups: tuple[list[int], list[int]] = ([], [])
+    for number, quad in enumerate(quads):
+        width, height = size_of(quad)
+        direction = direction_of(quad) + (90 if height > width else 0)
+        apart = abs((direction - along + 90) % 180 - 90)
+        across = apart > 45 and max(width, height) > _ACROSS * min(width, height)
+        groups[across].append(number)
+    if len(groups[1]) < _FEWEST_ACROSS:
+        return [list(range(len(quads)))]
+    return list(groups)
 
 
 def skew_of(direction: float) -> float:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 from PIL import Image
 
 from runners.reader.lines.ink import grey_of
@@ -25,6 +27,9 @@ _CYRILLIC = 0.6
 """Confidence under which what was read is not in Cyrillic letters."""
 _DIFFERENCE = 0.25
 """How much surer a line must be in Latin letters on a page with Cyrillic lines."""
+_SMALLER = 0.75
+_CYRILLIC_NAMES = ("cyrillic", "eslav")
+"""What PP-OCR calls its recognisers of Cyrillic: the second is for East Slavic languages."""
 _LONG = 8.0
 """Heights of a line; longer ones are read in the page's alphabet first."""
 _BESIDE = 0.08
@@ -54,8 +59,14 @@ class LineReading:
     def cyrillic(self) -> list[LineWord]:
         """The line in Cyrillic letters, its Latin words as they came."""
         if self._cyrillic is None:
-            characters = self._reader.cyrillic.read(grey_of(self._pixels))
-            self._cyrillic = to_words(characters)
+            words = self._reader.read_cyrillic(self._pixels)
+            if mean_confidence(words) < _CYRILLIC and not self.latin[1]:
+                # Tesseract gives up a word now and then that it knows at another size.
+                size = round(self._pixels.shape[1] * _SMALLER), round(HEIGHT * _SMALLER)
+                smaller = cv2.resize(self._pixels, size, interpolation=cv2.INTER_AREA)
+                again = self._reader.read_cyrillic(smaller.astype(np.uint8))
+                words = max(words, again, key=mean_confidence)
+            self._cyrillic = words
         return self._cyrillic
 
     def confidence(self) -> tuple[float, float]:
@@ -113,13 +124,38 @@ class LineReading:
 class LineReader:
     """The recognisers. Used by one thread at a time."""
 
-    def __init__(self, tessdata: Path) -> None:
+    def __init__(self, tessdata: Path, recognisers: Path | None = None) -> None:
+        """Load the models.
+
+        recognisers: a folder where a file whose name has "cyrillic" or "eslav" in it and ends in
+        .onnx is PP-OCR's recogniser of Cyrillic; Tesseract reads Cyrillic where there is none.
+        Raises RuntimeError if Tesseract's rus is missing.
+        """
         self.latin = PPRecogniser()
-        self.cyrillic = Tesseract(tessdata, "rus")
+        model = next(iter(cyrillic_models(recognisers)), None) if recognisers else None
+        self._tesseract = None if model else Tesseract(tessdata, "rus")
+        self._cyrillic = PPRecogniser(model) if model else None
 
     def close(self) -> None:
-        self.cyrillic.close()
+        if self._tesseract:
+            self._tesseract.close()
+
+    def read_cyrillic(self, line: Pixels) -> list[LineWord]:
+        """The words of a line, read in Cyrillic letters."""
+        if self._cyrillic:
+            return to_words(self._cyrillic.read(line))
+        assert self._tesseract is not None
+        return to_words(self._tesseract.read(grey_of(line)))
 
     def begin(self, image: Image.Image, quad: Quad) -> LineReading:
         """The line in a quadrilateral of the page, before it is read."""
         return LineReading(self, cut_out(image, quad, HEIGHT))
+
+
+def cyrillic_models(folder: Path) -> list[Path]:
+    """PP-OCR's recognisers of Cyrillic in a folder, by name."""
+    return [
+        path
+        for path in sorted(folder.glob("*.onnx"))
+        if any(script in path.name.lower() for script in _CYRILLIC_NAMES)
+    ]
