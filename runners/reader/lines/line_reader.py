@@ -103,9 +103,9 @@ class LineReading:
         return merge(self.cyrillic, self._read_latin)
 
     def _read_latin(self, start: float, end: float) -> LineWord | None:
-        height = self._pixels.shape[0]
+        height, width = self._pixels.shape[:2]
         left = max(0, round((start - _BESIDE) * height))
-        right = min(self._pixels.shape[1], round((end + _BESIDE) * height))
+        right = min(width, round((end + _BESIDE) * height))
         part = self._pixels[:, left:right]
         if part.shape[1] < 4:
             return None

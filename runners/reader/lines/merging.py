@@ -8,8 +8,8 @@ from runners.reader.lines.words import Character, LineWord
 
 _SURE = 0.85
 """Confidence under which a Cyrillic word is read in Latin letters too."""
-_LATIN_SURE = 0.9
-"""Confidence over which a Latin word is believed."""
+_LATIN_SURE, _LATIN_LIKELY = 0.9, 0.75
+"""Confidence over which a Latin word is believed, and where the Cyrillic one makes no sense."""
 _READ = 0.6
 """Confidence over which a Cyrillic word makes sense."""
 _OWN_LETTERS = 0.3
@@ -65,7 +65,7 @@ def _better(word: LineWord, read_latin: ReadAlone) -> LineWord:
 
 def _replaces(latin: LineWord, word: LineWord) -> bool:
     """Whether the Latin reading is surer, and not only of letters that look alike."""
-    if latin.confidence < _LATIN_SURE:
+    if latin.confidence < (_LATIN_SURE if word.confidence >= _READ else _LATIN_LIKELY):
         return False
     letters = list(filter(str.isalpha, latin.text))
     if not letters:

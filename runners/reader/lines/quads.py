@@ -62,11 +62,11 @@ def cut_out(image: Image.Image, quad: Quad, height: int) -> Pixels:
     out = min(_LONGEST * height, max(8, round(width * height / max(own_height, 1))))
     target = np.array([(0, 0), (out, 0), (out, height), (0, height)], np.float32)
     matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), target)
-    cut: Pixels = cv2.warpPerspective(
+    cut = cv2.warpPerspective(
         np.asarray(region),
         matrix,
         (out, height),
         flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cut
+    return cut.astype(np.uint8, copy=False)

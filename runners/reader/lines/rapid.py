@@ -1,9 +1,9 @@
 """Loads PP-OCR's models as rapidocr wraps them, to run on one thread."""
 
 from pathlib import Path
+from typing import Any
 
 import rapidocr
-from omegaconf import DictConfig
 from rapidocr.ch_ppocr_det import TextDetector
 from rapidocr.ch_ppocr_rec import TextRecognizer
 from rapidocr.utils.log import logger
@@ -27,7 +27,7 @@ def load_recogniser(model: Path | None = None) -> TextRecognizer:
     return TextRecognizer(_config("Rec", path))
 
 
-def _config(part: str, model: Path) -> DictConfig:
+def _config(part: str, model: Path) -> Any:
     logger.setLevel("ERROR")
     all_parts = ParseParams.load(_PACKAGE / "config.yaml")
     config = all_parts[part]
