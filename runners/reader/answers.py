@@ -32,6 +32,7 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
             finish_reason="stop",
             lines=page.lines,
             blocks=[_block(lines) for lines in page.blocks] if layout else None,
+            rotation=page.rotation,
             warning=warning,
         )
     found = search_lines(request.question, pages)
@@ -47,6 +48,7 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
             prompt_tokens=_count(request.question), visual_tokens=0, completion_tokens=_count(text)
         ),
         lines=found.lines,
+        rotation=page.rotation,
         prompt_used=True,
         warning=warning,
     )

@@ -206,7 +206,7 @@ class ReaderEngine:
                 from runners.metrics import Metrics
                 from runners.reader.reading import Reader
 
-                self._reader = Reader(tessdata)
+                self._reader = Reader(tessdata, self._settings.recognisers)
                 self._metrics = Metrics(self._model)
             except BaseException:
                 self._registry.leave()

@@ -60,20 +60,19 @@ def _line(row: Row, turning: Turning) -> Line:
     for cell in row:
         gap = "\t" if cell.after_gap else " "
         text += (gap if text else "") + " ".join(word.text for word in cell.words)
-    words = [
-        Word(
-            text=word.text,
-            box=turning.box_of(corners_of(cell.quad, word)),
-            confidence=round(word.confidence, 3),
-        )
-        for cell in row
-        for word in cell.words
-    ]
+    read = [(word, corners_of(cell.quad, word)) for cell in row for word in cell.words]
     return Line(
         text=text,
-        box=turning.box_of(np.concatenate([cell.quad for cell in row])),
-        confidence=round(mean_confidence([word for cell in row for word in cell.words]), 3),
-        words=words,
+        box=turning.box_of(np.concatenate([corners for _, corners in read])),
+        confidence=round(mean_confidence([word for word, _ in read]), 3),
+        words=[
+            Word(
+                text=word.text,
+                box=turning.box_of(corners),
+                confidence=round(word.confidence, 3),
+            )
+            for word, corners in read
+        ],
     )
 
 
