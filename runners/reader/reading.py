@@ -59,7 +59,7 @@ def _line(row: Row, turning: Turning) -> Line:
     text = ""
     for cell in row:
         gap = "\t" if cell.after_gap else " "
-        text += (gap if text else "") + " ".join(word.text for word in cell.words)
+        text += (gap if text else "") + cell.text
     read = [(word, corners_of(cell.quad, word)) for cell in row for word in cell.words]
     return Line(
         text=text,

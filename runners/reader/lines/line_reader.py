@@ -22,7 +22,7 @@ from runners.reader.lines.words import (
 _LATIN_SURE = 0.9
 _SURELY_LATIN = 10
 """Letters; what has so many, all read in Latin, is not in Cyrillic letters that look alike."""
-_CYRILLIC_SURE = 0.9
+_CYRILLIC_SURE = 0.85
 _CYRILLIC = 0.6
 """Confidence under which what was read is not in Cyrillic letters."""
 _DIFFERENCE = 0.25

@@ -5,17 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from runners.reader.lines.detection import LineDetector, paper_of
 from runners.reader.lines.quads import Quad
-from runners.reader.pages.seals import hidden_lines, without_marks
+from runners.reader.pages.seals import beside, without_marks
 from runners.reader.pages.upright import likely_direction, skew_of
 
 _LEANING = 6.0
 """Degrees; a page that leans further is straightened to find its lines."""
 _MAX_PIXELS = 12_000_000
 """Pixels of a page that is straightened, and of one whose coloured marks are looked through."""
+_JOIN_DOTS = ImageFilter.GaussianBlur(1.5)
+"""What makes letters of the dots of a dot matrix printer."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,16 @@ class LineFinder:
         """The lines of an RGB page, in no order. check: what it raises ends the search."""
         quads = self._find(image, check)
         small = image.width * image.height <= _MAX_PIXELS
+        if small and not quads:
+            image = image.filter(_JOIN_DOTS)
+            quads = self._find(image, check)
         cleaned = without_marks(image) if small and quads else None
         if cleaned is None:
             return [FoundLine(quad, image) for quad in quads]
-        kept, hidden = hidden_lines(quads, self._find(cleaned, check))
-        return [FoundLine(q, image) for q in kept] + [FoundLine(q, cleaned) for q in hidden]
+        through = self._find(cleaned, check)
+        return [FoundLine(quad, cleaned) for quad in through] + [
+            FoundLine(quad, image) for quad in beside(quads, through)
+        ]
 
     def _find(self, image: Image.Image, check: Callable[[], None]) -> list[Quad]:
         quads = self._detector.find(image, check)

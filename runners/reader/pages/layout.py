@@ -7,7 +7,7 @@ from statistics import median
 
 _GUTTER = 1.0
 """Width of the white between two columns, in heights of a line."""
-_CELL_GAP = 1.2
+_CELL_GAP = 1.0
 """White between two cells of a row, in heights of a line: words are nearer."""
 _PARAGRAPH_GAP = 0.9
 """White between two paragraphs, in heights of a line."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +20,8 @@ _NO_TEXT = 0.45
 """Confidence of what is read into a rule or a picture."""
 _SOME_CYRILLIC = 4
 """Letters of a line from which on the page is known to have Cyrillic lines."""
+_CELL_GAP = 1.1
+"""Heights of a line between two words that are cells of a table."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Cell:
     words: list[LineWord]
     after_gap: bool = False
     """Whether there is a wide gap between it and the cell before."""
+
+    @property
+    def text(self) -> str:
+        """Its words; tabs part those that are as far apart as cells."""
+        text = self.words[0].text
+        for word, next_word in pairwise(self.words):
+            gap = next_word.start - word.end
+            text += ("\t" if gap > _CELL_GAP else " ") + next_word.text
+        return text
 
 
 Row = list[Cell]

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from runners.reader.lines.quads import Quad
-from runners.reader.pages.seals import hidden_lines, without_marks
+from runners.reader.pages.seals import beside, without_marks
 
 
 def quad(left: float, top: float, width: float) -> Quad:
@@ -27,9 +27,7 @@ def test_a_page_without_marks_or_of_coloured_paper_is_left_alone() -> None:
     assert without_marks(Image.new("RGB", (400, 300), "navy")) is None
 
 
-def test_a_line_that_a_mark_had_broken_takes_the_place_of_its_parts() -> None:
-    parts = [quad(0, 0, 100), quad(160, 0, 40), quad(0, 50, 200)]
-    whole = [quad(0, 0, 200), quad(0, 50, 200)]
-    kept, hidden = hidden_lines(parts, whole)
-    assert [line is parts[2] for line in kept] == [True]
-    assert [line is whole[0] for line in hidden] == [True]
+def test_lines_that_are_seen_through_the_marks_take_the_place_of_their_parts() -> None:
+    parts = [quad(0, 0, 100), quad(160, 0, 40), quad(0, 50, 200), quad(0, 100, 200)]
+    through = [quad(0, 0, 200), quad(0, 50, 200)]
+    assert [line is parts[3] for line in beside(parts, through)] == [True]
