@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from runners.reader.lines.ink import grey_of
+from runners.reader.lines.ink import columns_with_ink, grey_of
 from runners.reader.lines.merging import merge
 from runners.reader.lines.pp_recogniser import HEIGHT, PPRecogniser
 from runners.reader.lines.quads import Pixels, Quad, cut_out
@@ -32,6 +32,8 @@ _CYRILLIC_NAMES = ("cyrillic", "eslav")
 """What PP-OCR calls its recognisers of Cyrillic: the second is for East Slavic languages."""
 _LONG = 8.0
 """Heights of a line; longer ones are read in the page's alphabet first."""
+_REACH = 0.5
+"""How far the ink of a word may reach out of its place, in heights of the line."""
 _BESIDE = 0.08
 """Paper around a word that is read alone, in heights of the line."""
 
@@ -43,6 +45,7 @@ class LineReading:
         self._reader = reader
         self._pixels = pixels
         self._length = pixels.shape[1] / pixels.shape[0]
+        self._ink = columns_with_ink(pixels.mean(axis=2))
         self._latin: tuple[list[LineWord], bool] | None = None
         self._cyrillic: list[LineWord] | None = None
 
@@ -104,8 +107,16 @@ class LineReading:
 
     def _read_latin(self, start: float, end: float) -> LineWord | None:
         height, width = self._pixels.shape[:2]
-        left = max(0, round((start - _BESIDE) * height))
-        right = min(width, round((end + _BESIDE) * height))
+        ink = self._ink
+        left, right = max(0, round(start * height)), min(width, round(end * height))
+        # The places of letters are not exact: none is to be cut.
+        reach = round(_REACH * height)
+        while left > max(0, round(start * height) - reach) and ink[left - 1]:
+            left -= 1
+        while right < min(width, round(end * height) + reach) and ink[right]:
+            right += 1
+        beside = round(_BESIDE * height)
+        left, right = max(0, left - beside), min(width, right + beside)
         part = self._pixels[:, left:right]
         if part.shape[1] < 4:
             return None

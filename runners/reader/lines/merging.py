@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from itertools import groupby
+from dataclasses import replace
+from itertools import groupby, pairwise
 
 from runners.reader.lines.words import Character, LineWord
 
@@ -18,6 +19,8 @@ _LOOK_ALIKES = frozenset("ABCEHKMOPTXYaceopxyАВСЕНКМОРТХУасеор�
 """Letters that are in both alphabets, or look as if they were."""
 _JOINTS = frozenset("-–—/")
 """What joins words of different alphabets."""
+_OPENING_QUOTES = frozenset('«"“„')
+"""What follows "ООО", the form of most Russian companies, which reads as zeros."""
 _ODD = re.compile(r"[\\|{}\[\]$!№]")
 """What Tesseract reads in the middle of a word whose letters it does not know."""
 
@@ -35,6 +38,9 @@ def merge(words: list[LineWord], read_latin: ReadAlone) -> list[LineWord]:
         beside = [n for n in (at - 1, at + 1) if 0 <= n < len(words)]
         if merged[at] is word and any(_is_latin(merged[n].text) for n in beside):
             merged[at] = _better(word, read_latin)
+    for at, (word, following) in enumerate(pairwise(merged)):
+        if word.text == "000" and following.text[0] in _OPENING_QUOTES:
+            merged[at] = LineWord(tuple(replace(c, text="О") for c in word.characters))
     return merged
 
 

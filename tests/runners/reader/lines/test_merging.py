@@ -53,3 +53,8 @@ def test_a_word_is_divided_where_alphabets_are_joined() -> None:
 def test_digits_replace_no_word_of_letters(cyrillic: str, sure: float, text: str) -> None:
     digits = "8" if cyrillic == "3" else "06"
     assert merged([word(cyrillic, sure)], {0: word(digits, 0.99)}) == [text]
+
+
+def test_three_zeros_before_a_name_are_the_form_of_a_company() -> None:
+    assert merged([word("000", 0.5), word("«Ромашка»", 0.9, 3)], {}) == ["ООО", "«Ромашка»"]
+    assert merged([word("000", 0.5), word("рублей", 0.9, 3)], {}) == ["000", "рублей"]
