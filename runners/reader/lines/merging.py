@@ -65,7 +65,9 @@ def _better(word: LineWord, read_latin: ReadAlone) -> LineWord:
     for part in parts:
         alone = None if part.text[0] in _JOINTS else read_latin(part.start, part.end)
         replaced = alone and _replaces(alone, part)
-        characters += alone.characters if alone and replaced else part.characters
+        chosen = alone.characters if alone and replaced else part.characters
+        # What is read alone may have a bit of the joint, which comes by itself.
+        characters += [c for c in chosen if c.text not in _JOINTS or chosen is part.characters]
     return LineWord(tuple(characters))
 
 

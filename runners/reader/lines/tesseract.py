@@ -16,6 +16,8 @@ _BESIDE = 4
 
 _WIDEST = 0.7
 """Width of a letter, in heights of the line."""
+_SPACE = 0.3
+"""Width of a space."""
 
 
 class Tesseract:
@@ -52,11 +54,13 @@ class Tesseract:
                 continue
             start, end = ((x + left_out) / height for x in (box[0], box[2]))
             if characters:
+                # Where symbols begin is right; where they end is not.
+                begins_word = symbol.IsAtBeginningOf(RIL.WORD)
                 before = characters[-1]
-                characters[-1] = replace(before, end=min(before.end, start))
-            if characters and symbol.IsAtBeginningOf(RIL.WORD):
-                characters.append(Character(" ", 1.0, start, start))
+                beside = start - _SPACE if begins_word else start
+                characters[-1] = replace(before, end=min(beside, before.start + _WIDEST))
+                if begins_word:
+                    characters.append(Character(" ", 1.0, start, start))
             text, confidence = symbol.GetUTF8Text(RIL.SYMBOL), symbol.Confidence(RIL.WORD) / 100
-            # The box of a word's last symbol may reach to the end of the line.
             characters.append(Character(text, confidence, start, min(end, start + _WIDEST)))
         return characters

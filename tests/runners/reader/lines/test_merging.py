@@ -43,7 +43,7 @@ def test_neighbours_of_a_latin_word_are_doubted() -> None:
 
 
 def test_a_word_is_divided_where_alphabets_are_joined() -> None:
-    readings = {(0.0, 1.4): word("USB", 0.99)}
+    readings = {(0.0, 1.4): word("USB-", 0.99)}
     mixed = word("У5В-кабель", 0.4)
     read = merge([mixed], lambda start, end: readings.get((start, round(end, 2))))
     assert [part.text for part in read] == ["USB-кабель"]
