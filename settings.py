@@ -200,7 +200,12 @@ class Settings(BaseSettings):
 
     # The embedded reader
     tessdata: Path | None = Field(
-        None, description="Folder with eng, rus and osd .traineddata; empty: the usual folders"
+        None, description="Folder with rus.traineddata; empty: the usual folders"
+    )
+    recognisers: Path | None = Field(
+        None,
+        description="Folder with PP-OCR's recognisers of further scripts: a .onnx file with "
+        "`cyrillic` or `eslav` in its name reads Cyrillic instead of Tesseract",
     )
     reader_processes: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -280,6 +285,11 @@ def doubtful_settings(settings: Settings) -> list[str]:
         sentences.append(
             "The folder that CHATVLM_TESSDATA names does not exist: the embedded reader cannot "
             "read."
+        )
+    if settings.recognisers and not settings.recognisers.is_dir():
+        sentences.append(
+            "The folder that CHATVLM_RECOGNISERS names does not exist: Cyrillic is read with "
+            "Tesseract."
         )
     here = set(settings.models or CATALOG) - set(settings.remote)
     if settings.default_model and settings.default_model not in here | set(settings.remote):

@@ -40,16 +40,41 @@ class Options(WireModel):
     mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
 
 
-class Line(WireModel):
-    """A line of text on a page."""
+Confidence = Annotated[float, Field(ge=0, le=1)]
+
+
+class Word(WireModel):
+    """A word of a line."""
 
     text: str
     box: Box
-    confidence: Annotated[float, Field(ge=0, le=1)]
+    confidence: Confidence
+
+
+class Line(WireModel):
+    """A line of text on a page, or a row of a table, its cells parted by tabs."""
+
+    text: str
+    box: Box
+    confidence: Confidence
+    words: list[Word] | None = Field(
+        None, exclude_if=lambda words: words is None, description="Its words, from left to right"
+    )
     page: int | None = Field(
         None,
         exclude_if=lambda page: page is None,
         description="Which of several images it is on, from 1",
+    )
+
+
+class Rotation(WireModel):
+    """How a page was turned before its lines were read."""
+
+    degrees: Literal[0, 90, 180, 270] = Field(
+        0, description="Degrees clockwise that the page was turned to stand upright"
+    )
+    skew: float = Field(
+        0.0, description="Degrees clockwise by which the lines of the upright page lean"
     )
 
 
@@ -158,6 +183,8 @@ class Answer(WireModel):
     usage: Usage | None = None
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
+    rotation: Rotation | None = None
+    """How the image, the first of several, was turned; boxes lie on it once it is turned."""
     prompt_used: bool | None = None
     """False where the model only reads, so that the question had no effect."""
     truncated: bool | None = None

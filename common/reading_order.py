@@ -7,7 +7,7 @@ from statistics import median
 
 _GUTTER = 1.0
 """Width of the white between two columns, in heights of a line."""
-_CELL_GAP = 1.2
+_CELL_GAP = 1.0
 """White between two cells of a row, in heights of a line: words are nearer."""
 _PARAGRAPH_GAP = 0.9
 """White between two paragraphs, in heights of a line."""
@@ -19,6 +19,8 @@ _COLUMN_LINES = 3
 """Fewest lines of a column."""
 _COLUMN_CHARACTERS = 15
 """Fewest characters of a column's median line: cells of tables are shorter."""
+_FIRST_LINES = 24
+"""Lines after which columns must have begun."""
 _FILLED = 0.75
 """Share of a column's width that its median line fills."""
 
@@ -103,7 +105,9 @@ def _columns_from(lines: list[Placed]) -> list[list[Placed]]:
     height = median(line.height for line in lines)
     best: list[list[Placed]] = []
     stacks: list[list[Placed]] = []
-    for line in lines:
+    for tried, line in enumerate(lines):
+        if tried == _FIRST_LINES and not best:
+            break
         near = [s for s in stacks if _overlap(s, line, _GUTTER * height)]
         others = [s for s in stacks if not any(s is stack for stack in near)]
         stacks = [*others, [line, *(other for stack in near for other in stack)]]

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "torchvision", "transformers", "accelerate", "tesserocr"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "accelerate",
+    "tesserocr",
+    "cv2",
+    "openvino",
+    "rapidocr",
+}
 MAY_IMPORT = {
     "settings": {"common"},
     "common": {"common"},

@@ -1,7 +1,9 @@
 """Pages with known texts in a folder.
 
 The file `phrases.json` names for each page the phrases that a correct reading contains. The whole
-text of a page is in `<page>.txt` or `<page>.gold.txt` beside its image. White space is collapsed.
+text of a page is in `<page>.txt` or `<page>.gold.txt` beside its image. In the folder `receipts`
+the texts hold the words of photographed receipts, in no order; in `failing`, the text of each file
+is in `<file>.expected.txt`. White space is collapsed.
 """
 
 import json
@@ -25,6 +27,25 @@ def truths(samples: Path) -> dict[Path, str]:
             if image.is_file():
                 found[image] = collapsed(text.read_text("utf-8"))
     return found
+
+
+def receipts(samples: Path) -> dict[Path, str]:
+    """The words of every receipt."""
+    return {
+        image: collapsed(image.with_suffix(".txt").read_text("utf-8"))
+        for image in sorted((samples / "receipts").glob("*.jpg"))
+    }
+
+
+def hard_pages(samples: Path) -> dict[Path, str]:
+    """The text of every image that is hard to read; documents are left out."""
+    texts = sorted((samples / "failing").glob("*.expected.txt"))
+    files = {text.with_name(text.name.removesuffix(".expected.txt")): text for text in texts}
+    return {
+        file: collapsed(text.read_text("utf-8"))
+        for file, text in files.items()
+        if file.suffix != ".pdf"
+    }
 
 
 def hits(wanted: list[str], text: str) -> int:

@@ -32,6 +32,7 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
             finish_reason="stop",
             lines=page.lines,
             blocks=[_block(lines) for lines in page.blocks] if layout else None,
+            rotation=page.rotation,
             warning=warning,
         )
     prompt = _prompt(request)
@@ -46,6 +47,7 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
         finish_reason="stop" if text == whole else "length",
         usage=Usage(prompt_tokens=_count(prompt), visual_tokens=0, completion_tokens=_count(text)),
         lines=reply.lines,
+        rotation=page.rotation,
         prompt_used=True,
         source=_source(request) if request.says_source else None,
         warning=warning,

@@ -21,7 +21,7 @@ def load(settings: Settings) -> Callable[[UnreadPage, Check], ReadPage]:
     os.environ["OMP_THREAD_LIMIT"] = "1"
     from runners.reader.reading import Reader
 
-    reader = Reader(find_tessdata(settings.tessdata))
+    reader = Reader(find_tessdata(settings.tessdata), settings.recognisers)
 
     def read(page: UnreadPage, check: Check) -> ReadPage:
         image, warnings = decode_with_warnings(page.image)

@@ -1,8 +1,8 @@
 """Holds a page before and after it is read. Imports no Tesseract."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from common.messages import Line
+from common.messages import Line, Rotation
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,15 @@ class UnreadPage:
 
 @dataclass(frozen=True)
 class ReadPage:
-    """The text of one page. Boxes are in pixels of the upright page."""
+    """The text of one page. Boxes are in pixels of the page once it was turned by `rotation`."""
 
     size: tuple[int, int]
     """Width, height of the page once it was turned upright."""
     blocks: list[list[Line]]
+    """Paragraphs, each of rows; the cells of a row are parted by tabs."""
     language: str
     """ISO 639-1 code of the language that most of it is in."""
+    rotation: Rotation = field(default_factory=Rotation)
     warnings: tuple[str, ...] = ()
     """What was wrong with its image, a sentence each."""
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from common.failures import ErrorCode, Refusal
 
-LANGUAGES = {"en": "eng", "ru": "rus"}
-"""The languages that the reader reads: ISO 639-1 code to the name of the trained data."""
-ORIENTATION = "osd"
-"""Name of the trained data that tells how a page is turned."""
+LANGUAGES = ("en", "ru")
+"""ISO 639-1 codes of the languages that the reader reads."""
 
-_DATA = (*LANGUAGES.values(), ORIENTATION)
+_DATA = ("rus",)
+"""Names of the trained data: Cyrillic is read with Tesseract, all else with PP-OCR."""
 _PROJECT = Path(__file__).parents[2]
 _SYSTEM = ("/usr/share/tessdata", "/usr/local/share/tessdata", "/opt/homebrew/share/tessdata")
 

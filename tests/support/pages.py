@@ -61,6 +61,32 @@ def render(
     return page
 
 
+def draw_table(
+    rows: Sequence[Sequence[str]],
+    lefts: Sequence[int],
+    font_px: int = 24,
+    *,
+    pitch: float = 1.8,
+    rules: bool = False,
+) -> Image.Image:
+    """The cells of the rows, each column beginning at its place, as an RGB image.
+
+    pitch: height of a row, in heights of the font.
+    """
+    face = ImageFont.truetype(_FONTS / "DejaVuSans.ttf", font_px)
+    step = round(font_px * pitch)
+    width = max(round(face.getlength(row[-1])) for row in rows)
+    page = Image.new("RGB", (lefts[-1] + width + 40, step * len(rows) + 80), "white")
+    draw = ImageDraw.Draw(page)
+    for number, row in enumerate(rows):
+        top = 40 + number * step
+        for left, cell in zip(lefts, row, strict=True):
+            draw.text((left, top), cell, font=face, fill="black")
+        if rules:
+            draw.line((20, top - 8, page.width - 20, top - 8), fill="black")
+    return page
+
+
 def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     """The file's bytes. format, options: as Pillow names them, "JPEG" say."""
     buffer = io.BytesIO()

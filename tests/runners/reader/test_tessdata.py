@@ -13,8 +13,7 @@ from settings import settings
 
 MISSING = (
     "The reader's trained data is missing: "
-    "put eng.traineddata, rus.traineddata, osd.traineddata into the folder that CHATVLM_TESSDATA "
-    "names, or unset it."
+    "put rus.traineddata into the folder that CHATVLM_TESSDATA names, or unset it."
 )
 
 
@@ -32,8 +31,7 @@ def test_a_folder_that_is_given_is_the_only_one(tmp_path: Path) -> None:
         find_tessdata(tmp_path)
     assert refusal.value.code is ErrorCode.UNAVAILABLE
     assert refusal.value.failure.detail == MISSING
-    for name in ("eng", "rus", "osd"):
-        shutil.copy(data / f"{name}.traineddata", tmp_path)
+    shutil.copy(data / "rus.traineddata", tmp_path)
     assert find_tessdata(tmp_path) == tmp_path
 
 
@@ -42,16 +40,14 @@ def test_without_a_folder_the_packages_are_named(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Refusal) as refusal:
         find_tessdata(None)
     assert refusal.value.failure.detail == (
-        "The reader's trained data is missing: "
-        "install tesseract-ocr-eng, tesseract-ocr-rus, tesseract-ocr-osd."
+        "The reader's trained data is missing: install tesseract-ocr-rus."
     )
 
 
 def test_the_folder_of_tesseracts_own_variable_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("eng", "rus", "osd"):
-        (tmp_path / f"{name}.traineddata").touch()
+    (tmp_path / "rus.traineddata").touch()
     monkeypatch.setenv("TESSDATA_PREFIX", str(tmp_path))
     assert find_tessdata(None) == tmp_path
 

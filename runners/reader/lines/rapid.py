@@ -1,0 +1,40 @@
+"""Loads PP-OCR's models as rapidocr wraps them, to run on one thread."""
+
+from pathlib import Path
+from typing import Any
+
+import rapidocr
+from rapidocr.ch_ppocr_det import TextDetector
+from rapidocr.ch_ppocr_rec import TextRecognizer
+from rapidocr.utils.log import logger
+from rapidocr.utils.parse_parameters import ParseParams
+from rapidocr.utils.typings import EngineType
+
+_PACKAGE = Path(rapidocr.__file__).parent
+_MODELS = _PACKAGE / "models"
+
+
+def load_detector() -> TextDetector:
+    return TextDetector(_config("Det", _MODELS / "PP-OCRv6_det_small.onnx"))
+
+
+def load_recogniser(model: Path | None = None) -> TextRecognizer:
+    """The recogniser of a file of PP-OCR; None for the one of Latin and Chinese characters.
+
+    The file holds its alphabet, or a file of the same name that ends in .txt has it.
+    """
+    path = model or _MODELS / "PP-OCRv6_rec_small.onnx"
+    return TextRecognizer(_config("Rec", path))
+
+
+def _config(part: str, model: Path) -> Any:
+    logger.setLevel("ERROR")
+    all_parts = ParseParams.load(_PACKAGE / "config.yaml")
+    config = all_parts[part]
+    config.engine_type = EngineType.OPENVINO
+    config.engine_cfg = {"inference_num_threads": 1, "num_streams": 1}
+    config.model_path = str(model)  # a path that is given is never downloaded
+    keys = model.with_suffix(".txt")
+    if part == "Rec" and keys.is_file():
+        config.rec_keys_path = str(keys)
+    return config

@@ -1,0 +1,1 @@
+"""How a page lies, and what covers it."""

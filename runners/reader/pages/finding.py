@@ -1,0 +1,74 @@
+"""Finds the lines of a page, however it lies and whatever covers it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from runners.reader.lines.detection import LineDetector, paper_of
+from runners.reader.lines.quads import Quad
+from runners.reader.pages.seals import beside, without_marks
+from runners.reader.pages.upright import likely_direction, skew_of
+
+_LEANING = 6.0
+"""Degrees; a page that leans further is straightened to find its lines."""
+_MAX_PIXELS = 12_000_000
+"""Pixels of a page that is straightened, and of one whose coloured marks are looked through."""
+_JOIN_DOTS = ImageFilter.GaussianBlur(1.5)
+"""What makes letters of the dots of a dot matrix printer."""
+
+
+@dataclass(frozen=True)
+class FoundLine:
+    """A line before it is read."""
+
+    quad: Quad
+    image: Image.Image
+    """The RGB image that it is cut out of."""
+
+
+class LineFinder:
+    """The detector with its model loaded. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._detector = LineDetector()
+
+    def find(self, image: Image.Image, check: Callable[[], None]) -> list[FoundLine]:
+        """The lines of an RGB page, in no order. check: what it raises ends the search."""
+        quads = self._find(image, check)
+        small = image.width * image.height <= _MAX_PIXELS
+        if small and not quads:
+            image = image.filter(_JOIN_DOTS)
+            quads = self._find(image, check)
+        cleaned = without_marks(image) if small and quads else None
+        if cleaned is None:
+            return [FoundLine(quad, image) for quad in quads]
+        through = self._find(cleaned, check)
+        return [FoundLine(quad, cleaned) for quad in through] + [
+            FoundLine(quad, image) for quad in beside(quads, through)
+        ]
+
+    def _find(self, image: Image.Image, check: Callable[[], None]) -> list[Quad]:
+        quads = self._detector.find(image, check)
+        skew = skew_of(likely_direction(quads))
+        return self._find_straight(image, skew, check) if abs(skew) > _LEANING else quads
+
+    def _find_straight(
+        self, image: Image.Image, skew: float, check: Callable[[], None]
+    ) -> list[Quad]:
+        """The lines of a page that leans: the outlines of leaning lines are too wide."""
+        factor = min(1.0, (_MAX_PIXELS / (image.width * image.height)) ** 0.5)
+        size = round(image.width * factor), round(image.height * factor)
+        small = image if factor == 1 else image.resize(size, Image.Resampling.BILINEAR)
+        straight = small.rotate(
+            skew, Image.Resampling.BILINEAR, expand=True, fillcolor=paper_of(image)
+        )
+        angle = math.radians(skew)
+        back = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        middle, own_middle = np.array(straight.size) / 2, np.array(small.size) / 2
+        return [
+            (((quad - middle) @ back.T + own_middle) / factor).astype(np.float32)
+            for quad in self._detector.find(straight, check)
+        ]
