@@ -1,5 +1,6 @@
 """Loads PP-OCR's models as rapidocr wraps them, to run on one thread."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from rapidocr.ch_ppocr_rec import TextRecognizer
 from rapidocr.utils.log import logger
 from rapidocr.utils.parse_parameters import ParseParams
 from rapidocr.utils.typings import EngineType
+
+# When it is imported, OpenVINO tells its makers so, in a process that it forks, which may hang and
+# outlive this one. It does without the module that does that.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 _PACKAGE = Path(rapidocr.__file__).parent
 _MODELS = _PACKAGE / "models"
