@@ -1,0 +1,155 @@
+"""Computes long operations of a CPU in slices, and calls a function after each slice."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_MOST = 2**19
+"""Elements that a thread computes at once, in about 5 ms. A slice's result also stays in the caches
+and takes no new pages from the system, so slices are faster than the whole."""
+_PRODUCTS = 1024
+"""Multiplications and additions of a matrix product that take as long as an element of others."""
+_QUERIES = 512
+"""The fewest queries for which attention is efficient."""
+_FIRST_CUT = {
+    "_linear_pointwise",
+    "embedding",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "sigmoid",
+    "silu",
+    "softmax",
+}
+"""Operations that treat each row of their first tensor alone. `softmax` is taken along rows."""
+_ALL_CUT = {"add", "matmul", "mul"}
+"""Operations on tensors that have the same rows, or one for all."""
+
+Operation = Callable[..., Any]
+
+
+class CutOperations(TorchFunctionMode):
+    """While it is entered, `function` is called after every operation of PyTorch in this thread.
+
+    An operation that takes long is computed in slices of its rows, and the function is called after
+    each. That changes no row's numbers.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __torch_function__(
+        self,
+        operation: Operation,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """PyTorch calls it in place of an operation. Within it, the mode is not entered."""
+        kwargs = kwargs or {}
+        name = getattr(operation, "__name__", "")
+        if name == "scaled_dot_product_attention":
+            return self._attend(operation, args, kwargs)
+        if name in _FIRST_CUT:
+            return self._in_slices(operation, args, kwargs, args[:1])
+        if name in _ALL_CUT:
+            return self._in_slices(operation, args, kwargs, args)
+        return self._call(operation, args, kwargs)
+
+    def _call(self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        result = operation(*args, **kwargs)
+        self._function()
+        return result
+
+    def _in_slices(
+        self,
+        operation: Operation,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        cut: Sequence[Any],
+    ) -> Any:
+        """The result of an operation, computed along the first dimension with several rows.
+
+        cut: the first of `args`, of which each slice gets its rows.
+        """
+        shape = _rows_of(operation.__name__, cut)
+        axis = next((axis for axis, size in enumerate(shape) if size > 1), 0)
+        rows = shape[axis] if shape else 1
+        step = max(1, rows * _limit() // max(1, _elements(operation.__name__, args)))
+        if step >= rows:
+            return self._call(operation, args, kwargs)
+        whole: Tensor | None = None
+        for start, count in _spans(rows, step):
+            own = [_narrowed(one, axis - len(shape), start, count) for one in cut]
+            part: Tensor = self._call(operation, [*own, *args[len(cut) :]], kwargs)
+            if whole is None:
+                whole = part.new_empty(*part.shape[:axis], rows, *part.shape[axis + 1 :])
+            whole.narrow(axis, start, count).copy_(part)
+        return whole
+
+    def _attend(self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Attention without a mask, in slices of heads and of queries.
+
+        args: queries, keys and values, [1, heads, tokens, head size].
+        """
+        queries, keys, values = args
+        _, heads, tokens, size = queries.shape
+        a_query = max(1, 2 * keys.shape[2] * size // _PRODUCTS)
+        count = max(_QUERIES, _limit() // (a_query * heads))
+        head_step = max(1, _limit() // (a_query * min(tokens, count)))
+        if count >= tokens and head_step >= heads:
+            return self._call(operation, args, kwargs)
+        # In this order the library's next product reads it without a copy.
+        whole = queries.new_empty(1, tokens, heads, values.shape[-1]).transpose(1, 2)
+        for head, own_heads in _spans(heads, head_step):
+            own, key, value = (one.narrow(1, head, own_heads) for one in args)
+            for start, length in _spans(tokens, count):
+                part = self._call(operation, (own.narrow(2, start, length), key, value), kwargs)
+                whole.narrow(1, head, own_heads).narrow(2, start, length).copy_(part)
+        return whole
+
+
+def _limit() -> int:
+    """Elements of a slice."""
+    return _MOST * torch.get_num_threads()
+
+
+def _spans(size: int, step: int) -> Iterator[tuple[int, int]]:
+    """Start and length of each slice."""
+    return ((start, min(step, size - start)) for start in range(0, size, step))
+
+
+def _rows_of(name: str, cut: Sequence[Any]) -> Sequence[int]:
+    """The dimensions along which an operation may be cut, and 1 for each of the others."""
+    shapes = [one.shape for one in cut if isinstance(one, Tensor)]
+    if name == "matmul":
+        return (*torch.broadcast_shapes(*(shape[:-2] for shape in shapes)), 1, 1)
+    if name in _FIRST_CUT:
+        return (*shapes[0][:-1], 1)
+    return torch.broadcast_shapes(*shapes)
+
+
+def _elements(name: str, args: Sequence[Any]) -> int:
+    """How many elements of an operation on each element take as long as this one."""
+    first = args[0]
+    match name:
+        case "linear" | "_linear_pointwise":
+            weight: Tensor = args[1]
+            return first.numel() * weight.shape[0] // _PRODUCTS
+        case "matmul":
+            return first.numel() * args[1].shape[-1] // _PRODUCTS
+        case "embedding":
+            return first.numel() * args[1].shape[1]
+    shapes = [one.shape for one in args if isinstance(one, Tensor)]
+    return torch.broadcast_shapes(*shapes).numel() if name in _ALL_CUT else first.numel()
+
+
+def _narrowed(one: Any, axis: int, start: int, count: int) -> Any:
+    """The rows of a tensor that has them; another argument as it is. axis: from the end."""
+    if isinstance(one, Tensor) and one.dim() >= -axis and one.shape[axis] > 1:
+        return one.narrow(axis, start, count)
+    return one
