@@ -12,7 +12,7 @@ _MOST = 2**19
 and takes no new pages from the system, so slices are faster than the whole."""
 _PRODUCTS = 1024
 """Multiplications and additions of a matrix product that take as long as an element of others."""
-_QUERIES = 512
+_QUERIES = 256
 """The fewest queries for which attention is efficient."""
 _FIRST_CUT = {
     "_linear_pointwise",
@@ -54,6 +54,8 @@ class CutOperations(TorchFunctionMode):
         name = getattr(operation, "__name__", "")
         if name == "scaled_dot_product_attention":
             return self._attend(operation, args, kwargs)
+        if name == "cat":
+            return self._concatenate(operation, args, kwargs)
         if name in _FIRST_CUT:
             return self._in_slices(operation, args, kwargs, args[:1])
         if name in _ALL_CUT:
@@ -77,7 +79,7 @@ class CutOperations(TorchFunctionMode):
         cut: the first of `args`, of which each slice gets its rows.
         """
         shape = _rows_of(operation.__name__, cut)
-        axis = next((axis for axis, size in enumerate(shape) if size > 1), 0)
+        axis = _first_with_rows(shape)
         rows = shape[axis] if shape else 1
         step = max(1, rows * _limit() // max(1, _elements(operation.__name__, args)))
         if step >= rows:
@@ -89,6 +91,29 @@ class CutOperations(TorchFunctionMode):
             if whole is None:
                 whole = part.new_empty(*part.shape[:axis], rows, *part.shape[axis + 1 :])
             whole.narrow(axis, start, count).copy_(part)
+        return whole
+
+    def _concatenate(
+        self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        """The concatenation of tensors, copied in slices.
+
+        args: the tensors, and the dimension if it is not in `kwargs`.
+        """
+        tensors: Sequence[Tensor] = args[0]
+        dim: int = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        if sum(one.numel() for one in tensors) <= _limit() or len({t.dtype for t in tensors}) > 1:
+            return self._call(operation, args, kwargs)
+        sizes = [one.shape[dim] for one in tensors]
+        shape = list(tensors[0].shape)
+        shape[dim] = sum(sizes)
+        whole = tensors[0].new_empty(shape)
+        for place, one in zip(whole.split(sizes, dim), tensors, strict=True):
+            axis = _first_with_rows(one.shape)
+            step = max(1, one.shape[axis] * _limit() // max(1, one.numel()))
+            for start, count in _spans(one.shape[axis], step):
+                place.narrow(axis, start, count).copy_(one.narrow(axis, start, count))
+                self._function()
         return whole
 
     def _attend(self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -121,6 +146,11 @@ def _limit() -> int:
 def _spans(size: int, step: int) -> Iterator[tuple[int, int]]:
     """Start and length of each slice."""
     return ((start, min(step, size - start)) for start in range(0, size, step))
+
+
+def _first_with_rows(shape: Sequence[int]) -> int:
+    """The first dimension of more than one; 0 if there is none."""
+    return next((axis for axis, size in enumerate(shape) if size > 1), 0)
 
 
 def _rows_of(name: str, cut: Sequence[Any]) -> Sequence[int]:
