@@ -78,6 +78,24 @@ def test_attention_in_slices_gives_what_it_gives_at_once(tokens, heads):
     assert (len(called) > heads) == (tokens > 2)
 
 
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_tensors_are_concatenated_in_slices(dim):
+    tensors = [states(1, ROWS, WIDTH).transpose(0, 1), states(ROWS, 1, WIDTH)]
+    called = []
+    with CutOperations(lambda: called.append(1)):
+        sliced = torch.cat(tensors, dim)
+        named = torch.cat(tensors, dim=dim)
+    assert torch.equal(sliced, torch.cat(tensors, dim))
+    assert torch.equal(named, sliced)
+    assert len(called) >= 10
+
+
+def test_tensors_of_several_types_are_concatenated_as_the_library_does():
+    tensors = [states(ROWS, WIDTH), states(ROWS, WIDTH).double()]
+    with CutOperations(lambda: None):
+        assert torch.cat(tensors).dtype == torch.float64
+
+
 def test_a_short_operation_is_computed_at_once():
     few, called = states(2, 3), []
     with CutOperations(lambda: called.append(1)):
