@@ -52,6 +52,8 @@ class CutOperations(TorchFunctionMode):
         """PyTorch calls it in place of an operation. Within it, the mode is not entered."""
         kwargs = kwargs or {}
         name = getattr(operation, "__name__", "")
+        if "out" in kwargs:
+            return self._call(operation, args, kwargs)
         if name == "scaled_dot_product_attention":
             return self._attend(operation, args, kwargs)
         if name == "cat":
@@ -117,19 +119,21 @@ class CutOperations(TorchFunctionMode):
         return whole
 
     def _attend(self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Attention without a mask, in slices of heads and of queries.
+        """Attention, in slices of heads and of queries if every query sees all keys.
 
-        args: queries, keys and values, [1, heads, tokens, head size].
+        args: queries, keys and values, [images, heads, tokens, head size]; perhaps a mask.
         """
+        if len(args) > 3 or not _sees_all(kwargs):
+            return self._call(operation, args, kwargs)
         queries, keys, values = args
-        _, heads, tokens, size = queries.shape
+        images, heads, tokens, size = queries.shape
         a_query = max(1, 2 * keys.shape[2] * size // _PRODUCTS)
         count = max(_QUERIES, _limit() // (a_query * heads))
         head_step = max(1, _limit() // (a_query * min(tokens, count)))
         if count >= tokens and head_step >= heads:
             return self._call(operation, args, kwargs)
         # In this order the library's next product reads it without a copy.
-        whole = queries.new_empty(1, tokens, heads, values.shape[-1]).transpose(1, 2)
+        whole = queries.new_empty(images, tokens, heads, values.shape[-1]).transpose(1, 2)
         for head, own_heads in _spans(heads, head_step):
             own, key, value = (one.narrow(1, head, own_heads) for one in args)
             for start, length in _spans(tokens, count):
@@ -141,6 +145,12 @@ class CutOperations(TorchFunctionMode):
 def _limit() -> int:
     """Elements of a slice."""
     return _MOST * torch.get_num_threads()
+
+
+def _sees_all(kwargs: dict[str, Any]) -> bool:
+    """Whether, by these arguments of attention, every query sees all keys of its own head."""
+    changes = kwargs.get("is_causal") or kwargs.get("enable_gqa")
+    return not changes and kwargs.get("attn_mask") is None
 
 
 def _spans(size: int, step: int) -> Iterator[tuple[int, int]]:

@@ -78,6 +78,19 @@ def test_attention_in_slices_gives_what_it_gives_at_once(tokens, heads):
     assert (len(called) > heads) == (tokens > 2)
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"is_causal": True}, {"attn_mask": torch.tril(torch.ones(ROWS, ROWS)) > 0}]
+)
+def test_attention_of_which_a_query_sees_a_part_is_not_cut(arguments):
+    queries, keys, values = states(3, 1, 3, ROWS, 8)
+    whole = F.scaled_dot_product_attention(queries, keys, values, **arguments)
+    called = []
+    with CutOperations(lambda: called.append(1)):
+        again = F.scaled_dot_product_attention(queries, keys, values, **arguments)
+    assert torch.equal(again, whole)
+    assert called == [1]
+
+
 @pytest.mark.parametrize("dim", [0, 1, -1])
 def test_tensors_are_concatenated_in_slices(dim):
     tensors = [states(1, ROWS, WIDTH).transpose(0, 1), states(ROWS, 1, WIDTH)]
