@@ -35,7 +35,7 @@ class CutOperations(TorchFunctionMode):
     """While it is entered, `function` is called after every operation of PyTorch in this thread.
 
     An operation that takes long is computed in slices of its rows, and the function is called after
-    each. That changes no row's numbers.
+    each. The numbers are those of the whole, but for how a library's matrix products round.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
