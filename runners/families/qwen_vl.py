@@ -4,7 +4,6 @@ import langcodes
 import torch
 from torch import Tensor, nn
 from transformers import (
-    PreTrainedModel,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
     Qwen3VLForConditionalGeneration,
@@ -19,7 +18,6 @@ from transformers.vision_utils import (
 from common.catalog import Entry
 from runners.checkpoints.loading import load_checkpoint
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
-from runners.transformers_models.tower_attention import attend_tower_in_slices
 from runners.vlm.interface import Task
 from settings import Settings
 
@@ -47,10 +45,6 @@ class QwenVl(QwenStyleVlm):
     take."""
 
     patch_projection = "model.visual.patch_embed.proj"
-
-    def prepare(self, model: PreTrainedModel) -> None:
-        attend_tower_in_slices(model.model.visual)
-        super().prepare(model)
 
     def instruction(self, task: Task) -> str:
         if task.language is None:

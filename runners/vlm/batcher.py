@@ -35,6 +35,8 @@ Result = TypeVar("Result")
 IDLE_SECONDS = 10.0
 """After so long without a row, free blocks go back to the device. Not at once: a GPU's graphs have
 to be captured anew afterwards."""
+_PAUSE_KEPT = 0.95
+"""What is kept of `Batcher._pause` at each question."""
 
 
 class Batcher:
@@ -76,6 +78,10 @@ class Batcher:
         self._scheduler = Scheduler(step_target, self._space, budget)
         self._last_step = 0.0
         """When the last decode step ended, in seconds of `time.monotonic`."""
+        self._asked = 0.0
+        """When the vision tower last asked whether a step is due."""
+        self._pause = 0.0
+        """The longest time between two such questions lately, seconds."""
         self._inbox: deque[Row] = deque()
         """Rows that other threads submitted since the last step."""
         self._wake = threading.Condition()
@@ -200,12 +206,17 @@ class Batcher:
 
     def _features_of(self, rows: list[Row]) -> list[Features]:
         between = self._step_if_due if self._scheduler.running else None
+        self._asked, self._pause = time.monotonic(), 0.0
         return self._model.encode_images([cast(Encoded, row.encoded) for row in rows], between)
 
     def _step_if_due(self) -> None:
-        # A step that is due now ends a step's time later.
-        if time.monotonic() - self._last_step > self._token_gap - self._scheduler.mean_step:
+        """Makes a step, which ends a step's time later, if the next call may come too late."""
+        now = time.monotonic()
+        self._pause = max(now - self._asked, _PAUSE_KEPT * self._pause)
+        if now - self._last_step + self._pause > self._token_gap - self._scheduler.mean_step:
             self._advance(prefill=False)
+            now = time.monotonic()
+        self._asked = now
 
     def _advance(self, prefill: bool) -> None:
         """Makes a token for every running row; where there is no memory for all, the youngest give

@@ -25,8 +25,6 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
 )
 from transformers.vision_utils import get_vision_position_ids
 
-from runners.transformers_models.between_layers import attend_in_slices
-
 ROTARY_BASE = 10_000.0
 
 
@@ -102,7 +100,10 @@ class DotsVisionAttention(nn.Module):
             states.transpose(0, 1)[None].split(lengths, 2) for states in (query, key, value)
         ]
         scale = query.shape[-1] ** -0.5
-        attended = [attend_in_slices(q, k, v, scale) for q, k, v in zip(*per_image, strict=True)]
+        attended = [
+            F.scaled_dot_product_attention(q, k, v, scale=scale)
+            for q, k, v in zip(*per_image, strict=True)
+        ]
         return self.proj(torch.cat(attended, 2)[0].transpose(0, 1).flatten(1))
 
 

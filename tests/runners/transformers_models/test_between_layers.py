@@ -1,19 +1,23 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from runners.transformers_models.between_layers import attend_in_slices, called_between
+from runners.transformers_models.between_layers import called_between
 
 CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+ONE = torch.ones(1)
 
 
 class Noting(nn.Module):
+    """A layer of one operation."""
+
     def __init__(self, name: str, noted: list[str]) -> None:
         super().__init__()
         self.name = name
         self.noted = noted
 
-    def forward(self, number: int) -> int:
+    def forward(self, number: Tensor) -> Tensor:
         self.noted.append(self.name)
         return number + 1
 
@@ -28,36 +32,11 @@ def layers(noted) -> nn.ModuleList:
     return nn.ModuleList([Noting("first", noted), Noting("second", noted)])
 
 
-def run(layers: nn.ModuleList) -> int:
-    number = 0
-    for layer in layers:
-        number = layer(number)
-    return number
+@pytest.fixture
+def events(noted, monkeypatch) -> None:
+    """CUDA events that note what is done with them."""
 
-
-def test_the_function_is_called_before_each_layer_and_changes_nothing(layers, noted):
-    with called_between(layers, lambda: noted.append("between") or 7, CPU):
-        assert run(layers) == 2
-    assert noted == ["between", "first", "between", "second"]
-
-
-def test_it_is_not_called_afterwards_even_if_a_layer_failed(layers, noted):
-    with pytest.raises(ZeroDivisionError), called_between(layers, lambda: 1 / 0, CPU):
-        run(layers)
-    run(layers)
-    assert noted == ["first", "second"]
-
-
-def test_without_a_function_nothing_is_called(layers, noted):
-    with called_between(layers, None, CPU):
-        run(layers)
-    assert noted == ["first", "second"]
-
-
-def test_on_a_gpu_all_but_two_layers_have_run_before_it_is_called(layers, noted, monkeypatch):
     class Event:
-        """Stands in for a CUDA event."""
-
         count = 0
 
         def __init__(self) -> None:
@@ -72,21 +51,40 @@ def test_on_a_gpu_all_but_two_layers_have_run_before_it_is_called(layers, noted,
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+
+
+def run(layers: nn.ModuleList) -> Tensor:
+    number = ONE
+    for layer in layers:
+        number = layer(number)
+    return number
+
+
+def test_on_a_cpu_the_function_is_called_after_each_operation_and_changes_nothing(layers, noted):
+    with called_between(layers, lambda: noted.append("between") or 7, CPU):
+        assert run(layers) == 3
+    assert noted[:4] == ["first", "between", "second", "between"]
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_it_is_not_called_afterwards_even_if_it_failed(layers, noted, events, device):
+    with pytest.raises(ZeroDivisionError), called_between(layers, lambda: 1 / 0, device):
+        run(layers)
+    noted.clear()
+    run(layers)
+    assert noted == ["first", "second"]
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_without_a_function_nothing_is_called(layers, noted, device):
+    with called_between(layers, None, device):
+        run(layers)
+    assert noted == ["first", "second"]
+
+
+def test_on_a_gpu_all_but_two_layers_have_run_before_it_is_called(layers, noted, events):
     three = nn.ModuleList([*layers, Noting("third", noted)])
-    with called_between(three, lambda: noted.append("between"), torch.device("cuda")):
+    with called_between(three, lambda: noted.append("between"), CUDA):
         run(three)
+    assert noted[:3] == ["started 0", "between", "first"]
     assert noted[-4:] == ["started 2", "waited for 0", "between", "third"]
-
-
-@pytest.mark.parametrize("tokens", [40, 1300])
-def test_attention_in_slices_gives_what_it_gives_at_once_and_calls_after_each(layers, tokens):
-    torch.manual_seed(0)
-    states = torch.randn(3, 1, 2, tokens, 8)
-    whole = attend_in_slices(*states, 0.3)
-    called = []
-    with called_between(layers, lambda: called.append(1), CPU):
-        sliced = attend_in_slices(*states, 0.3)
-    torch.testing.assert_close(sliced, whole, rtol=1e-5, atol=1e-5)
-    assert len(called) == (3 if tokens == 1300 else 0)
-    assert torch.equal(attend_in_slices(*states, 0.3), whole)
-    assert len(called) == (3 if tokens == 1300 else 0)

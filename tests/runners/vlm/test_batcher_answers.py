@@ -2,6 +2,7 @@
 
 import functools
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -173,3 +174,40 @@ def test_a_row_goes_on_while_the_tower_sees_another_s_image():
     run(batcher)
     for row in (running, seeing):
         assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, 20)
+
+
+class Looking(TextVlm):
+    """Its tower asks for other work again and again, after pauses of several lengths."""
+
+    PAUSES = (0.03, 0.01, 0.03, 0.02, 0.03, 0.03, 0.01, 0.03) * 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def encode_images(self, prompts, between):
+        for pause in self.PAUSES if between else ():
+            self.now += pause
+            between()
+        return super().encode_images(prompts, None)
+
+    def decode(self, rows):
+        self.now += 0.01
+        return super().decode(rows)
+
+
+def test_a_row_goes_on_before_a_pause_of_the_tower_would_end_too_late(monkeypatch):
+    vlm = Looking()
+    monkeypatch.setattr("runners.vlm.batcher.time.monotonic", lambda: vlm.now)
+    batcher = make_batcher(vlm, token_gap=0.1)
+    times: list[float] = []
+    running = make_row(b"page", new=60, on_token=lambda _: times.append(vlm.now))
+    batcher.submit(running)
+    for _ in range(20):  # the time of a step is known
+        batcher.step()
+    batcher.submit(make_row(encode(b"an image, a text", 9, seen=True)))
+    before = len(times)
+    batcher.step()
+    waits = [later - earlier for earlier, later in pairwise(times[before - 1 :])]
+    assert max(waits) <= 0.1 + 1e-9
+    assert len(waits) <= sum(vlm.PAUSES) / 0.05
