@@ -18,6 +18,12 @@ class KvShape:
     dtype: torch.dtype
 
 
+_CPU_ROOM = 8
+"""On a CPU the tensors get so many times the blocks that are asked for. What was not written to yet
+takes no memory there, and a pool that grows within that room need not be copied, which would hold
+up rows in flight."""
+
+
 class KvPool:
     """Keys and values of a number of blocks, for each layer [blocks, block size, heads, head size].
 
@@ -30,13 +36,13 @@ class KvPool:
         self.block_size = block_size
         self.generation = 0
         """Changes whenever the tensors move."""
-        self.keys = [self._blocks(0, device) for device in devices]
-        self.values = [self._blocks(0, device) for device in devices]
-
-    @property
-    def count(self) -> int:
+        self.count = 0
         """How many blocks there are."""
-        return min(map(len, [*self.keys, *self.values]))
+        self._room = 0
+        """How many blocks there can be before the tensors have to move."""
+        self._wholes = [[self._blocks(0, device) for device in devices] for _ in range(2)]
+        """The tensors of keys, and those of values, with all their room."""
+        self.keys, self.values = (list(tensors) for tensors in self._wholes)
 
     @property
     def bytes_per_column(self) -> int:
@@ -59,15 +65,14 @@ class KvPool:
         Where memory runs out half-way, what was kept is whole if the kept blocks were the first
         ones, in their order, as they are when the pool grows.
         """
-        try:
-            for tensors in (self.keys, self.values):
-                for layer, old in enumerate(tensors):
-                    tensors[layer] = self._moved(old, count, kept)
-                    self.generation += 1
-        except Exception as error:
-            if not torch_errors.is_out_of_memory(error):
-                raise
-            return False
+        grows = list(kept) == list(range(self.count))
+        if not (grows and self.count <= count <= self._room):
+            rooms = [count]
+            if all(tensor.device.type == "cpu" for tensor in self.keys):
+                rooms.insert(0, count * _CPU_ROOM)
+            if not any(self._move(room, kept) for room in rooms):
+                return False
+        self._show(count)
         return True
 
     def copy(self, source: int, target: int) -> None:
@@ -75,20 +80,41 @@ class KvPool:
         for tensor in (*self.keys, *self.values):
             tensor[target] = tensor[source]
 
-    def _moved(self, old: Tensor, count: int, kept: Sequence[int]) -> Tensor:
-        new = self._blocks(count, old.device)
-        if list(kept) == list(range(len(kept))):
-            new[: len(kept)] = old[: len(kept)]
-        else:
-            indices = torch.tensor(list(kept)).to(old.device, non_blocking=True)
-            new[: len(kept)] = old.index_select(0, indices)
-        return new
+    def _show(self, count: int) -> None:
+        self.count = count
+        self.keys, self.values = ([whole[:count] for whole in wholes] for wholes in self._wholes)
+
+    def _move(self, room: int, kept: Sequence[int]) -> bool:
+        """Moves the kept blocks into tensors of so many blocks. Returns False if memory ran out."""
+        shown = min(self.count, room)
+        try:
+            for wholes, tensors in zip(self._wholes, (self.keys, self.values), strict=True):
+                for layer, old in enumerate(wholes):
+                    new = self._blocks(room, old.device)
+                    _copy(old, new, kept)
+                    wholes[layer], tensors[layer] = new, new[:shown]
+                    self.generation += 1
+        except Exception as error:
+            if not torch_errors.is_out_of_memory(error):
+                raise
+            return False
+        self._room = room
+        return True
 
     def _blocks(self, count: int, device: torch.device) -> Tensor:
         shape = self.shape
         if device.type == "cpu":
             # A head's columns one after the other: a CPU reads them faster than pieces of a head.
             size = (shape.heads, count, self.block_size, shape.head_size)
-            return torch.zeros(size, dtype=shape.dtype).permute(1, 2, 0, 3)
+            return torch.empty(size, dtype=shape.dtype).permute(1, 2, 0, 3)
         size = (count, self.block_size, shape.heads, shape.head_size)
         return torch.zeros(size, dtype=shape.dtype, device=device)
+
+
+def _copy(old: Tensor, new: Tensor, kept: Sequence[int]) -> None:
+    """Copies the kept blocks to the first places."""
+    if list(kept) == list(range(len(kept))):
+        new[: len(kept)] = old[: len(kept)]
+    else:
+        indices = torch.tensor(list(kept)).to(old.device, non_blocking=True)
+        new[: len(kept)] = old.index_select(0, indices)

@@ -95,7 +95,7 @@ def test_each_bucket_is_captured_once(step, recorder):
 
 def test_a_graph_is_captured_anew_when_the_cache_has_moved(step, pool, recorder):
     call(step, rows(2))
-    pool.resize(50, range(pool.count))
+    pool.resize(9 * pool.count, range(pool.count))
     call(step, rows(2))
     assert recorder.captured == [2, 2]
 

@@ -1,3 +1,6 @@
+import sys
+
+import psutil
 import pytest
 import torch
 
@@ -33,7 +36,8 @@ def test_its_bytes_are_those_of_its_tensors(pool):
 
 def test_a_pool_that_grows_keeps_its_blocks(pool):
     assert pool.resize(7, range(5))
-    assert numbers(pool) == [[0, 1, 2, 3, 4, 0, 0]] * 4
+    assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
+    assert pool.count == 7
 
 
 def test_a_pool_that_shrinks_puts_the_kept_blocks_first(pool):
@@ -50,8 +54,28 @@ def test_the_generation_says_when_the_tensors_moved(pool):
     before = pool.generation
     pool.copy(0, 1)
     assert pool.generation == before
-    pool.resize(6, range(5))
+    pool.resize(3, [4, 2, 0])
     assert pool.generation != before
+
+
+def test_a_pool_that_grows_on_a_cpu_need_not_move_at_once(pool):
+    before, places = pool.generation, [tensor.data_ptr() for tensor in pool.keys]
+    assert pool.resize(40, range(5))
+    assert (pool.generation, [tensor.data_ptr() for tensor in pool.keys]) == (before, places)
+    assert all(len(tensor) == 40 for tensor in (*pool.keys, *pool.values))
+    assert pool.resize(41, range(40))
+    assert pool.generation != before
+    assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_blocks_that_were_never_written_to_take_no_memory():
+    shape = KvShape(heads=2, head_size=64, dtype=torch.float32)
+    pool = KvPool(shape, [CPU, CPU], block_size=256)
+    before = psutil.Process().memory_info().rss
+    assert pool.resize(200, [])
+    assert pool.held_bytes > 50e6
+    assert psutil.Process().memory_info().rss - before < 5e6
 
 
 @pytest.mark.parametrize("calls", [0, 1, 3])
@@ -66,13 +90,13 @@ def test_where_memory_runs_out_while_it_grows_every_block_is_kept(pool, monkeypa
         return real(self, count, device)
 
     monkeypatch.setattr(KvPool, "_blocks", failing)
-    assert not pool.resize(9, range(5))
+    assert not pool.resize(50, range(5))
     assert pool.count == 5
     assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
     monkeypatch.undo()
-    assert pool.resize(9, range(5))
+    assert pool.resize(50, range(5))
     assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
-    assert pool.count == 9
+    assert pool.count == 50
 
 
 def test_another_error_is_raised_as_it_is(pool, monkeypatch):
@@ -81,4 +105,4 @@ def test_another_error_is_raised_as_it_is(pool, monkeypatch):
 
     monkeypatch.setattr(KvPool, "_blocks", failing)
     with pytest.raises(ValueError, match="a fault"):
-        pool.resize(9, range(5))
+        pool.resize(50, range(5))
