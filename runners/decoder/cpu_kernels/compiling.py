@@ -21,7 +21,7 @@ _SECONDS = 120
 """How long the compiler may take. It takes about two on an idle machine."""
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
-    "attend": [*[_P] * 6, *[_I] * 7, _F],
+    "attend": [*[_P] * 6, *[_I] * 8, _F],
     "norm": [*[_P] * 3, *[_I] * 2, _F],
     "turn": [*[_P] * 4, *[_I] * 4, _F],
     "gate": [*[_P] * 2, *[_I] * 2],
