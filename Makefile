@@ -33,7 +33,7 @@ format: .venv/ready-dev  ## format the code
 bento: .venv/ready  ## build a versioned Bento in BentoML's store
 	$(BIN)/bentoml build
 
-export FOR TORCH_INDEX BASE_IMAGE IMAGE BENTO ENGINE
+export FOR TORCH_INDEX COMPILER BASE_IMAGE IMAGE BENTO ENGINE
 image: .venv/ready  ## build a Bento and an image FOR (reader, cpu, gpu); see scripts/image
 	@scripts/image
 

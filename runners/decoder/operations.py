@@ -97,6 +97,7 @@ class CompiledOperations(Operations):
         return states[:, :heads]
 
     def gate(self, gates_and_ups: Tensor, activation: nn.Module) -> Tensor:
+        gates_and_ups = gates_and_ups.contiguous()
         tokens, size = gates_and_ups.shape[0], gates_and_ups.shape[1] // 2
         result = gates_and_ups.new_empty(tokens, size)
         self._gate(gates_and_ups.data_ptr(), result.data_ptr(), tokens, size)

@@ -39,16 +39,16 @@ class CompiledTokens:
         """The pieces of all rows in turn, [pieces, 2]: first column, and column after the last."""
         self._first_pieces = torch.tensor(list(accumulate(map(len, pieces), initial=0)))
         """The index of each row's first piece, and the number of pieces, [tokens + 1]."""
-        _, self._column_stride, self._head_stride, _ = pool.keys[0].stride()
 
     def attend(self, layer: int, queries: Tensor) -> Tensor:
         """queries: [tokens, heads, head size], each token's contiguous. Returns the same shape."""
         tokens, heads, size = queries.shape
+        keys, values = self._pool.keys[layer], self._pool.values[layer]
         results = queries.new_empty(queries.shape)
         self._kernel(
             queries.data_ptr(),
-            self._pool.keys[layer].data_ptr(),
-            self._pool.values[layer].data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
             results.data_ptr(),
             self._pieces.data_ptr(),
             self._first_pieces.data_ptr(),
@@ -57,8 +57,9 @@ class CompiledTokens:
             heads // self._pool.shape.heads,
             size,
             queries.stride(0),
-            self._head_stride,
-            self._column_stride,
+            keys.stride(2),
+            values.stride(2),
+            keys.stride(1),
             self._scale,
         )
         return results

@@ -21,12 +21,13 @@ def attend_piece(
 ) -> tuple[Tensor, Tensor]:
     """Attends over all columns of a piece. queries: [1, heads, queries, head size]."""
     shape, (first, last) = pool.shape, piece
-    _, column, head, number = pool.keys[layer].stride()
     size = (1, shape.heads, last - first, shape.head_size)
-    # One operation where slicing and transposing would be three, for each row in each layer.
+    # One operation where slicing and transposing would be three, for each row in each layer. The
+    # strides of keys and values differ where memory ran out while the pool grew.
     keys, values = (
         blocks.as_strided(size, (0, head, column, number), first * column)
         for blocks in (pool.keys[layer], pool.values[layer])
+        for _, column, head, number in (blocks.stride(),)
     )
     result, sums = flash(queries, keys, values, scale=scale)
     return result, sums

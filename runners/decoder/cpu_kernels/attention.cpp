@@ -93,8 +93,8 @@ void attend_head(const Head<Number> &of, int any_shared, int any_vectors) {
 template <typename Number>
 void attend(const Number *queries, const Number *keys, const Number *values, Number *results,
             const int64_t *pieces, const int64_t *first_pieces, int64_t tokens, int64_t kv_heads,
-            int64_t shared, int64_t size, int64_t query_stride, int64_t head_stride,
-            int64_t column_stride, float scale) {
+            int64_t shared, int64_t size, int64_t query_stride, int64_t key_head_stride,
+            int64_t value_head_stride, int64_t column_stride, float scale) {
     const int vectors = size / LANES;
     auto attend_one = shared == 2 && vectors == 8   ? attend_head<2, 8, Number>
                       : shared == 2 && vectors == 4 ? attend_head<2, 4, Number>
@@ -110,8 +110,8 @@ void attend(const Number *queries, const Number *keys, const Number *values, Num
         for (int64_t first = 0; first < shared; first += MOST_SHARED) {
             const Head<Number> of = {
                 queries + token * query_stride + first_head + first * size,
-                keys + head * head_stride,
-                values + head * head_stride,
+                keys + head * key_head_stride,
+                values + head * value_head_stride,
                 results + token * kv_heads * shared * size + first_head + first * size,
                 pieces + 2 * first_pieces[token],
                 first_pieces[token + 1] - first_pieces[token],
@@ -127,18 +127,18 @@ void attend(const Number *queries, const Number *keys, const Number *values, Num
 
 // queries: of each token [heads, size] contiguous, the next token's after query_stride numbers.
 // results: [tokens, heads, size]. keys, values: a column of a head has `size` numbers, the next
-// column begins after column_stride numbers, the next head after head_stride. pieces: first column
-// and column after the last of each piece of each token's row; those of token n are
-// first_pieces[n] to first_pieces[n + 1] - 1. shared: query heads of a key-value head. size: a
-// multiple of LANES, at most MOST_VECTORS of them.
+// column begins after column_stride numbers, the next head after key_head_stride or
+// value_head_stride. pieces: first column and column after the last of each piece of each token's
+// row; those of token n are first_pieces[n] to first_pieces[n + 1] - 1. shared: query heads of a
+// key-value head. size: a multiple of LANES, at most MOST_VECTORS of them.
 #define EXPORT(name, Number)                                                                     \
     extern "C" void name(const Number *queries, const Number *keys, const Number *values,        \
                          Number *results, const int64_t *pieces, const int64_t *first_pieces,    \
                          int64_t tokens, int64_t kv_heads, int64_t shared, int64_t size,         \
-                         int64_t query_stride, int64_t head_stride, int64_t column_stride,       \
-                         float scale) {                                                          \
+                         int64_t query_stride, int64_t key_head_stride,                          \
+                         int64_t value_head_stride, int64_t column_stride, float scale) {        \
         attend(queries, keys, values, results, pieces, first_pieces, tokens, kv_heads, shared,   \
-               size, query_stride, head_stride, column_stride, scale);                           \
+               size, query_stride, key_head_stride, value_head_stride, column_stride, scale);    \
     }
 
 EXPORT(attend_float32, float)

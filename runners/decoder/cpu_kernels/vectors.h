@@ -71,10 +71,9 @@ inline float highest(Floats numbers) {
 }
 
 // The exponential of numbers up to 0, as in Cephes' expf: a power of two, and a polynomial of what
-// is left.
+// is left. It is 0 where a float could hardly hold it.
 inline Floats exponential(Floats x) {
-    const Floats least = Floats{} - 87.0f;
-    x = x < least ? least : x;
+    const Ints vanishes = x < -87.0f;
     const Floats shifted = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds
     const Floats power = shifted - 12582912.0f;
     x = x - power * 0.693359375f + power * 2.12194440e-4f;
@@ -84,7 +83,8 @@ inline Floats exponential(Floats x) {
     y = y * x + 1.6666665459e-1f;
     y = y * x + 5.0000001201e-1f;
     y = y * x * x + x + 1.0f;
-    return y * same_bits<Floats>((same_bits<Ints>(shifted) - 0x4b400000 + 127) << 23);
+    y *= same_bits<Floats>((same_bits<Ints>(shifted) - 0x4b400000 + 127) << 23);
+    return vanishes ? Floats{} : y;
 }
 
 }  // namespace

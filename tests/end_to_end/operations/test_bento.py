@@ -63,6 +63,8 @@ def test_it_holds_what_is_needed_to_run_and_nothing_else(bento: Path) -> None:
             "api/**/*.py",
             "api/playground/**/*",
             "runners/**/*.py",
+            "runners/**/*.cpp",
+            "runners/**/*.h",
             "requirements*.txt",
             "bentofile.yaml",
         )
@@ -70,6 +72,8 @@ def test_it_holds_what_is_needed_to_run_and_nothing_else(bento: Path) -> None:
         if path.is_file()
     }
     assert held == needed - {"requirements-dev.txt", "requirements-peers.txt"}
+    kernels = source / "runners" / "decoder" / "cpu_kernels"
+    assert {path.suffix for path in kernels.iterdir()} == {".py", ".cpp", ".h"}
 
 
 def test_its_image_has_the_readers_trained_data(bento: Path) -> None:

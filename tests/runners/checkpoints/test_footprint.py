@@ -53,7 +53,7 @@ def bytes_of_parameters(vlm):
     norms = sum(
         2 * layer.head_size * vlm.dtype.itemsize
         for layer in vlm.decoder.layers
-        if layer.head_epsilon is not None
+        if layer.head_weight is not None
     )
     return norms + sum(parameter.nbytes for parameter in parameters_of(vlm))
 
@@ -100,8 +100,8 @@ def test_it_is_what_a_loaded_model_of_every_family_holds(entry, tmp_path, dtype)
     vlm = load(entry, settings)
     needed = weights.memory_bytes(entry, settings)
     assert needed == bytes_of_parameters(vlm)
-    # The model computes a few tables itself.
-    assert needed == pytest.approx(vlm.weights_bytes, rel=0.001)
+    # The model computes a few tables itself, and repeats the norms of queries and keys.
+    assert needed == pytest.approx(vlm.weights_bytes, rel=0.002)
 
 
 @pytest.mark.parametrize(

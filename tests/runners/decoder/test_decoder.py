@@ -5,9 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runners.decoder.attention.compiled_tokens import kernel_for
 from runners.decoder.attention.rows import RowAttention
 from runners.decoder.decoder import Added, Decoder, last_tokens
+from runners.decoder.operations import CompiledOperations
 from runners.decoder.part import Part
+from tests.support.models.compiler import compile_anew, needs_compiler
 from tests.support.models.decoders import (
     BLOCK_SIZE,
     decoder_of,
@@ -18,12 +21,16 @@ from tests.support.models.decoders import (
 
 ROWS = [[7, 20, 31, 4, 99, 3, 250, 18, 77, 5, 61], [5], list(range(40, 61)), [9, 8, 7, 6]]
 BLOCKS = [[3, 9], [0], [20, 21, 2], [30]]
-KINDS = ["qwen2", "qwen3"]
+FITTING = 32
+"""A head size for which there are all kernels for CPUs; for that of `library_model` there is only
+the one of attention."""
+KINDS = [("qwen2", 16), ("qwen3", 16), ("qwen2", FITTING), ("qwen3", FITTING)]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
 def model(request):
-    return library_model(request.param)
+    kind, head_size = request.param
+    return library_model(kind, head_dim=head_size)
 
 
 def library_logits(model, row: list[int]) -> torch.Tensor:
@@ -65,6 +72,33 @@ def test_a_prompt_in_slices_gets_the_logits_of_the_whole(model, cuts):
         for start, end in pairwise(edges)
     ]
     torch.testing.assert_close(torch.cat(logits), library_logits(model, row), rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+def test_the_kernels_for_cpus_are_used_where_they_fit():
+    decoder = decoder_of(library_model("qwen3", head_dim=FITTING))
+    assert {type(layer.operations) for layer in decoder.layers} == {CompiledOperations}
+    assert kernel_for(decoder.make_pool(BLOCK_SIZE))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_without_a_compiler_the_tokens_are_the_same(kind, monkeypatch):
+    model = library_model(kind, head_dim=FITTING)
+
+    def generate() -> list[int]:
+        decoder = decoder_of(model)
+        pool, row = filled_pool(decoder), list(ROWS[0])
+        part = Part([4, 9, 2, 30, 31], 0, len(row))
+        while len(row) < 5 * BLOCK_SIZE:
+            logits = compute(decoder, pool, [part], [row])
+            row.append(int(logits[-1].argmax()))
+            part = Part(part.blocks, len(row) - 1, 1)
+        return row
+
+    with_kernels = generate()
+    compile_anew(monkeypatch, "no-such-compiler")
+    assert generate() == with_kernels
+    assert len(set(with_kernels)) > 15
 
 
 def test_what_is_added_reaches_the_named_tokens_after_the_first_layers():

@@ -6,11 +6,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
+from runners.decoder.operations import CompiledOperations
 from runners.families import qwen_vl
 from runners.vlm.interface import Task
 from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.compiler import needs_compiler
 from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import chat, ocr, page, talk
 
@@ -85,6 +87,14 @@ def reference(checkpoint):
         return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
 
     return reference
+
+
+@needs_compiler
+def test_one_of_the_checkpoints_has_sizes_that_the_kernels_for_cpus_fit(vlm, checkpoint):
+    """So that the tests of this file are tests of the kernels, and of what is used instead."""
+    fits = checkpoint.name == "qwen3_vl_2b"
+    for layer in vlm.decoder.layers:
+        assert isinstance(layer.operations, CompiledOperations) == fits
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -183,11 +183,12 @@ def _qwen3_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
     rope = {
         "rope_type": "default",
         "rope_theta": 5e6,
-        "mrope_section": [4, 2, 2],
+        "mrope_section": [8, 4, 4],
         "mrope_interleaved": True,
     }
     config = Qwen3VLConfig(
-        text_config=_text(tokenizer) | {"head_dim": 16, "rope_parameters": rope},
+        # This head size is one for which there are kernels for CPUs; those of the others are not.
+        text_config=_text(tokenizer) | {"head_dim": 32, "rope_parameters": rope},
         vision_config={
             "depth": 3,
             "hidden_size": 32,

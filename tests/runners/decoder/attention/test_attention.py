@@ -13,6 +13,7 @@ from runners.decoder.attention.rows import RowAttention
 from runners.decoder.attention.varlen import VarlenAttention
 from runners.decoder.kv_pool import KvPool, KvShape
 from runners.decoder.part import Part, places
+from tests.support.models.compiler import needs_compiler
 
 SIZE = 4
 HEADS, KV_HEADS, HEAD_SIZE = 6, 2, 8
@@ -79,23 +80,31 @@ def some_parts(draw, most_tokens: int = 12) -> list[Part]:
     return parts
 
 
-def make_pool() -> KvPool:
+def make_pool(head_size: int = HEAD_SIZE) -> KvPool:
     torch.manual_seed(1)
-    pool = KvPool(KvShape(KV_HEADS, HEAD_SIZE, torch.float32), [torch.device("cpu")], SIZE)
+    pool = KvPool(KvShape(KV_HEADS, head_size, torch.float32), [torch.device("cpu")], SIZE)
     pool.resize(40, [])
     for tensor in (*pool.keys, *pool.values):
         tensor.normal_()
     return pool
 
 
-@pytest.mark.parametrize("attention", [RowAttention, GatheredAttention, VarlenAttention])
+@pytest.mark.parametrize(
+    ("attention", "head_size"),
+    [
+        (RowAttention, HEAD_SIZE),
+        pytest.param(RowAttention, 32, marks=needs_compiler),  # with the kernel for single tokens
+        (GatheredAttention, HEAD_SIZE),
+        (VarlenAttention, HEAD_SIZE),
+    ],
+)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(parts=some_parts())
-def test_every_token_sees_its_rows_columns_up_to_its_own(attention, parts):
-    pool = make_pool()
+def test_every_token_sees_its_rows_columns_up_to_its_own(attention, head_size, parts):
+    pool = make_pool(head_size)
     count = sum(part.count for part in parts)
-    queries = torch.randn(count, HEADS, HEAD_SIZE)
-    keys, values = torch.randn(2, count, KV_HEADS, HEAD_SIZE)
+    queries = torch.randn(count, HEADS, head_size)
+    keys, values = torch.randn(2, count, KV_HEADS, head_size)
     attended = attention(pool, parts, SCALE)(0, queries, keys, values)
     written = torch.tensor(places(parts, SIZE))
     assert torch.equal(pool.keys[0].flatten(0, 1)[written], keys)
@@ -172,15 +181,16 @@ def test_what_is_no_number_beyond_a_row_does_not_reach_it(fixed):
     assert found.isfinite().all()
 
 
-def test_bfloat16_pieces_are_merged_as_one_piece_would_be():
+@pytest.mark.parametrize("head_size", [HEAD_SIZE, pytest.param(32, marks=needs_compiler)])
+def test_bfloat16_pieces_are_merged_as_one_piece_would_be(head_size):
     torch.manual_seed(0)
-    pool = KvPool(KvShape(KV_HEADS, HEAD_SIZE, torch.bfloat16), [torch.device("cpu")], SIZE)
+    pool = KvPool(KvShape(KV_HEADS, head_size, torch.bfloat16), [torch.device("cpu")], SIZE)
     pool.resize(8, [])
     apart, together = Part([3, 1, 2, 0], 15, 1), Part([4, 5, 6, 7], 15, 1)
     for tensor in (*pool.keys, *pool.values):
         tensor.normal_()
         tensor[together.blocks] = tensor[apart.blocks]
-    queries, keys = torch.randn(2, 1, HEADS, HEAD_SIZE, dtype=torch.bfloat16)
+    queries, keys = torch.randn(2, 1, HEADS, head_size, dtype=torch.bfloat16)
     first, second = (
         RowAttention(pool, [part], SCALE).attend(0, queries, keys, keys)
         for part in (apart, together)
