@@ -4,7 +4,7 @@ _LEAST = 16
 """Tokens: smaller prefills would hardly get on."""
 _NEWEST_WEIGHT = 0.3
 """Weight of the newest prefill in the moving average of the time of a token, if it was faster."""
-_AIM = 0.9
+_AIM = 0.8
 """Share of the gap that is aimed at: the later tokens of a prompt take longer, as they attend to
 more."""
 

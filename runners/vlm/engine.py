@@ -236,7 +236,7 @@ class VlmEngine:
         needed = weights.memory_bytes(self._entry, self._settings)
         if reason := self._why_unavailable(needed, memory.total):
             raise Refusal(ErrorCode.UNAVAILABLE, reason)  # before torch is imported for nothing
-        malloc.share_one_arena()
+        malloc.keep_freed_memory()
         set_torch_defaults()
         from runners.vlm.loaded_model import LoadedModel
 

@@ -23,7 +23,7 @@ def test_before_the_first_prefill_was_timed_it_takes_as_much_as_it_can():
 
 def test_rows_in_flight_wait_for_no_more_tokens_than_fit_into_the_gap_beside_a_step():
     budget = make_budget(gap=0.1, per_token=0.001)
-    assert budget.tokens(mean_step=0.01, in_flight=True) == pytest.approx(80, abs=1)
+    assert budget.tokens(mean_step=0.01, in_flight=True) == pytest.approx(70, abs=1)
 
 
 def test_where_steps_are_slow_a_prefill_may_take_two_of_them():
@@ -34,7 +34,7 @@ def test_where_steps_are_slow_a_prefill_may_take_two_of_them():
 def test_that_a_token_takes_longer_is_learned_from_one_prefill():
     budget = make_budget(gap=0.1, per_token=0.001)
     budget.record(50, 50 * 0.002)
-    assert budget.tokens(mean_step=0.0, in_flight=True) == pytest.approx(45, abs=1)
+    assert budget.tokens(mean_step=0.0, in_flight=True) == pytest.approx(40, abs=1)
 
 
 def test_rows_do_not_wait_longer_while_each_prefill_of_a_long_prompt_takes_longer():
@@ -56,14 +56,14 @@ def test_that_a_token_takes_less_time_is_learned_by_and_by():
     assert budget.tokens(mean_step=0.0, in_flight=True) < 30
     for _ in range(30):
         budget.record(50, 50 * 0.002)
-    assert budget.tokens(mean_step=0.0, in_flight=True) == pytest.approx(45, abs=1)
+    assert budget.tokens(mean_step=0.0, in_flight=True) == pytest.approx(40, abs=1)
 
 
 def test_prefills_of_a_few_tokens_teach_nothing():
     budget = make_budget(gap=0.1, per_token=0.001)
     for _ in range(30):
         budget.record(2, 1.0)
-    assert budget.tokens(mean_step=0.0, in_flight=True) == pytest.approx(90, abs=1)
+    assert budget.tokens(mean_step=0.0, in_flight=True) == pytest.approx(80, abs=1)
 
 
 def test_however_slow_the_device_a_prefill_gets_on():

@@ -161,9 +161,9 @@ def test_beside_running_rows_a_prefill_has_as_many_tokens_as_the_gap_has_time_fo
     scheduler.prefill()
     scheduler.record_prefill(100, 0.5, beside_rows=True)
     scheduler.put(second)
-    assert scheduler.prefill() == [(second, 0, 18)]
+    assert scheduler.prefill() == [(second, 0, 16)]
     scheduler.leave(first)
-    assert scheduler.prefill() == [(second, 18, 100)]
+    assert scheduler.prefill() == [(second, 16, 100)]
 
 
 def test_images_are_seen_together_as_far_as_the_budget_goes():
