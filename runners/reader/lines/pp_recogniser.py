@@ -8,7 +8,7 @@ import numpy as np
 
 from runners.reader.lines.ink import columns_with_ink
 from runners.reader.lines.quads import Pixels
-from runners.reader.lines.rapid import load_recogniser
+from runners.reader.lines.rapid import Inference, load_recogniser
 from runners.reader.lines.words import Character
 
 HEIGHT = 48
@@ -17,6 +17,8 @@ _WIDTHS = tuple(HEIGHT * times for times in (2, 4, 6, 8, 10, 13, 16, 20, 25, 32,
 """Widths that lines are padded to: each one costs memory for good."""
 MAX_WIDTH = _WIDTHS[-1]
 """Longer lines are read in parts."""
+_PART = 25 * HEIGHT
+"""Width of such a part: of a wider one, full of letters, the end is now and then not read."""
 
 
 class PPRecogniser:
@@ -25,8 +27,10 @@ class PPRecogniser:
     def __init__(self, model: Path | None = None) -> None:
         """Load the model of a file; by default the one of Latin and Chinese characters."""
         recogniser = load_recogniser(model)
-        self._infer = recogniser.session
+        self._infer = Inference(recogniser.session)
         self._alphabet: list[str] = recogniser.postprocess_op.character
+        # The largest first: the memory of a smaller line is not used again for a larger one.
+        self._infer(np.zeros((1, 3, HEIGHT, MAX_WIDTH), np.float32))
 
     def read(self, line: Pixels) -> list[Character]:
         """The characters of a line."""
@@ -63,10 +67,10 @@ def _end_of_part(line: Pixels, start: int) -> int:
     """Where the part of the line that begins at `start` ends: a long line is cut between words."""
     if line.shape[1] - start <= MAX_WIDTH:
         return line.shape[1]
-    middle = start + MAX_WIDTH // 2
-    blank = ~columns_with_ink(line[:, middle : start + MAX_WIDTH].mean(axis=2))
+    middle = start + _PART // 2
+    blank = ~columns_with_ink(line[:, middle : start + _PART].mean(axis=2))
     edges = np.flatnonzero(np.diff(np.pad(blank, 1).astype(int))).reshape(-1, 2)
     if not len(edges):
-        return start + MAX_WIDTH
+        return start + _PART
     widest = edges[np.argmax(edges[:, 1] - edges[:, 0])]
     return middle + int(widest.sum()) // 2
