@@ -19,6 +19,8 @@ MAX_WIDTH = _WIDTHS[-1]
 """Longer lines are read in parts."""
 _PART = 25 * HEIGHT
 """Width of such a part: of a wider one, full of letters, the end is now and then not read."""
+_GAP = HEIGHT // 6
+"""Width of a gap between words: those between letters are narrower."""
 
 
 class PPRecogniser:
@@ -40,8 +42,10 @@ class PPRecogniser:
         characters: list[Character] = []
         start = 0
         while start < line.shape[1]:
-            end = _end_of_part(line, start)
+            end, between_words = _end_of_part(line, start)
             characters += self._read_part(line[:, start:end], start / HEIGHT)
+            if between_words:  # no space is read at the end of a part
+                characters.append(Character(" ", 1.0, end / HEIGHT, end / HEIGHT))
             start = end
         return characters
 
@@ -63,14 +67,14 @@ class PPRecogniser:
         ]
 
 
-def _end_of_part(line: Pixels, start: int) -> int:
-    """Where the part of the line that begins at `start` ends: a long line is cut between words."""
+def _end_of_part(line: Pixels, start: int) -> tuple[int, bool]:
+    """Where the part of the line that begins at `start` ends, and whether that is between words."""
     if line.shape[1] - start <= MAX_WIDTH:
-        return line.shape[1]
+        return line.shape[1], False
     middle = start + _PART // 2
     blank = ~columns_with_ink(line[:, middle : start + _PART].mean(axis=2))
     edges = np.flatnonzero(np.diff(np.pad(blank, 1).astype(int))).reshape(-1, 2)
     if not len(edges):
-        return start + _PART
+        return start + _PART, False
     widest = edges[np.argmax(edges[:, 1] - edges[:, 0])]
-    return middle + int(widest.sum()) // 2
+    return middle + int(widest.sum()) // 2, int(widest[1] - widest[0]) >= _GAP
