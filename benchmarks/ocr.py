@@ -1,9 +1,9 @@
 """Accuracy and speed of the embedded reader, plain Tesseract and plain rapidocr on the same pages.
 
-    python -m benchmarks.ocr --samples DIR
+    python -m benchmarks.ocr --samples DIR [--most N] [--skip-http]
 
 `benchmarks/support/samples.py` describes the files of DIR. Then it prints pages per second over
-HTTP, with one process of the reader and with two.
+HTTP, with one process of the reader and with two. `--most` limits the pages of each kind.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from pathlib import Path
 
 os.environ["OMP_THREAD_LIMIT"] = "1"  # read when tesserocr comes in
@@ -62,13 +62,22 @@ class Page:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy and speed of the embedded reader.")
     parser.add_argument("--samples", type=Path, required=True)
-    samples: Path = parser.parse_args().samples
-    print_accuracy(samples)
-    print()
-    asyncio.run(print_speed(list(phrases(samples))))
+    parser.add_argument("--most", type=int, help="largest number of pages of each kind")
+    parser.add_argument("--skip-http", action="store_true")
+    arguments = parser.parse_args()
+    samples: Path = arguments.samples
+    print_accuracy(
+        page
+        for _, kind in groupby(pages(samples), lambda page: page.kind)
+        for page in islice(kind, arguments.most)
+    )
+    if not arguments.skip_http:
+        print()
+        asyncio.run(print_speed(list(phrases(samples))))
 
 
 def pages(samples: Path) -> Iterator[Page]:
+    """The pages, kind by kind."""
     for file, wanted in phrases(samples).items():
         yield Page(file, "Russian scan", partial(_phrases_missing, wanted))
     for file, text in truths(samples).items():
@@ -79,7 +88,7 @@ def pages(samples: Path) -> Iterator[Page]:
         yield Page(file, "hard page", partial(_characters_wrong, text))
 
 
-def print_accuracy(samples: Path) -> None:
+def print_accuracy(pages: Iterable[Page]) -> None:
     """Seconds are CPU seconds of one thread, the faster of two readings."""
     tessdata = find_tessdata(settings().tessdata)
     reader = Reader(tessdata, settings().recognisers)
@@ -111,7 +120,7 @@ def print_accuracy(samples: Path) -> None:
     }
     print("| page | kind | " + " | ".join(f"{name} | s" for name in readers) + " |")
     print("|---" * (2 + 2 * len(readers)) + "|")
-    for page in pages(samples):
+    for page in pages:
         try:
             image = decode(page.file.read_bytes())
         except Refusal:

@@ -69,8 +69,10 @@ def decode(data: bytes) -> Image.Image:
     return decode_with_warnings(data)[0]
 
 
-def decode_with_warnings(data: bytes) -> tuple[Image.Image, list[str]]:
+def decode_with_warnings(data: bytes, *, keep_grey: bool = False) -> tuple[Image.Image, list[str]]:
     """The image's first frame, upright, as 8-bit RGB, and sentences on what of it was not read.
+
+    keep_grey: an image without colours may stay grey, in a quarter of the memory.
 
     Transparency lies on white, or on what lets the ink be seen. What is missing of an image that is
     broken or lacks its end is white.
@@ -78,7 +80,7 @@ def decode_with_warnings(data: bytes) -> tuple[Image.Image, list[str]]:
     Raises `Refusal` (BAD_IMAGE) if nothing can be decoded. Blocks: call it in a thread.
     """
     try:
-        return _decode(data)
+        return _decode(data, keep_grey)
     except Refusal:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
@@ -107,7 +109,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         ) from error
 
 
-def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
+def _decode(data: bytes, keep_grey: bool) -> tuple[Image.Image, list[str]]:
     warnings = []
     with _open(data) as header:
         if header.format not in _NO_FRAMES and getattr(header, "is_animated", False):
@@ -116,11 +118,12 @@ def _decode(data: bytes) -> tuple[Image.Image, list[str]]:
         is_interlaced = partial.is_interlaced(header)
         jpeg = _jpeg_in_tiff(header, data)
     if jpeg is not None:
-        return _decode(jpeg)
+        return _decode(jpeg, keep_grey)
     image, is_whole = partial.load(data, _open)
     with image:
         page = tones.narrow_colours(image, _open(data), order) if order else image
-        page = _rgb(page, is_bare_jpeg=image.format == "JPEG" and "adobe" not in image.info)
+        if not keep_grey or not _is_plain_grey(page) or not is_whole:
+            page = _rgb(page, is_bare_jpeg=image.format == "JPEG" and "adobe" not in image.info)
         if not is_whole:
             page = partial.repeat_rows(page) if is_interlaced else page
             page = partial.whiten_missing_rows(page)
@@ -154,6 +157,10 @@ def _upright(page: Image.Image, image: Image.Image) -> Image.Image:
         return page
     undo = _UNDO_ORIENTATION.get(orientation)
     return page if undo is None else page.transpose(undo)
+
+
+def _is_plain_grey(image: Image.Image) -> bool:
+    return image.mode == "L" and not image.has_transparency_data
 
 
 def _rgb(image: Image.Image, is_bare_jpeg: bool) -> Image.Image:

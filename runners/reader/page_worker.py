@@ -24,7 +24,7 @@ def load(settings: Settings) -> Callable[[UnreadPage, Check], ReadPage]:
     reader = Reader(find_tessdata(settings.tessdata), settings.recognisers)
 
     def read(page: UnreadPage, check: Check) -> ReadPage:
-        image, warnings = decode_with_warnings(page.image)
+        image, warnings = decode_with_warnings(page.image, keep_grey=True)
         return replace(reader.read(image, page.language, check), warnings=tuple(warnings))
 
     return read

@@ -34,7 +34,7 @@ class Reader:
     def read(
         self, image: Image.Image, language: str | None, check: Callable[[], None] = lambda: None
     ) -> ReadPage:
-        """Read an RGB page.
+        """Read an RGB or grey page.
 
         language: "en" or "ru", which is tried first; None for the one that the page reads best in.
         check: called before each part of the search for lines and each line; what it raises ends

@@ -353,3 +353,11 @@ def test_a_page_is_blank_where_nothing_on_it_can_be_told_from_its_paper():
     assert not is_blank(page())
     paper.putpixel((20, 30), (200, 200, 200))
     assert not is_blank(paper)
+
+
+def test_an_image_without_colours_stays_grey_where_that_is_asked_for():
+    data = encode(page().convert("L"), "PNG")
+    grey, _ = decode_with_warnings(data, keep_grey=True)
+    assert grey.mode == "L"
+    assert grey.convert("RGB").tobytes() == decode(data).tobytes()
+    assert decode_with_warnings(encode(page(), "PNG"), keep_grey=True)[0].mode == "RGB"

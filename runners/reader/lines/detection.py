@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runners.reader.lines.quads import Quad, size_of, wider
-from runners.reader.lines.rapid import load_detector
+from runners.reader.lines.rapid import Inference, load_detector
 
 _CANVASES = tuple(
     {
@@ -44,12 +44,15 @@ class LineDetector:
 
     def __init__(self) -> None:
         detector = load_detector()
-        self._infer = detector.session
+        self._infer = Inference(detector.session)
         self._outline = detector.postprocess_op
         self._outline.max_candidates = 100_000
+        # The largest first: the memory of a smaller canvas is not used again for a larger one.
+        for width, height in sorted(_CANVASES, key=lambda size: -size[0] * size[1]):
+            self._infer(np.zeros((1, 3, height, width), np.float32))
 
     def find(self, image: Image.Image, check: Callable[[], None]) -> list[Quad]:
-        """The lines of an RGB image, in no order.
+        """The lines of an RGB or grey image, in no order.
 
         check: called before each part of the page; what it raises ends the search.
         """
@@ -138,7 +141,7 @@ def _tile(
 
 def paper_of(image: Image.Image) -> tuple[int, ...]:
     """The colour that most of the page has."""
-    small = image.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    small = image.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=1.0).convert("RGB")
     return tuple(np.median(np.asarray(small).reshape(-1, 3), axis=0).astype(int).tolist())
 
 

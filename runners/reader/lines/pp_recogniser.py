@@ -8,7 +8,7 @@ import numpy as np
 
 from runners.reader.lines.ink import columns_with_ink
 from runners.reader.lines.quads import Pixels
-from runners.reader.lines.rapid import load_recogniser
+from runners.reader.lines.rapid import Inference, load_recogniser
 from runners.reader.lines.words import Character
 
 HEIGHT = 48
@@ -17,6 +17,10 @@ _WIDTHS = tuple(HEIGHT * times for times in (2, 4, 6, 8, 10, 13, 16, 20, 25, 32,
 """Widths that lines are padded to: each one costs memory for good."""
 MAX_WIDTH = _WIDTHS[-1]
 """Longer lines are read in parts."""
+_PART = 25 * HEIGHT
+"""Width of such a part: of a wider one, full of letters, the end is now and then not read."""
+_GAP = HEIGHT // 6
+"""Width of a gap between words: those between letters are narrower."""
 
 
 class PPRecogniser:
@@ -25,8 +29,10 @@ class PPRecogniser:
     def __init__(self, model: Path | None = None) -> None:
         """Load the model of a file; by default the one of Latin and Chinese characters."""
         recogniser = load_recogniser(model)
-        self._infer = recogniser.session
+        self._infer = Inference(recogniser.session)
         self._alphabet: list[str] = recogniser.postprocess_op.character
+        # The largest first: the memory of a smaller line is not used again for a larger one.
+        self._infer(np.zeros((1, 3, HEIGHT, MAX_WIDTH), np.float32))
 
     def read(self, line: Pixels) -> list[Character]:
         """The characters of a line."""
@@ -36,8 +42,10 @@ class PPRecogniser:
         characters: list[Character] = []
         start = 0
         while start < line.shape[1]:
-            end = _end_of_part(line, start)
+            end, between_words = _end_of_part(line, start)
             characters += self._read_part(line[:, start:end], start / HEIGHT)
+            if between_words:  # no space is read at the end of a part
+                characters.append(Character(" ", 1.0, end / HEIGHT, end / HEIGHT))
             start = end
         return characters
 
@@ -59,14 +67,14 @@ class PPRecogniser:
         ]
 
 
-def _end_of_part(line: Pixels, start: int) -> int:
-    """Where the part of the line that begins at `start` ends: a long line is cut between words."""
+def _end_of_part(line: Pixels, start: int) -> tuple[int, bool]:
+    """Where the part of the line that begins at `start` ends, and whether that is between words."""
     if line.shape[1] - start <= MAX_WIDTH:
-        return line.shape[1]
-    middle = start + MAX_WIDTH // 2
-    blank = ~columns_with_ink(line[:, middle : start + MAX_WIDTH].mean(axis=2))
+        return line.shape[1], False
+    middle = start + _PART // 2
+    blank = ~columns_with_ink(line[:, middle : start + _PART].mean(axis=2))
     edges = np.flatnonzero(np.diff(np.pad(blank, 1).astype(int))).reshape(-1, 2)
     if not len(edges):
-        return start + MAX_WIDTH
+        return start + _PART, False
     widest = edges[np.argmax(edges[:, 1] - edges[:, 0])]
-    return middle + int(widest.sum()) // 2
+    return middle + int(widest.sum()) // 2, int(widest[1] - widest[0]) >= _GAP

@@ -49,7 +49,7 @@ def wider(quad: NDArray[np.floating], share: float) -> Quad:
 
 
 def cut_out(image: Image.Image, quad: Quad, height: int) -> Pixels:
-    """The quadrilateral of an RGB image, straightened and `height` pixels high."""
+    """The quadrilateral of an RGB or grey image, straightened and `height` pixels high."""
     width, own_height = size_of(quad)
     left, top = np.maximum(np.floor(quad.min(axis=0)) - 2, 0).astype(int).tolist()
     right, bottom = (np.ceil(quad.max(axis=0)) + 2).astype(int).tolist()
@@ -58,6 +58,7 @@ def cut_out(image: Image.Image, quad: Quad, height: int) -> Pixels:
     factor = min(1.0, 1.5 * height / max(own_height, 1))
     size = max(1, round((right - left) * factor)), max(1, round((bottom - top) * factor))
     region = image.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
+    region = region.convert("RGB")
     corners = (quad - (left, top)) * (size[0] / (right - left), size[1] / (bottom - top))
     out = min(_LONGEST * height, max(8, round(width * height / max(own_height, 1))))
     target = np.array([(0, 0), (out, 0), (out, height), (0, height)], np.float32)

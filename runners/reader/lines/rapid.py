@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rapidocr
+from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det import TextDetector
 from rapidocr.ch_ppocr_rec import TextRecognizer
 from rapidocr.utils.log import logger
@@ -30,6 +32,19 @@ def load_recogniser(model: Path | None = None) -> TextRecognizer:
     """
     path = model or _MODELS / "PP-OCRv6_rec_small.onnx"
     return TextRecognizer(_config("Rec", path))
+
+
+class Inference:
+    """Runs the model of a session of rapidocr. Used by one thread at a time."""
+
+    def __init__(self, session: Any) -> None:
+        self._request = session.session
+
+    def __call__(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the model finds, valid until the next call: nothing is copied."""
+        self._request.infer([blob], share_inputs=True, share_outputs=True)
+        found: NDArray[np.float32] = self._request.get_output_tensor().data
+        return found
 
 
 def _config(part: str, model: Path) -> Any:

@@ -26,7 +26,7 @@ class FoundLine:
 
     quad: Quad
     image: Image.Image
-    """The RGB image that it is cut out of."""
+    """The RGB or grey image that it is cut out of."""
 
 
 class LineFinder:
@@ -36,13 +36,14 @@ class LineFinder:
         self._detector = LineDetector()
 
     def find(self, image: Image.Image, check: Callable[[], None]) -> list[FoundLine]:
-        """The lines of an RGB page, in no order. check: what it raises ends the search."""
+        """The lines of an RGB or grey page, in no order. check: what it raises ends the search."""
         quads = self._find(image, check)
         small = image.width * image.height <= _MAX_PIXELS
         if small and not quads:
             image = image.filter(_JOIN_DOTS)
             quads = self._find(image, check)
-        cleaned = without_marks(image) if small and quads else None
+        coloured = image.mode == "RGB"
+        cleaned = without_marks(image) if small and coloured and quads else None
         if cleaned is None:
             return [FoundLine(quad, image) for quad in quads]
         through = self._find(cleaned, check)
@@ -62,7 +63,7 @@ class LineFinder:
         factor = min(1.0, (_MAX_PIXELS / (image.width * image.height)) ** 0.5)
         size = round(image.width * factor), round(image.height * factor)
         small = image if factor == 1 else image.resize(size, Image.Resampling.BILINEAR)
-        straight = small.rotate(
+        straight = small.convert("RGB").rotate(
             skew, Image.Resampling.BILINEAR, expand=True, fillcolor=paper_of(image)
         )
         angle = math.radians(skew)

@@ -130,3 +130,13 @@ def test_the_check_ends_the_reading_between_two_lines(reader: Reader) -> None:
         reader.read(render(ENGLISH), None, check)
     assert calls == 3
     assert error_rate(reader.read(render(ENGLISH), None), ENGLISH) == 0
+
+
+def test_a_grey_page_reads_as_in_colours(reader: Reader) -> None:
+    grey = render(("Received from John Smith", "Total 1,250.00"), 28).convert("L")
+    assert reader.read(grey, None) == reader.read(grey.convert("RGB"), None)
+
+
+def test_a_very_long_line_is_read_with_its_spaces(reader: Reader) -> None:
+    truth = " ".join(["The quick brown fox 0123456789"] * 8)
+    assert reader.read(render((truth,), 20), None).text == truth
