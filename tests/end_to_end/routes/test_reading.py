@@ -1,5 +1,6 @@
 """The embedded reader over HTTP, on pages whose text is known to the letter."""
 
+import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -87,6 +88,24 @@ def test_each_line_has_a_box_around_its_ink(reader: Server) -> None:
         top = 40 + 36 * number
         assert top - 4 <= y0 < y1 <= top + 36
         assert 0.9 < line["confidence"] <= 1
+
+
+@pytest.mark.parametrize(("rotation", "degrees"), [(0, 0), (90, 90), (180, 180), (270, 270)])
+def test_the_boxes_lie_on_the_preview_that_is_turned_as_the_answer_says(
+    rotation: int, degrees: int, reader: Server
+) -> None:
+    upright = render(RUSSIAN)
+    file = encode(upright.rotate(rotation, expand=True))
+    answer = read(reader, file)
+    assert answer["rotation"]["degrees"] == degrees
+    assert abs(answer["rotation"]["skew"]) < 0.5
+    sent = {"files": {"file": file}, "data": {"rotation": str(answer["rotation"]["degrees"])}}
+    shown = reader.client.post("/preview", **sent).json()
+    assert shown["image_size"] == answer["image_size"] == list(upright.size)
+    picture = Image.open(io.BytesIO(base64.b64decode(shown["image"].partition(",")[2])))
+    for line in answer["lines"]:
+        ink = ImageOps.invert(picture.convert("L").crop(line["box"])).getbbox()
+        assert ink is not None
 
 
 def test_layout_mode_gives_the_lines_as_blocks(reader: Server) -> None:
