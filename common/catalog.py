@@ -13,8 +13,8 @@ class Entry:
     family: str | None
     """Name of the family's module in `runners/families/`; None for the embedded reader."""
     repository: str | None = None
-    """The model's repository on the Hugging Face hub; None for the embedded reader, whose trained
-    data is a system package."""
+    """The model's repository on the Hugging Face hub; None for the embedded reader, whose models
+    come with packages."""
     weights_gib: float = 0.0
     """Size of the weights in bfloat16, GiB."""
     options: frozenset[str] = frozenset()

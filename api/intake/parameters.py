@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
@@ -66,8 +66,20 @@ class OcrParameters(Options):
         return Options(**asked)
 
 
+def _parse_degrees(text: object) -> object:
+    return int(text) if isinstance(text, str) and text.isdecimal() else text
+
+
+Degrees = Annotated[Literal[0, 90, 180, 270], BeforeValidator(_parse_degrees)]
+
+
 class PreviewParameters(BaseModel):
     page: int = Field(1, ge=1, le=2**31 - 1, description="Number of the page, from 1")
+    rotation: Degrees = Field(
+        0,
+        description="Degrees clockwise by which the page is turned, as `rotation.degrees` of an "
+        "answer says: the boxes of its lines lie on the page that is shown then",
+    )
 
 
 class ChatParameters(BaseModel):

@@ -28,13 +28,13 @@ _executor = ThreadPoolExecutor(1, "preview")
     openapi_extra=one_file_request(PreviewParameters),
 )
 async def preview(form: PreviewForm, gateway: CurrentGateway) -> Preview:
-    """One page as a picture, upright as it is read, and how many pages there are."""
+    """One page as a picture, turned by `rotation`, and how many pages there are."""
     page = form.parameters.page
     async with gateway.documents.open(form.data) as pages:
         [number] = select_pages([(page, page)], pages.count, 1)
         image = await pages.image(number)
     size, jpeg, warnings = await asyncio.get_running_loop().run_in_executor(
-        _executor, _shrink, image
+        _executor, _shrink, image, form.parameters.rotation
     )
     return Preview(
         image=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}",
@@ -45,14 +45,15 @@ async def preview(form: PreviewForm, gateway: CurrentGateway) -> Preview:
     )
 
 
-def _shrink(data: bytes) -> tuple[tuple[int, int], bytes, list[str]]:
-    """The page's own width and height in pixels, a JPEG of it, shrunk, and warnings. Blocks.
+def _shrink(data: bytes, degrees: int) -> tuple[tuple[int, int], bytes, list[str]]:
+    """The turned page's own width and height in pixels, a JPEG of it, shrunk, and warnings.
 
-    Raises `Refusal` (BAD_IMAGE).
+    degrees: clockwise, a multiple of 90. Blocks. Raises `Refusal` (BAD_IMAGE).
     """
     image, warnings = decode_with_warnings(data)
-    size = image.size
+    size = image.size if degrees % 180 == 0 else image.size[::-1]
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    image = image.rotate(-degrees, expand=True)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
     return size, file.getvalue(), warnings

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from common.messages import Answer, Block, FinishReason, Line, TextSource, Usage
+from common.messages import Answer, Block, FinishReason, Line, Rotation, TextSource, Usage
 
 
 def is_none(value: object) -> bool:
@@ -19,6 +19,14 @@ FinishReasonField = Annotated[FinishReason | None, Field(exclude_if=is_none)]
 UsageField = Annotated[Usage | None, Field(exclude_if=is_none)]
 LinesField = Annotated[list[Line] | None, Field(exclude_if=is_none)]
 BlocksField = Annotated[list[Block] | None, Field(exclude_if=is_none)]
+RotationField = Annotated[
+    Rotation | None,
+    Field(
+        exclude_if=is_none,
+        description="How the page was turned before it was read; `box` lies on the turned page, "
+        "which `/preview` shows if it is given these degrees",
+    ),
+]
 PromptUsedField = Annotated[
     bool | None,
     Field(exclude_if=is_none, description="False: this model reads, it cannot be asked"),
@@ -30,7 +38,7 @@ SourceField = Annotated[
 ]
 WarningField = Annotated[str | None, Field(exclude_if=is_none)]
 
-OPENAI_EXTRAS = {"lines", "blocks", "prompt_used", "truncated", "source", "warning"}
+OPENAI_EXTRAS = {"lines", "blocks", "rotation", "prompt_used", "truncated", "source", "warning"}
 """The fields for which OpenAI's schema has no field of its own."""
 EXTRAS = {"finish_reason", "usage"} | OPENAI_EXTRAS
 

@@ -13,6 +13,7 @@ from api.schemas.extras import (
     FinishReasonField,
     LinesField,
     PromptUsedField,
+    RotationField,
     SourceField,
     TruncatedField,
     UsageField,
@@ -96,6 +97,7 @@ class Page(BaseModel):
     usage: UsageField = None
     lines: LinesField = None
     blocks: BlocksField = None
+    rotation: RotationField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
     source: SourceField = None
@@ -124,6 +126,7 @@ class Ocr(BaseModel):
     usage: UsageField = None
     lines: LinesField = None
     blocks: BlocksField = None
+    rotation: RotationField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
     source: SourceField = None
@@ -134,7 +137,7 @@ class Ocr(BaseModel):
 class Preview(BaseModel):
     image: str = Field(description="The page as a data: URL of a JPEG, shrunk to fit a screen")
     image_size: list[int] = Field(
-        min_length=2, max_length=2, description="Width, height of the upright page, pixels"
+        min_length=2, max_length=2, description="Width, height of the turned page, pixels"
     )
     page: int = Field(description="Its number, from 1")
     pages: int = Field(description="How many there are; an image is one")
@@ -150,6 +153,7 @@ class Chat(BaseModel):
     usage: UsageField = None
     lines: LinesField = None
     blocks: BlocksField = None
+    rotation: RotationField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
     source: SourceField = None
@@ -170,6 +174,7 @@ class BatchItem(BaseModel):
     usage: UsageField = None
     lines: LinesField = None
     blocks: BlocksField = None
+    rotation: RotationField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
     source: SourceField = None

@@ -12,6 +12,7 @@ from api.schemas.extras import (
     BlocksField,
     LinesField,
     PromptUsedField,
+    RotationField,
     SourceField,
     TruncatedField,
     WarningField,
@@ -150,6 +151,7 @@ class Completion(BaseModel):
     usage: CompletionUsage | None
     lines: LinesField = None
     blocks: BlocksField = None
+    rotation: RotationField = None
     prompt_used: PromptUsedField = None
     truncated: TruncatedField = None
     source: SourceField = None

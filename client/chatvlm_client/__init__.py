@@ -16,7 +16,9 @@ from chatvlm_client.answers import (
     PageError,
     Piece,
     Replica,
+    Rotation,
     Usage,
+    Word,
 )
 from chatvlm_client.calls import ChatOptions, File, OcrOptions
 from chatvlm_client.clients import AsyncChatVLMClient, ChatVLMClient
@@ -44,5 +46,7 @@ __all__ = [
     "PageError",
     "Piece",
     "Replica",
+    "Rotation",
     "Usage",
+    "Word",
 ]

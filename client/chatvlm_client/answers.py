@@ -86,15 +86,35 @@ class Usage(Answer):
     completion_tokens: int
 
 
-class Line(Answer):
-    """One line of text on a page."""
+class Word(Answer):
+    """One word of a line."""
 
     text: str
     box: Box
     confidence: float
     """0 to 1."""
+
+
+class Line(Answer):
+    """One line of text on a page, or a row of a table, its cells parted by tabs."""
+
+    text: str
+    box: Box
+    confidence: float
+    """0 to 1."""
+    words: list[Word] | None = None
+    """From left to right; None if the model does not say."""
     page: int | None = None
     """Number of the image that has the line, from 1, if the question had several images."""
+
+
+class Rotation(Answer):
+    """How a page was turned before it was read. Boxes lie on the turned page."""
+
+    degrees: Literal[0, 90, 180, 270]
+    """Clockwise."""
+    skew: float
+    """Degrees clockwise by which the lines of the turned page lean."""
 
 
 class Block(Answer):
@@ -113,6 +133,7 @@ class Extras(Answer):
     usage: Usage | None = None
     lines: list[Line] | None = None
     blocks: list[Block] | None = None
+    rotation: Rotation | None = None
     prompt_used: bool | None = None
     """False if the model only reads and ignored the prompt."""
     truncated: bool | None = None

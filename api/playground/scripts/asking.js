@@ -57,7 +57,7 @@ export class Asking {
         const fields = { model: this.choice.model, prompt, pages: asked };
         for await (const { piece, answer } of ask(file, fields, signal)) {
           if (piece) said.textContent += piece;
-          if (answer) this.#finish(answer, said, about, asked);
+          if (answer) await this.#finish(answer, said, about, asked);
         }
         this.form.elements.prompt.value = "";
       } catch (error) {
@@ -70,12 +70,15 @@ export class Asking {
     }, this.trouble);
   }
 
-  #finish(answer, said, about, asked) {
+  async #finish(answer, said, about, asked) {
     quote(said, answer.response);
     const model = this.choice.nameOf(answer.model);
     say(about, "took", { model, seconds: answer.processing_time });
     about.before(...remarks(answer));
-    if (asked === String(this.viewer.page)) this.viewer.mark(answer.lines ?? []);
+    const { file, page } = this.viewer;
+    if (asked !== String(page) || !answer.lines) return;
+    await this.viewer.turn(page, answer.rotation);
+    if (this.viewer.file === file && this.viewer.page === page) this.viewer.mark(answer.lines);
   }
 
   #busy(busy) {

@@ -46,8 +46,7 @@ export class Reading {
     }
     const seconds = this.#answer.processing_time;
     say(this.about, "took", { model: this.choice.nameOf(this.#answer.model), seconds });
-    const pages = this.#answer.pages ?? [{ number: 1, ...this.#answer }];
-    const page = pages.find(({ number }) => number === this.viewer.page);
+    const page = pagesOf(this.#answer).find(({ number }) => number === this.viewer.page);
     byId("text").replaceChildren(...(page ? this.#page(page) : [element("p", { $key: "notRead" })]));
   }
 
@@ -61,6 +60,10 @@ export class Reading {
       const fields = { ...this.choice.fields(), pages: this.form.elements.pages.value.trim() };
       const answer = await read(file, fields, signal);
       signal.throwIfAborted();
+      for (const page of pagesOf(answer)) {
+        await this.viewer.turn(page.number, page.rotation);
+        signal.throwIfAborted();
+      }
       this.#answer = answer;
       this.saves.replaceChildren(...saves(file.name, () => [{ name: file.name, answer }]));
       this.show();
@@ -102,6 +105,11 @@ export class Reading {
   ready() {
     this.#busy(false);
   }
+}
+
+/** The pages of an answer; a picture is one. */
+function pagesOf(answer) {
+  return answer.pages ?? [{ number: 1, ...answer }];
 }
 
 /** The text of a line or block, which points at its box. */

@@ -59,12 +59,39 @@ function body(answer) {
     .join("\n\n");
 }
 
-/** Lines are plain text; a model that gives none may have written Markdown itself. */
+/**
+ * Lines are plain text, and rows of cells a table; a model that gives no lines may have written
+ * Markdown itself.
+ */
 function passage({ text, lines, error }) {
   if (error) return `*${literal(error)}*`;
   if (!lines) return text;
-  const rows = text.split("\n").map(literal);
-  return rows.map((row, number) => (row && rows[number + 1] ? `${row}\\` : row)).join("\n");
+  const parts = [];
+  for (const row of text.split("\n")) {
+    const hasCells = row.includes("\t");
+    if (parts.at(-1)?.hasCells !== hasCells) parts.push({ hasCells, rows: [] });
+    parts.at(-1).rows.push(row);
+  }
+  return parts
+    .map(({ hasCells, rows }) => (hasCells && rows.length > 1 ? table(rows) : plain(rows)))
+    .filter(Boolean)
+    .join("\n\n");
+}
+
+function plain(rows) {
+  const kept = rows.join("\n").trim().split("\n").map(literal);
+  return kept.map((row, number) => (row && kept[number + 1] ? `${row}\\` : row)).join("\n");
+}
+
+/** The first row is the head, as Markdown knows no table without one. */
+function table(rows) {
+  const [head, ...others] = rows.map((row) => row.split("\t").map(literal));
+  const width = Math.max(head.length, ...others.map((cells) => cells.length));
+  const written = [head, Array(width).fill("---"), ...others].map((cells) => {
+    const missing = Array(width - cells.length).fill("");
+    return `| ${[...cells, ...missing].join(" | ")} |`;
+  });
+  return written.join("\n");
 }
 
 function literal(row) {

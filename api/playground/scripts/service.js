@@ -43,7 +43,8 @@ function posted(file, fields, signal) {
 export const models = () => json("models");
 export const load = (model) => json(`models/${model}`, { method: "POST" });
 export const unload = (model) => json(`models/${model}`, { method: "DELETE" });
-export const preview = (file, page, signal) => json("preview", posted(file, { page }, signal));
+export const preview = (file, page, rotation, signal) =>
+  json("preview", posted(file, { page, rotation }, signal));
 export const read = (file, fields, signal) => json("ocr", posted(file, fields, signal));
 
 /** The pieces of an answer as they are made, then the answer: `{piece}` or `{answer}`. */

@@ -17,6 +17,8 @@ export class Viewer {
   file = null;
   page = 1;
   pages = 0;
+  /** Degrees clockwise by which a page is turned, by its number. */
+  #turns = new Map();
 
   /** `onPage` is called whenever another page is shown. */
   constructor(onPage) {
@@ -30,6 +32,7 @@ export class Viewer {
   async open(file) {
     this.file = null;
     this.pages = 0;
+    this.#turns.clear();
     byId("sheet").hidden = true;
     quote(byId("name"), file.name);
     await this.#load(file, 1);
@@ -39,9 +42,17 @@ export class Viewer {
     return this.#load(this.file, page);
   }
 
+  /** Turns a page as it was before it was read, so that boxes can be drawn on it. */
+  async turn(page, rotation) {
+    const degrees = rotation?.degrees ?? 0;
+    if (degrees === (this.#turns.get(page) ?? 0)) return;
+    this.#turns.set(page, degrees);
+    if (page === this.page) await this.show(page);
+  }
+
   #load(file, page) {
     return this.task.run(async (signal) => {
-      const shown = await preview(file, page, signal);
+      const shown = await preview(file, page, this.#turns.get(page), signal);
       signal.throwIfAborted();
       Object.assign(this, { file, page, pages: shown.pages });
       byId("picture").src = shown.image;

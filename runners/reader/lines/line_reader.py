@@ -25,6 +25,11 @@ _SURELY_LATIN = 10
 _CYRILLIC_SURE = 0.85
 _CYRILLIC = 0.6
 """Confidence under which what was read is not in Cyrillic letters."""
+_FEWEST_CYRILLIC = 3
+"""Letters of a line that is the first to be in Cyrillic."""
+_LATIN_CLEAR = 0.95
+_AS_MANY = 0.8
+"""Share of the Cyrillic letters that the Latin ones of a clear line are at least."""
 _DIFFERENCE = 0.25
 """How much surer a line must be in Latin letters on a page with Cyrillic lines."""
 _SMALLER = 0.75
@@ -92,18 +97,31 @@ class LineReading:
                 return merge(self.cyrillic, self._read_latin)
         words, whole = self.latin
         latin = mean_confidence(words) if whole else 0.0
-        letters = sum(map(str.isalpha, "".join(word.text for word in words)))
+        letters = _letters(words)
         alike = any_cyrillic and 0 < letters < _SURELY_LATIN
         if latin >= _LATIN_SURE and not alike and not mostly_cyrillic:
             return words
         if latin >= _LATIN_SURE and not letters:
             return words
         cyrillic = mean_confidence(self.cyrillic)
-        if cyrillic < _CYRILLIC and not any_cyrillic:
+        if not any_cyrillic and (cyrillic < _CYRILLIC or self._is_latin_after_all(cyrillic)):
             return words
         if latin > cyrillic + (_DIFFERENCE if any_cyrillic else 0.0):
             return words
         return merge(self.cyrillic, self._read_latin)
+
+    def _is_latin_after_all(self, confidence: float) -> bool:
+        """Whether the line is Latin, though it reads in Cyrillic, too, with this confidence.
+
+        On a page that is not known to have Cyrillic lines, a mark reads as one letter of either
+        alphabet, and a smudge keeps a clear Latin line from being whole.
+        """
+        words, whole = self.latin
+        letters, cyrillic = _letters(words), _letters(self.cyrillic)
+        if cyrillic < _FEWEST_CYRILLIC:
+            return whole
+        is_clear = letters >= _AS_MANY * cyrillic and mean_confidence(words) >= _LATIN_CLEAR
+        return is_clear and confidence <= _CYRILLIC_SURE
 
     def _read_latin(self, start: float, end: float) -> LineWord | None:
         height, width = self._pixels.shape[:2]
@@ -130,6 +148,10 @@ class LineReading:
                 if c.text.strip()
             )
         )
+
+
+def _letters(words: list[LineWord]) -> int:
+    return sum(map(str.isalpha, "".join(word.text for word in words)))
 
 
 class LineReader:

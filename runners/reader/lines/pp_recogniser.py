@@ -9,6 +9,7 @@ import numpy as np
 from runners.reader.lines.ink import columns_with_ink
 from runners.reader.lines.quads import Pixels
 from runners.reader.lines.rapid import Inference, load_recogniser
+from runners.reader.lines.spaces import with_passed_over
 from runners.reader.lines.words import Character
 
 HEIGHT = 48
@@ -35,7 +36,7 @@ class PPRecogniser:
         self._infer(np.zeros((1, 3, HEIGHT, MAX_WIDTH), np.float32))
 
     def read(self, line: Pixels) -> list[Character]:
-        """The characters of a line."""
+        """The characters of a line, with spaces between words."""
         if line.shape[0] != HEIGHT:
             width = max(1, round(line.shape[1] * HEIGHT / line.shape[0]))
             line = cv2.resize(line, (width, HEIGHT)).astype(np.uint8)
@@ -47,7 +48,7 @@ class PPRecogniser:
             if between_words:  # no space is read at the end of a part
                 characters.append(Character(" ", 1.0, end / HEIGHT, end / HEIGHT))
             start = end
-        return characters
+        return with_passed_over(characters, columns_with_ink(line.mean(axis=2)), HEIGHT)
 
     def _read_part(self, line: Pixels, offset: float) -> list[Character]:
         padded = np.zeros((HEIGHT, _WIDTHS[bisect_left(_WIDTHS, line.shape[1])], 3), np.float32)

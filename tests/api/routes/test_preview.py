@@ -38,6 +38,33 @@ async def test_a_picture_is_shown_upright(client):
     assert answer["image_size"] == [20, 30]
 
 
+@pytest.mark.parametrize(
+    ("degrees", "size", "corner"),
+    [
+        ("90", [300, 400], (290, 10)),
+        ("180", [400, 300], (390, 290)),
+        ("270", [300, 400], (10, 390)),
+    ],
+)
+async def test_a_page_is_turned_as_it_was_read(degrees, size, corner, client):
+    page = Image.new("RGB", (400, 300), "white")
+    page.paste("black", (0, 0, 20, 20))
+    sent = {"files": {"file": encode(page)}, "data": {"rotation": degrees}}
+    answer = (await client.post("/preview", **sent)).json()
+    shown = opened(answer)
+    assert (answer["image_size"], list(shown.size)) == (size, size)
+    assert shown.getpixel(corner)[0] < 8
+    assert shown.getpixel((10, 10))[0] > 247
+
+
+@pytest.mark.parametrize("degrees", ["45", "-90", "left"])
+async def test_a_page_is_turned_by_quarters_only(degrees, client):
+    sent = {"files": {"file": picture()}, "data": {"rotation": degrees}}
+    response = await client.post("/preview", **sent)
+    assert response.status_code == 400
+    assert "rotation" in response.json()["detail"]
+
+
 async def test_a_page_of_a_document_is_shown(serve):
     document = pdf(("One",), ("Two",), size=(144, 72))
     client = serve(pdf_dpi=72)

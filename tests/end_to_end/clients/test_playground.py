@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.files.documents import pdf, tiff
-from tests.support.pages import ENGLISH, RUSSIAN, encode, render
+from tests.support.pages import ENGLISH, RUSSIAN, draw_table, encode, render
 from tests.support.server import RAMBLING, SAYS, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -111,6 +111,36 @@ def test_a_picture_is_read_and_its_boxes_are_drawn_on_it(visit: Visit, reader: S
     assert abs(box["x"] - picture["x"] - lines[0]["box"][0] * scale) < 2
     assert abs(box["y"] - picture["y"] - lines[0]["box"][1] * scale) < 2
     expect(page.locator("#legend")).to_be_visible()
+
+
+def test_a_page_that_lies_on_its_side_is_turned_before_its_boxes_are_drawn(
+    visit: Visit, reader: Server
+) -> None:
+    page = visit(reader)
+    upright = render(ENGLISH)
+    image = encode(upright.rotate(90, expand=True))
+    read(page, "minutes.png", image)
+    expect(page.locator("#text .line")).to_have_text(list(ENGLISH))
+    width, height = upright.size
+    expect(page.locator("#boxes")).to_have_attribute("viewBox", f"0 0 {width} {height}")
+    expect(page.locator("#boxes rect")).to_have_count(len(ENGLISH))
+    natural = "[document.getElementById('picture').naturalWidth, picture.naturalHeight]"
+    assert page.evaluate(natural) == list(upright.size)
+    lines = reader.client.post("/ocr", files={"file": image}).json()["lines"]
+    first = page.locator("#boxes rect").first
+    assert float(first.get_attribute("x") or 0) == lines[0]["box"][0]
+    assert float(first.get_attribute("y") or 0) == lines[0]["box"][1]
+
+
+def test_an_answer_is_marked_on_a_page_that_lies_on_its_side(visit: Visit, reader: Server) -> None:
+    page = visit(reader)
+    upright = render(ENGLISH)
+    choose(page, "file", ("minutes.png", encode(upright.rotate(180, expand=True))))
+    ask(page, "When is the next meeting?")
+    expect(page.locator("#answers .said")).to_have_text(ENGLISH[-1])
+    expect(page.locator("#boxes .mark")).to_have_count(1)
+    mark = page.locator("#boxes .mark")
+    assert float(mark.get_attribute("y") or 0) > upright.height / 2
 
 
 def test_pointing_at_a_line_shows_its_box(visit: Visit, reader: Server) -> None:
@@ -215,6 +245,20 @@ def test_what_was_read_is_saved_as_text_markdown_and_json(visit: Visit, reader: 
     name, answer = saved(page, "JSON")
     assert name == "minutes.json"
     assert [line["text"] for line in json.loads(answer)["pages"][1]["lines"]] == [ENGLISH[1]]
+
+
+def test_rows_of_cells_are_saved_as_a_table_of_markdown(visit: Visit, reader: Server) -> None:
+    page = visit(reader)
+    rows = (("Name", "Art", "Total"), ("Alice Brown", "4", "9"), ("Mary White", "7", "8"))
+    read(page, "grades.png", encode(draw_table(rows, (40, 300, 500))))
+    expect(page.locator("#text .line")).to_have_text(["\t".join(row) for row in rows])
+    assert saved(page, "Markdown")[1] == (
+        "# grades.png\n\n"
+        "| Name | Art | Total |\n"
+        "| --- | --- | --- |\n"
+        "| Alice Brown | 4 | 9 |\n"
+        "| Mary White | 7 | 8 |\n"
+    )
 
 
 def test_what_was_read_is_copied(visit: Visit, reader: Server) -> None:

@@ -86,6 +86,55 @@ def test_numbers_of_a_list_stay_with_their_lines(reader: Reader, truth: tuple[st
     assert error_rate(reader.read(draw_table(rows, (40, 90)), None), text_of(rows)) <= 0.01
 
 
+def test_words_of_letters_in_both_alphabets_are_latin_on_a_latin_page(reader: Reader) -> None:
+    rows = (("OPT", "2X"), ("ACT", "1X"), ("Company No 20965-W", "PM"), ("PAX", "TEA"), ("K", "x"))
+    page = reader.read(draw_table(rows, (40, 500)), None)
+    assert page.text.isascii()
+    assert page.language == "en"
+    assert error_rate(page, text_of(rows)) <= 0.05
+
+
+def test_a_russian_word_on_a_latin_page_stays_russian(reader: Reader) -> None:
+    truth = (*ENGLISH, "Москва")
+    assert error_rate(reader.read(render(truth, 28), None), " ".join(truth)) <= 0.01
+
+
+@pytest.mark.parametrize("truth", [ENGLISH, RUSSIAN])
+@pytest.mark.parametrize("font", ["DejaVuSansMono", "DejaVuSerif", "DejaVuSans-Bold"])
+def test_spaces_are_kept_in_every_font(reader: Reader, truth: tuple[str, ...], font: str) -> None:
+    page = reader.read(render(truth, 26, font=font), None)
+    assert [line.text.count(" ") for line in page.lines] == [line.count(" ") for line in truth]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (("Name:", "Ivan Petrov"), ("No.:", "7"), ("Status:", "Paid 14 May")),
+        (("Имя:", "Иван Петров"), ("№:", "7"), ("Статус:", "Получено 14 мая")),
+    ],
+)
+def test_reads_forms_with_fields_and_boxes(
+    reader: Reader, rows: tuple[tuple[str, ...], ...]
+) -> None:
+    page = draw_table(rows, (40, 260), rules=True)
+    ImageDraw.Draw(page).rectangle((10, 10, page.width - 10, page.height - 10), outline="black")
+    assert error_rate(reader.read(page, None), text_of(rows)) <= 0.02
+
+
+@pytest.mark.parametrize("truth", [ENGLISH, RUSSIAN])
+def test_reads_a_dark_screenshot_with_small_letters(reader: Reader, truth: tuple[str, ...]) -> None:
+    page = render(truth, 15, ink="#d4d4d4", paper="#1e1e1e")
+    assert error_rate(reader.read(page, None), " ".join(truth)) <= 0.01
+
+
+@pytest.mark.parametrize("truth", [ENGLISH, RUSSIAN])
+def test_reads_a_photograph_with_shade_and_grain(reader: Reader, truth: tuple[str, ...]) -> None:
+    page = np.asarray(render(truth, 30, rotation=4, noise=12), np.float32)
+    light = np.linspace(1.0, 0.45, page.shape[1])[None, :, None] * np.array((1.0, 0.93, 0.8))
+    photograph = Image.fromarray((page * light).clip(0, 255).astype(np.uint8))
+    assert error_rate(reader.read(photograph, None), " ".join(truth)) <= 0.01
+
+
 def test_columns_are_read_one_after_the_other(reader: Reader) -> None:
     left, right = render(ENGLISH, 20), render(RUSSIAN, 20)
     page = Image.new("RGB", (left.width + right.width, left.height), "white")
