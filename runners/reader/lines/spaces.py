@@ -19,6 +19,9 @@ _WIDER = 2.5
 _MOST = 0.75
 """Share of the letters: narrow ones of typewriters stand apart, too."""
 
+_AFTER_A_WORD = frozenset(".,;:!?)]}%»”’…")
+"""What no space stands before, however far it is from the letter before it."""
+
 
 def with_passed_over(
     characters: list[Character], ink: NDArray[np.bool_], height: int
@@ -46,8 +49,10 @@ def with_passed_over(
         is_beside = any(
             parted[n] and gaps[n] <= _NARROWEST for n in (at - 1, at + 1) if 0 <= n < len(gaps)
         )
+        left, right = letters[at], letters[at + 1]
+        if characters[right].text in _AFTER_A_WORD:
+            continue
         if gaps[at] >= least and not parted[at] and not is_beside:
-            left, right = letters[at], letters[at + 1]
             place = characters[left].end, characters[right].start
             complete.insert(right, Character(" ", 1.0, min(place), max(place)))
     return complete

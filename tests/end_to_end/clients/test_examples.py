@@ -37,6 +37,7 @@ CURL = {
     (CLIENTS, "Documents"),
     (CLIENTS, "Several files"),
     (CLIENTS, "Streaming"),
+    (CLIENTS, "Where the text stands"),
 }
 """Sections whose shell examples are calls of curl."""
 
@@ -87,8 +88,15 @@ def test_every_example_is_run() -> None:
 def test_an_answer_is_the_one_that_is_shown(section: Section, reader: Server) -> None:
     [answer] = curl(section, reader)
     [shown] = map(json.loads, blocks(section, "json"))
+    for line in answer["lines"]:
+        assert " ".join(word["text"] for word in line.pop("words")) == line["text"]
     assert answer | {"processing_time": 0} == shown | {"processing_time": 0}
     assert list(answer) == list(shown)
+
+
+def test_a_preview_is_turned(reader: Server) -> None:
+    [preview] = curl((CLIENTS, "Where the text stands"), reader)
+    assert preview["image_size"] == [260, 796]
 
 
 def test_a_document_is_read_and_asked_about(reader: Server) -> None:

@@ -95,7 +95,7 @@ def test_a_stream_is_pieces_and_then_the_whole_answer(reader: Server) -> None:
 
 def test_a_stream_that_cannot_begin_is_a_plain_error(reader: Server) -> None:
     response = reader.client.post(
-        "/chat", files={"file": PAGES["en"][:300]}, data={"stream": "true"}
+        "/chat", files={"file": PAGES["en"][:45]}, data={"stream": "true"}
     )
     assert response.status_code == 400
     assert set(response.json()) == {"detail"}

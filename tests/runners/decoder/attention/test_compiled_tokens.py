@@ -170,7 +170,7 @@ def test_a_pool_that_could_not_grow_in_all_layers_is_read_as_before(tokens, move
         return real(self, count, device)
 
     monkeypatch.setattr(KvPool, "_blocks", failing)
-    assert not pool.resize(BLOCKS + 9, range(BLOCKS))
+    assert not pool.resize(9 * BLOCKS, range(BLOCKS))
     for layer in (0, 1):
         found = (
             attend(pool, queries, layer=layer)

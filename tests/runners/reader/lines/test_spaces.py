@@ -44,3 +44,7 @@ def test_what_has_its_spaces_stays_as_it_is() -> None:
     assert read("to be", {2: 16}) == "to be"
     assert read("a", {}) == "a"
     assert read("", {}) == ""
+
+
+def test_no_space_is_put_before_what_ends_a_word() -> None:
+    assert read("by us.", {1: 14, 4: 16}) == "by us."
