@@ -32,7 +32,7 @@ SAYS = {
 """What the tiny checkpoint of each model answers to everything."""
 RAMBLING = "qwen3_vl_4b"
 """Its weights are random: its text depends on the page."""
-RAMBLING_SEED = 7
+RAMBLING_SEED = 63
 """Seed of random weights whose answer does not end within 4096 tokens."""
 
 
