@@ -35,6 +35,9 @@ Result = TypeVar("Result")
 IDLE_SECONDS = 10.0
 """After so long without a row, free blocks go back to the device. Not at once: a GPU's graphs have
 to be captured anew afterwards."""
+_AIM = 0.75
+"""Share of the token gap after which a step is made: the next operation may take longer than those
+before it."""
 _PAUSE_KEPT = 0.95
 """What is kept of `Batcher._pause` at each question."""
 
@@ -213,7 +216,8 @@ class Batcher:
         """Makes a step, which ends a step's time later, if the next call may come too late."""
         now = time.monotonic()
         self._pause = max(now - self._asked, _PAUSE_KEPT * self._pause)
-        if now - self._last_step + self._pause > self._token_gap - self._scheduler.mean_step:
+        due = _AIM * self._token_gap - self._scheduler.mean_step
+        if now - self._last_step + self._pause > due:
             self._advance(prefill=False)
             now = time.monotonic()
         self._asked = now

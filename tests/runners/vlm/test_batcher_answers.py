@@ -210,4 +210,4 @@ def test_a_row_goes_on_before_a_pause_of_the_tower_would_end_too_late(monkeypatc
     batcher.step()
     waits = [later - earlier for earlier, later in pairwise(times[before - 1 :])]
     assert max(waits) <= 0.1 + 1e-9
-    assert len(waits) <= sum(vlm.PAUSES) / 0.05
+    assert len(waits) <= sum(vlm.PAUSES) / 0.04
