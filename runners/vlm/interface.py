@@ -165,8 +165,9 @@ class Vlm(ABC):
     ) -> list[Features]:
         """Run the vision tower over the images of several prompts, each with at least one.
 
-        between: called between the tower's layers, when the device has nearly caught up, so that
-        rows in flight do not wait until the end; None if there are none.
+        between: called again and again while the tower runs, so that rows in flight do not wait
+        until the end: on a CPU after each operation, on a GPU between layers, when the device has
+        nearly caught up; None if there are no such rows.
         """
 
     @abstractmethod
