@@ -23,7 +23,8 @@ struct Head {
     float scale;
 };
 
-// The sizes of the known models are constants, so that what a column adds to stays in registers.
+// The sizes of the catalog's models, and of the one that the benchmarks have in their place (2, 4),
+// are constants, so that what a column adds to stays in registers.
 // 0 stands for a size that is only known when it runs.
 template <int KNOWN_SHARED, int KNOWN_VECTORS, typename Number>
 void attend_head(const Head<Number> &of, int any_shared, int any_vectors) {
