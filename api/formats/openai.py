@@ -12,6 +12,7 @@ from fastapi.sse import format_sse_event
 from api.errors.bodies import OPENAI_PREFIX, failure_body
 from api.schemas.extras import OPENAI_EXTRAS, extras
 from api.schemas.openai import Choice, Completion, CompletionUsage, FinishReason, ReplyMessage
+from api.schemas.structured import ReplyCall, ReplyFunction
 from common.failures import Refusal
 from common.messages import Answer, Piece, Stream, TextSource
 
@@ -31,7 +32,15 @@ class CompletionFormat:
         }
 
     def completion(self, answer: Answer) -> Completion:
-        message = ReplyMessage(content=answer.text)
+        calls = [
+            ReplyCall(
+                id=self._call_id(number),
+                function=ReplyFunction(name=call.name, arguments=call.arguments),
+            )
+            for number, call in enumerate(answer.calls)
+        ]
+        content = answer.text or (None if calls else "")
+        message = ReplyMessage(content=content, tool_calls=calls or None)
         return Completion(
             **self._identity,
             choices=[Choice(message=message, finish_reason=_finish_reason(answer))],
@@ -49,7 +58,7 @@ class CompletionFormat:
             try:
                 async for outcome in stream:
                     if isinstance(outcome, Piece):
-                        yield self._chunk({"content": outcome.text})
+                        yield self._chunk(self._delta(outcome))
                         continue
                     more = self._extras(outcome)
                     yield self._chunk({}, _finish_reason(outcome), **more)
@@ -62,12 +71,31 @@ class CompletionFormat:
                 return
         yield format_sse_event(data_str="[DONE]")
 
+    def _delta(self, piece: Piece) -> dict[str, Any]:
+        call = piece.call
+        if call is None:
+            return {"content": piece.text}
+        function = {"arguments": call.arguments}
+        if call.name is None:
+            return {"tool_calls": [{"index": call.number, "function": function}]}
+        begun = {
+            "index": call.number,
+            "id": self._call_id(call.number),
+            "type": "function",
+            "function": {"name": call.name} | function,
+        }
+        return {"tool_calls": [begun]}
+
+    def _call_id(self, number: int) -> str:
+        """The id of a call, the same whole and in chunks."""
+        return f"call_{self._identity['id'].removeprefix('chatcmpl-')}_{number}"
+
     def _extras(self, answer: Answer) -> dict[str, Any]:
         said = {"source": self._source} if self._source else {}
         return said | extras(answer, OPENAI_EXTRAS)
 
     def _chunk(
-        self, delta: dict[str, str], finish_reason: FinishReason | None = None, **fields: Any
+        self, delta: dict[str, Any], finish_reason: FinishReason | None = None, **fields: Any
     ) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         if self._include_usage:
@@ -84,7 +112,9 @@ def _event(data: dict[str, Any]) -> bytes:
 
 def _finish_reason(answer: Answer) -> FinishReason:
     # OpenAI has no reason for a loop or a time limit; "length" is the nearest.
-    return "stop" if answer.finish_reason in (None, "stop") else "length"
+    if answer.finish_reason not in (None, "stop"):
+        return "length"
+    return "tool_calls" if answer.calls else "stop"
 
 
 def _usage(answer: Answer) -> CompletionUsage | None:

@@ -41,8 +41,15 @@ def _parse(body: Any) -> CompletionRequest:
         )
     if parsed.stream_options and not parsed.stream:
         raise BadParameter("stream_options", "Parameter 'stream_options' is for streams only.")
-    if parsed.messages[-1].role != "user":
-        raise BadParameter("messages", "The last message has to be the user's.")
+    for number, message in enumerate(parsed.messages):
+        if not message.content and message.role not in ("assistant", "tool"):
+            raise BadParameter(f"messages.{number}.content", "A message has to say something.")
+        if message.tool_calls and message.role != "assistant":
+            raise BadParameter(
+                f"messages.{number}.tool_calls", "Only the assistant's messages call functions."
+            )
+    if parsed.messages[-1].role not in ("user", "tool"):
+        raise BadParameter("messages", "The last message has to be the user's, or a tool's result.")
     return parsed
 
 

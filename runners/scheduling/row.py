@@ -69,6 +69,17 @@ class Prompt(Protocol):
         """Prompts with equal keys have equal keys and values in the columns of the prefix."""
 
 
+class Guide(Protocol):
+    """Holds a row to a grammar; the batcher gives `runners.constraints.guide.Guide`."""
+
+    def take(self, token: int) -> None:
+        """Goes on behind a token that it has allowed."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no token may follow."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """The tokens of a row that has ended, and why it ended."""
@@ -89,6 +100,8 @@ class Row:
     sampling: Sampling
     on_token: Callable[[int], object] | None = None
     """Called in the batcher's thread with every token but the stop token; must not raise."""
+    guide: Guide | None = None
+    """What its tokens are held to. Such a row ends when the guide is complete."""
     future: Future[Finished] = field(default_factory=Future)
     """Completes exactly once: with the result, a `Refusal`, or the exception of the model."""
 
@@ -131,10 +144,16 @@ class Row:
             self.repetition.add(token)
             if self.on_token is not None:
                 self.on_token(token)
-            if len(self.tokens) == self.max_new_tokens:
+            if self.guide is not None:
+                self.guide.take(token)
+            if self.guide is not None and self.guide.is_complete:
+                reason = "stop"
+            elif len(self.tokens) == self.max_new_tokens:
                 reason = "length"
             elif self.deadline.passed:
                 reason = "deadline"
+        if self.guide is not None and reason == "stop":
+            return reason  # cut to one period of a loop, it would not fit the grammar
         kept = self.repetition.find(at_end=reason is not None)
         if kept is None:
             return reason

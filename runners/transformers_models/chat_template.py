@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import ProcessorMixin
 
+from common.messages import Toolbox
+from runners.transformers_models.tool_prompts import call, definition, unshielded
 from runners.vlm.interface import ModelTurn
 
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
@@ -26,14 +29,25 @@ class ChatTemplate:
         tokenizer = processor.tokenizer.backend_tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special_ids = {token.content: number for number, token in added.items()}
-        self._pattern = re.compile(f"({'|'.join(map(re.escape, [*self._special_ids, _SLOT]))})")
+        self._specials = re.compile("|".join(map(re.escape, [*self._special_ids, _SLOT])))
+        self._pattern = re.compile(f"({self._specials.pattern})")
         self._plain = Tokenizer.from_str(tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
-    def tokens(self, turns: Sequence[ModelTurn], visual_tokens: Sequence[int]) -> list[int]:
+    def takes_tools(self, turns: Sequence[ModelTurn], toolbox: Toolbox) -> bool:
+        """Whether the template describes functions to the model."""
+        return self._rendered(turns, toolbox) != self._rendered(turns, None)
+
+    def tokens(
+        self,
+        turns: Sequence[ModelTurn],
+        visual_tokens: Sequence[int],
+        toolbox: Toolbox | None = None,
+    ) -> list[int]:
         """Returns the tokens of the prompt.
 
-        visual_tokens: how many tokens each image takes, in the order of the turns.
+        visual_tokens: how many tokens each image takes, in the order of the turns. toolbox: the
+        functions that the template describes.
 
         Raises `ValueError` if the template leaves out a text or an image.
         """
@@ -42,7 +56,7 @@ class ChatTemplate:
         counts = iter(visual_tokens)
         tokens: list[int] = []
         plain = ""
-        for piece in self._pattern.split(self._rendered(turns)):
+        for piece in self._pattern.split(self._rendered(turns, toolbox)):
             if piece == _SLOT:
                 plain += next(texts)
             elif piece in self._special_ids:
@@ -50,27 +64,28 @@ class ChatTemplate:
                 tokens += [*self._encode(plain), *[self._special_ids[piece]] * count]
                 plain = ""
             else:
-                plain += piece
+                plain += unshielded(piece)
         if [*texts, *counts]:
             raise ValueError("the chat template leaves a part out")
         return [*tokens, *self._encode(plain)]
 
-    def _rendered(self, turns: Sequence[ModelTurn]) -> str:
-        slot = {"type": "text", "text": _SLOT}
+    def _rendered(self, turns: Sequence[ModelTurn], toolbox: Toolbox | None) -> str:
+        tools = [definition(tool, self._specials) for tool in (toolbox.tools if toolbox else ())]
         rendered: str = self._processor.apply_chat_template(
-            [
-                {
-                    "role": turn.role,
-                    "content": [
-                        slot if isinstance(part, str) else {"type": "image"} for part in turn.parts
-                    ],
-                }
-                for turn in turns
-            ],
+            [self._message(turn) for turn in turns],
+            tools=tools or None,
             tokenize=False,
             add_generation_prompt=True,
         )
         return rendered
+
+    def _message(self, turn: ModelTurn) -> dict[str, Any]:
+        slot, image = {"type": "text", "text": _SLOT}, {"type": "image"}
+        content = [slot if isinstance(part, str) else image for part in turn.parts]
+        message: dict[str, Any] = {"role": turn.role, "content": content}
+        if turn.calls:
+            message["tool_calls"] = [call(made, self._specials) for made in turn.calls]
+        return message
 
     def _encode(self, plain: str) -> list[int]:
         ids: list[int] = self._plain.encode(plain, add_special_tokens=False).ids

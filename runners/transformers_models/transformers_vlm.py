@@ -2,14 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 
 import torch
+from llguidance import LLTokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
+from runners.constraints.vocabulary import vocabulary_of
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
@@ -95,6 +98,11 @@ class TransformersVlm(Vlm):
         return self.tokenizer.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+
+    @cached_property
+    def vocabulary(self) -> LLTokenizer:
+        size = self.decoder.embedding.num_embeddings
+        return vocabulary_of(self.tokenizer, size, self.stop_tokens)
 
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason

@@ -18,6 +18,8 @@ import torch
 from common.failures import ErrorCode, Refusal
 from common.messages import FinishReason
 from runners import torch_errors, torch_threads
+from runners.constraints.guide import Guide, too_complex
+from runners.constraints.masks import MaskMaker, apply_masks
 from runners.decoder.part import Part
 from runners.metrics import Metrics
 from runners.scheduling.kv_space import KvSpace
@@ -79,6 +81,7 @@ class Batcher:
         )
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
+        self._masks = MaskMaker(model.device)
         self._last_step = 0.0
         """When the last decode step ended, in seconds of `time.monotonic`."""
         self._asked = 0.0
@@ -261,8 +264,13 @@ class Batcher:
         draws = make_draws(
             [(row.sampling, len(row.tokens)) for row, _, _ in parts], self._model.device
         )
+        # A slice that is not the last of its prompt makes no token.
+        ready = [one.is_last for one in slices] + [True] * len(running)
+        masks = self._masks.make(
+            [_guide_of(row) if one else None for (row, _, _), one in zip(parts, ready, strict=True)]
+        )
         forward = self._model.prefill if slices else self._model.decode
-        logits = forward([_part_of(*part) for part in parts])
+        logits = apply_masks(forward([_part_of(*part) for part in parts]), masks)
         tokens: list[int] = next_tokens(logits, draws).tolist()
         return tokens
 
@@ -315,14 +323,21 @@ class Batcher:
         ended: list[tuple[Row, FinishReason | None]] = []
         for row, token in made:
             reason = None
-            if token == NO_TOKEN or (reason := row.take(token, self._model.stop_tokens)):
+            guide = _guide_of(row)
+            if (
+                token == NO_TOKEN
+                or (guide is not None and guide.has_failed)
+                or (reason := row.take(token, self._model.stop_tokens))
+            ):
                 ended.append((row, reason))
         self._metrics.tokens.inc(len(made) - sum(reason in (None, "stop") for _, reason in ended))
         self._after_tokens()
         for row, reason in ended:
             self._scheduler.leave(row)
             if reason is None:
-                self._fail(row, _no_number())
+                guide = _guide_of(row)
+                failed = guide is not None and guide.has_failed
+                self._fail(row, too_complex() if failed else _no_number())
             else:
                 self._finish(row, reason)
 
@@ -377,6 +392,10 @@ def _part_of(row: Row, start: int, end: int) -> RowPart:
         Part(row.blocks, start, end - start),
         cast("Features | None", row.features),
     )
+
+
+def _guide_of(row: Row) -> Guide | None:
+    return cast("Guide | None", row.guide)
 
 
 def _unloaded() -> Refusal:

@@ -13,15 +13,19 @@ import torch
 
 from common import messages
 from common.catalog import Entry
+from common.constraints.grammars import grammar_of
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
 from common.images import is_blank
-from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
+from common.messages import Answer, FinishReason, Piece, Request, Stream, ToolCall, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
+from runners.constraints.guide import Guide
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Row, Sampling
+from runners.tool_calls.qwen import call_grammar
+from runners.tool_calls.reader import CallReader
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
 from runners.vlm.request_images import ImageMemory
@@ -117,19 +121,25 @@ class LoadedModel:
         result.add_done_callback(lambda _: made.end())
         detokeniser = Detokeniser(self._model.text)
         stop = StopTexts(request.stop)
+        calls = CallReader() if request.toolbox else None
         shown: list[str] = []
         count = 0
         try:
             while (token := await made.tokens.get()) is not None:
                 count += 1
-                if piece := stop.add(detokeniser.add(token)):
-                    shown.append(piece)
-                    yield Piece(text=piece)
+                if text := stop.add(detokeniser.add(token)):
+                    shown.append(text)
+                    for piece in _pieces(text, calls):
+                        yield piece
                 if stop.met:
+                    for piece in calls.end() if calls else ():
+                        yield piece
                     yield self._build_answer(submitted, "".join(shown), "stop", count)
                     return
-            if piece := stop.rest():
-                yield Piece(text=piece)
+            for piece in _pieces(stop.rest(), calls):
+                yield piece
+            for piece in calls.end() if calls else ():
+                yield piece
             yield self._answer_of(submitted, result.result())
         finally:
             submitted.row.future.cancel()
@@ -158,19 +168,19 @@ class LoadedModel:
         """Encode a request and queue its row. Raises `Refusal`."""
         loop = asyncio.get_running_loop()
         async with deadline.bound(_TOO_LATE):
-            task, encoded, blank, warnings = await loop.run_in_executor(
+            task, encoded, blank, warnings, guide = await loop.run_in_executor(
                 self._encoders, self._encode, request
             )
         sampling = Sampling(request.temperature, request.seed, request.top_p)
-        row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
+        row = Row(encoded, request.max_tokens, deadline, sampling, on_token, guide)
         if blank:  # these models invent text for a page without any
             row.future.set_result(Finished([], "stop"))
         else:
             self._batcher.submit(row)
-        return _Submitted(task, encoded, row, warnings)
+        return _Submitted(task, encoded, row, warnings, bool(request.toolbox))
 
-    def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str]]:
-        """The task, the request as tensors, whether there is nothing to read, and warnings.
+    def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str], Guide | None]:
+        """The task, the request as tensors, whether there is nothing to read, warnings, a guide.
 
         The decoded images are freed when this returns.
         """
@@ -180,7 +190,17 @@ class LoadedModel:
         for image in asked.images:
             self._images.remember(image)
         warnings = dict.fromkeys(text for image in asked.images for text in image.facts.warnings)
-        return asked.task, encoded, blank, list(warnings)
+        return asked.task, encoded, blank, list(warnings), self._guide(request)
+
+    def _guide(self, request: Request) -> Guide | None:
+        """What the answer is held to, if anything. Raises `Refusal`."""
+        if request.toolbox is not None:
+            grammar = call_grammar(request.toolbox, request.constraint)
+        elif request.constraint is not None:
+            grammar = grammar_of(request.constraint)
+        else:
+            return None
+        return Guide(self._model.vocabulary, grammar)
 
     def _model_request(self, request: Request) -> ModelRequest:
         turns = tuple(
@@ -190,11 +210,12 @@ class LoadedModel:
                     self._images.image(part.data) if isinstance(part, messages.Image) else part
                     for part in turn.parts
                 ),
+                turn.calls,
             )
             for turn in request.turns
         )
         task = Task(request.task, request.language, request.options)
-        return ModelRequest(task, turns, request.max_tokens)
+        return ModelRequest(task, turns, request.max_tokens, request.toolbox)
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
@@ -205,13 +226,20 @@ class LoadedModel:
     ) -> Answer:
         """The family's answer, with its usage."""
         encoded = submitted.encoded
+        calls: tuple[ToolCall, ...] = ()
+        if submitted.may_call:
+            reader = CallReader()
+            reader.add(text)
+            reader.end()
+            text, calls = reader.text, reader.calls
         answer = self._model.answer(submitted.task, encoded, text, reason)
         usage = Usage(
             prompt_tokens=encoded.length,
             visual_tokens=encoded.visual_tokens,
             completion_tokens=completion_tokens,
         )
-        return answer.model_copy(update={"usage": usage}).with_warnings(submitted.warnings)
+        answer = answer.model_copy(update={"usage": usage, "calls": calls})
+        return answer.with_warnings(submitted.warnings)
 
     def _kv_budget(self, held: int) -> int:
         """How many bytes the KV cache may hold now. held: how many it holds."""
@@ -233,6 +261,15 @@ class _Submitted:
     row: Row
     warnings: list[str]
     """What was not read of the images."""
+    may_call: bool
+    """Whether its text may call functions."""
+
+
+def _pieces(text: str, calls: CallReader | None) -> list[Piece]:
+    """The next text of an answer as what can be shown of it now."""
+    if calls is not None:
+        return calls.add(text)
+    return [Piece(text=text)] if text else []
 
 
 async def _result(row: Row) -> Finished:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from runners.held_text import overlap
+
 
 class Detokeniser:
     """Turns tokens of a byte-level vocabulary into whole characters, token by token.
@@ -44,18 +46,13 @@ class StopTexts:
             self.met = True
             self._held = ""
             return text[: min(found)]
-        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        held = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
     def rest(self) -> str:
         """The text held back, to be shown when no more pieces come."""
         return self._held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` are the beginning of `stop`."""
-    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def strip_cut_character(text: str) -> str:

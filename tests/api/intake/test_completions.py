@@ -7,6 +7,8 @@ from api.intake import completions
 from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import picture
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
 
 @pytest.mark.parametrize(
     ("sent", "param"),
@@ -17,9 +19,12 @@ from tests.support.fakes.runner import picture
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"frequency_penalty": -1}, "frequency_penalty"),
         ({"logit_bias": {"50256": -100}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.json_schema"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"metadata": {"a": "b"}}, "metadata"),
@@ -39,10 +44,11 @@ from tests.support.fakes.runner import picture
         ({"messages": "Hello"}, "messages"),
         ({"model": None}, "model"),
         ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, "messages"),
-        ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "b"}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": "a"}]}, "messages.0.role"),
+        ({"messages": [user("a") | {"tool_calls": [CALL]}]}, "messages.0.tool_calls"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
-        ({"messages": [user("a") | {"name": "Ann"}]}, "messages.0.name"),
+        ({"messages": [user("a") | {"no_such_thing": 1}]}, "messages.0.no_such_thing"),
         ({"messages": [user({"type": "input_audio"})]}, "messages.0.content.0"),
         (
             {"messages": [user(image(picture(), detail="low"))]},
