@@ -6,7 +6,7 @@ from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from api.errors import handlers
-from api.routes import chat, ocr, openai, playground, preview, system
+from api.routes import chat, extract, ocr, openai, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
@@ -17,7 +17,7 @@ app = FastAPIOffline(
     title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None
 )
 handlers.install(app)
-for module in (system, ocr, preview, chat, openai, playground):
+for module in (system, ocr, preview, chat, extract, openai, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)
 

@@ -18,6 +18,7 @@ from api.intake.completions import read_completion_request
 from api.intake.json_bodies import is_json, read_json_form
 from api.intake.parameters import (
     ChatParameters,
+    ExtractParameters,
     OcrParameters,
     Parameters,
     PreviewParameters,
@@ -89,5 +90,6 @@ async def _completion(
 OcrForm = Annotated[FileForm[OcrParameters], Depends(_one_file(OcrParameters))]
 BatchForm = Annotated[FilesForm[OcrParameters], Depends(_several_files(OcrParameters))]
 ChatForm = Annotated[FileForm[ChatParameters], Depends(_one_file(ChatParameters))]
+ExtractForm = Annotated[FileForm[ExtractParameters], Depends(_one_file(ExtractParameters))]
 PreviewForm = Annotated[FileForm[PreviewParameters], Depends(_one_file(PreviewParameters))]
 CompletionForm = Annotated[CompletionRequest, Depends(_completion)]
