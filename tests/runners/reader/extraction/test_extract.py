@@ -71,11 +71,11 @@ def test_a_title_is_a_label_too_and_references_are_followed():
     schema = {
         "$ref": "#/$defs/B",
         "$defs": {
-            "Bill": {
+            "B": {
                 "type": "object",
-                "properties": {"t": {"title": "Total", "$ref": "#/$defs/M"}},
+                "properties": {"t": {"title": "Total", "$ref": "#/$defs/N"}},
             },
-            "M": {"type": "number"},
+            "N": {"type": "number"},
         },
     }
     assert extract(schema, LINES).data == {"t": 1234.5}
