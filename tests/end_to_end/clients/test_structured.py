@@ -42,7 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     weights: Path = tmp_path_factory.mktemp("weights")
     describe_tools(make_checkpoint(MODEL, weights / MODEL))
     with Server(
-        models=f"{MODEL},reader", weights=weights, reader_processes=1, dtype="float32"
+        models=f"{MODEL},reader",
+        preload=f"{MODEL},reader",
+        weights=weights,
+        reader_processes=1,
+        dtype="float32",
+        request_timeout=120,
     ) as server:
         yield server
 
@@ -114,7 +119,8 @@ def test_a_conversation_goes_on_after_a_call(client: OpenAI) -> None:
     second = client.chat.completions.create(
         model=MODEL, messages=messages, tools=tools, max_tokens=20, seed=1
     )
-    assert second.usage and second.usage.prompt_tokens > 100
+    assert second.usage
+    assert second.usage.prompt_tokens > 100
     assert second.choices[0].finish_reason in ("stop", "length")
 
 
