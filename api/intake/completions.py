@@ -11,6 +11,9 @@ from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
 from settings import Settings
 
+SCHEMA_NAMES = {"schema", "parameters", "json", "guided_json"}
+"""Members of a request that hold JSON schemas."""
+
 
 async def read_completion_request(request: Request, settings: Settings) -> CompletionRequest:
     """Reads and checks the body. Raises `BadParameter`, or `Refusal` as `read_json` does."""
@@ -54,10 +57,17 @@ def _parse(body: Any) -> CompletionRequest:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A JSON value without the members that are null: clients send back whole answers' messages."""
+    """A JSON value without the members that are null: clients send back whole answers' messages.
+
+    JSON schemas stay as they are, as null means something in them.
+    """
     match value:
         case dict():
-            return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+            return {
+                name: part if name in SCHEMA_NAMES else _without_nulls(part)
+                for name, part in value.items()
+                if part is not None
+            }
         case list():
             return [_without_nulls(part) for part in value]
     return value

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic_core import from_json
+
 from api.intake.wrong_parameters import BadParameter
 from api.schemas.openai import CompletionRequest
 from api.schemas.structured import (
@@ -105,7 +107,7 @@ def _schema_text(param: str, schema: dict[str, Any] | str) -> str:
     """The JSON text of a schema, which vLLM takes as text too."""
     if isinstance(schema, str):
         try:
-            schema = json.loads(schema)
+            schema = from_json(schema)
         except ValueError:
             raise BadParameter(param, f"Parameter '{param}' is not valid JSON.") from None
         if not isinstance(schema, dict):

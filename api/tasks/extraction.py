@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import select_pages
 from api.gateway import Gateway
@@ -83,8 +85,8 @@ def _schema(parameters: ExtractParameters) -> dict[str, Any]:
             "additionalProperties": False,
         }
     try:
-        schema = json.loads(parameters.json_schema or "")
-    except (ValueError, RecursionError):
+        schema = from_json(parameters.json_schema or "", allow_inf_nan=False)
+    except ValueError:
         raise BadParameter("schema", "Parameter 'schema' is not valid JSON.") from None
     if not isinstance(schema, dict):
         raise BadParameter("schema", "Parameter 'schema' has to be a JSON schema, an object.")

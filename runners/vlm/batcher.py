@@ -265,10 +265,8 @@ class Batcher:
             [(row.sampling, len(row.tokens)) for row, _, _ in parts], self._model.device
         )
         # A slice that is not the last of its prompt makes no token.
-        ready = [one.is_last for one in slices] + [True] * len(running)
-        masks = self._masks.make(
-            [_guide_of(row) if one else None for (row, _, _), one in zip(parts, ready, strict=True)]
-        )
+        guides = [_guide_of(one.row) if one.is_last else None for one in slices]
+        masks = self._masks.make(guides + [_guide_of(row) for row in running])
         forward = self._model.prefill if slices else self._model.decode
         logits = apply_masks(forward([_part_of(*part) for part in parts]), masks)
         tokens: list[int] = next_tokens(logits, draws).tolist()

@@ -13,7 +13,7 @@ import torch
 
 from common import messages
 from common.catalog import Entry
-from common.constraints.grammars import grammar_of
+from common.constraints.grammars import BadConstraint, grammar_of
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
@@ -197,7 +197,11 @@ class LoadedModel:
         if request.toolbox is not None:
             grammar = call_grammar(request.toolbox, request.constraint)
         elif request.constraint is not None:
-            grammar = grammar_of(request.constraint)
+            try:
+                grammar = grammar_of(request.constraint)
+            except BadConstraint as error:
+                detail = f"The answer cannot be held to the {request.constraint.kind}: {error}."
+                raise Refusal(ErrorCode.BAD_PARAMETER, detail) from error
         else:
             return None
         return Guide(self._model.vocabulary, grammar)

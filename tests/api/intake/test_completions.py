@@ -1,4 +1,5 @@
 import asyncio
+import json
 import threading
 
 import pytest
@@ -70,6 +71,15 @@ async def test_what_is_not_served_is_refused_by_name(client, runners, sent, para
     assert (status, told["type"], told["param"]) == (400, "invalid_request_error", param)
     assert told["message"].endswith(".")
     assert not runners[MODEL].requests
+
+
+async def test_null_in_a_schema_stays(client, runners):
+    runners[MODEL].outcome = ANSWER
+    schema = {"type": "object", "properties": {"a": {"const": None}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": None}}
+    assert (await ask(client, response_format=form)).status_code == 200
+    [request] = runners[MODEL].requests
+    assert json.loads(request.constraint.text) == schema
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ async def test_json_that_does_not_fit_is_not_valid(client, runners):
         ({"schema": "{}", "fields": "a"}, "a JSON schema in 'schema', or names in 'fields'"),
         ({"schema": "{"}, "not valid JSON"),
         ({"schema": "[]"}, "has to be a JSON schema"),
+        ({"schema": '{"items":' * 900 + "{}" + "}" * 900}, "not valid JSON"),
         ({"schema": '{"properties": {"a": {"type": "money"}}}'}, "at '/properties/a'"),
         ({"schema": '{"properties": {"a": {"not": {}}}}'}, "the keywords not"),
         ({"fields": ","}, "names with commas"),

@@ -140,13 +140,14 @@ async def test_a_stop_text_ends_a_call_too(engine):
 
 
 @pytest.mark.parametrize(
-    "form",
+    ("kind", "text", "words"),
     [
-        {"constraint": Constraint(kind="json", text='{"type": "foo"}')},
-        {"constraint": Constraint(kind="grammar", text="start: nothing")},
+        ("json", '{"type": "foo"}', "make it simpler"),
+        ("grammar", "start: nothing", "make it simpler"),
+        ("grammar", "root ::= ((", "cannot be held to the grammar: Failed to convert"),
     ],
 )
-async def test_a_form_that_cannot_be_held_to_is_refused(engine, form):
-    with pytest.raises(Refusal, match="make it simpler") as raised:
-        await engine.answer(asked(**form), Deadline(60))
+async def test_a_form_that_cannot_be_held_to_is_refused(engine, kind, text, words):
+    with pytest.raises(Refusal, match=words) as raised:
+        await engine.answer(asked(constraint=Constraint(kind=kind, text=text)), Deadline(60))
     assert raised.value.code is ErrorCode.BAD_PARAMETER
