@@ -3,15 +3,12 @@
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from openai import BadRequestError, OpenAI, pydantic_function_tool
 from pydantic import BaseModel
 
-from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.tool_template import describe_tools
 from tests.support.pages import encode, render
 from tests.support.schemas import misfit
 from tests.support.server import Server
@@ -37,24 +34,9 @@ class Add(BaseModel):
     item: Item
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    weights: Path = tmp_path_factory.mktemp("weights")
-    describe_tools(make_checkpoint(MODEL, weights / MODEL))
-    with Server(
-        models=f"{MODEL},reader",
-        preload=f"{MODEL},reader",
-        weights=weights,
-        reader_processes=1,
-        dtype="float32",
-        request_timeout=120,
-    ) as server:
-        yield server
-
-
 @pytest.fixture
-def client(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+def client(structured: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{structured.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
@@ -174,16 +156,16 @@ def test_the_reader_calls_no_functions(client: OpenAI) -> None:
         )
 
 
-def test_extract_with_a_model_and_with_the_reader(server: Server) -> None:
+def test_extract_with_a_model_and_with_the_reader(structured: Server) -> None:
     schema = Item.model_json_schema()
-    told = server.client.post(
+    told = structured.client.post(
         "/extract",
         files={"file": PAGE},
         data={"model": MODEL, "schema": json.dumps(schema)},
     ).json()
     assert told["valid"] is True
     assert misfit(json.dumps(told["data"]), schema) is None
-    told = server.client.post(
+    told = structured.client.post(
         "/extract", files={"file": PAGE}, data={"model": "reader", "fields": "date,total,tax"}
     ).json()
     assert told["data"] == {"date": "12.03.2024", "total": "1,234.50", "tax": None}
