@@ -195,7 +195,7 @@ class LoadedModel:
     def _guide(self, request: Request) -> Guide | None:
         """What the answer is held to, if anything. Raises `Refusal`."""
         if request.toolbox is not None:
-            grammar = call_grammar(request.toolbox, request.constraint)
+            grammar = call_grammar(request.toolbox, request.constraint, self._model.vocabulary)
         elif request.constraint is not None:
             try:
                 grammar = grammar_of(request.constraint)

@@ -30,7 +30,7 @@ def vocabulary():
 def fits(vocabulary, text: str, schema: dict | None = None, **changes) -> bool:
     changes = {"tools": (WEATHER, TIME), "callable": ("weather", "time"), **changes}
     held = Constraint(kind="json", text=json.dumps(schema)) if schema else None
-    matcher = Guide(vocabulary, call_grammar(Toolbox(**changes), held)).matcher
+    matcher = Guide(vocabulary, call_grammar(Toolbox(**changes), held, vocabulary)).matcher
     data = list(text.encode())
     return matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
 
