@@ -15,6 +15,12 @@ from api.schemas.openai import Choice, Completion, CompletionUsage, FinishReason
 from common.failures import Refusal
 from common.messages import Answer, Piece, Stream, TextSource
 
+_CUT_OFF: dict[str | None, str] = {
+    "repetition": "The answer was cut off at a repetition: the model repeated itself without end.",
+    "deadline": "The answer was cut off at the deadline: the time limit of the request passed.",
+}
+"""What a warning says of the finish reasons that OpenAI does not have."""
+
 
 class CompletionFormat:
     """One chat completion, whole or in chunks."""
@@ -64,7 +70,8 @@ class CompletionFormat:
 
     def _extras(self, answer: Answer) -> dict[str, Any]:
         said = {"source": self._source} if self._source else {}
-        return said | extras(answer, OPENAI_EXTRAS)
+        warned = answer.with_warnings([_CUT_OFF.get(answer.finish_reason)])
+        return said | extras(warned, OPENAI_EXTRAS)
 
     def _chunk(
         self, delta: dict[str, str], finish_reason: FinishReason | None = None, **fields: Any

@@ -3,7 +3,7 @@
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -74,8 +74,10 @@ class Finished:
     """The tokens of a row that has ended, and why it ended."""
 
     tokens: list[int]
-    """Without the stop token; of a loop, only the first period."""
+    """Without the stop token, and without those that only repeat what was before them."""
     reason: FinishReason
+    made: int
+    """How many tokens were made, those of a loop included."""
 
 
 @dataclass(eq=False)
@@ -88,12 +90,15 @@ class Row:
     """When it passes, a waiting row is refused, and a running row ends with the tokens it has."""
     sampling: Sampling
     on_token: Callable[[int], object] | None = None
-    """Called in the batcher's thread with every token but the stop token; must not raise."""
+    """Called in the batcher's thread with every token of the answer, as soon as it is known to be
+    no part of a loop; must not raise."""
     future: Future[Finished] = field(default_factory=Future)
     """Completes exactly once: with the result, a `Refusal`, or the exception of the model."""
 
     tokens: list[int] = field(default_factory=list, init=False)
     """New tokens only, without the prompt."""
+    handed_over: int = field(default=0, init=False)
+    """How many of them `on_token` has got."""
     repetition: Repetition = field(init=False)
     blocks: list[int] = field(default_factory=list, init=False)
     """The blocks of the KV cache that it has, in the order of its columns; empty while it waits."""
@@ -121,22 +126,37 @@ class Row:
         waits = self.features is None and self.computed < self.encoded.prefix_length
         return waits and self.encoded.visual_tokens > 0
 
-    def take(self, token: int, stop_tokens: frozenset[int]) -> FinishReason | None:
-        """Append a token. Returns the reason if the row ends with it."""
+    def take(
+        self, token: int, stop_tokens: frozenset[int], text: Callable[[Sequence[int]], str]
+    ) -> FinishReason | None:
+        """Append a token. Returns the reason if the row ends with it.
+
+        text: the text of tokens.
+        """
         reason: FinishReason | None = None
         if token in stop_tokens:
             reason = "stop"
         else:
             self.tokens.append(token)
             self.repetition.add(token)
-            if self.on_token is not None:
-                self.on_token(token)
             if len(self.tokens) == self.max_new_tokens:
                 reason = "length"
             elif self.deadline.passed:
                 reason = "deadline"
-        kept = self.repetition.find(at_end=reason is not None)
-        if kept is None:
-            return reason
-        del self.tokens[kept:]
-        return "repetition"
+        # What ends by itself was no endless loop.
+        if reason != "stop" and self.repetition.is_endless(text, is_cut=reason is not None):
+            reason = "repetition"
+        ends = reason is not None and reason != "repetition"
+        self._hand_over(len(self.tokens) if ends else self.repetition.shown)
+        return reason
+
+    def result(self, reason: FinishReason) -> Finished:
+        """What the row has made, if it ends for this reason now."""
+        return Finished(self.tokens[: self.handed_over], reason, len(self.tokens))
+
+    def _hand_over(self, count: int) -> None:
+        """Let `on_token` have the first `count` tokens."""
+        if self.on_token is not None:
+            for token in self.tokens[self.handed_over : count]:
+                self.on_token(token)
+        self.handed_over = count

@@ -22,7 +22,7 @@ from runners.decoder.part import Part
 from runners.metrics import Metrics
 from runners.scheduling.kv_space import KvSpace
 from runners.scheduling.prefill_budget import PrefillBudget
-from runners.scheduling.row import Finished, Row
+from runners.scheduling.row import Row
 from runners.scheduling.scheduler import Scheduler, Slice
 from runners.vlm.interface import Encoded, Features, RowPart, Vlm
 from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
@@ -313,9 +313,10 @@ class Batcher:
     def _take(self, made: list[tuple[Row, int]]) -> None:
         """Append to each row the token that was made for it; some rows end with it."""
         ended: list[tuple[Row, FinishReason | None]] = []
+        ends = self._model.stop_tokens, self._model.text
         for row, token in made:
             reason = None
-            if token == NO_TOKEN or (reason := row.take(token, self._model.stop_tokens)):
+            if token == NO_TOKEN or (reason := row.take(token, *ends)):
                 ended.append((row, reason))
         self._metrics.tokens.inc(len(made) - sum(reason in (None, "stop") for _, reason in ended))
         self._after_tokens()
@@ -329,7 +330,7 @@ class Batcher:
     def _finish(self, row: Row, reason: FinishReason) -> None:
         self._metrics.count_ended(reason)
         with suppress(InvalidStateError):  # cancelled meanwhile
-            row.future.set_result(Finished(row.tokens, reason))
+            row.future.set_result(row.result(reason))
 
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):

@@ -25,7 +25,7 @@ from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
 from runners.vlm.request_images import ImageMemory
-from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
+from runners.vlm.text_stream import Detokeniser, StopTexts, Stripped, strip_cut_character
 from runners.vlm.token_streams import TokenStreams
 from settings import Settings
 
@@ -108,8 +108,7 @@ class LoadedModel:
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Make pieces of the text, then the answer. Closing it frees the row. Raises `Refusal`.
 
-        Joined, the pieces are the text from which the family builds the answer. If a loop was cut
-        off, the pieces contain more of it than the answer does.
+        Joined, the pieces are the text from which the family builds the answer.
         """
         made = self._streams.open()
         submitted = await self._submit(request, deadline, made.add)
@@ -117,18 +116,19 @@ class LoadedModel:
         result.add_done_callback(lambda _: made.end())
         detokeniser = Detokeniser(self._model.text)
         stop = StopTexts(request.stop)
+        stripped = Stripped()
         shown: list[str] = []
         count = 0
         try:
             while (token := await made.tokens.get()) is not None:
                 count += 1
-                if piece := stop.add(detokeniser.add(token)):
+                if piece := stripped.add(stop.add(detokeniser.add(token))):
                     shown.append(piece)
                     yield Piece(text=piece)
                 if stop.met:
                     yield self._build_answer(submitted, "".join(shown), "stop", count)
                     return
-            if piece := stop.rest():
+            if piece := stripped.add(stop.rest()):
                 yield Piece(text=piece)
             yield self._answer_of(submitted, result.result())
         finally:
@@ -164,7 +164,7 @@ class LoadedModel:
         sampling = Sampling(request.temperature, request.seed, request.top_p)
         row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
         if blank:  # these models invent text for a page without any
-            row.future.set_result(Finished([], "stop"))
+            row.future.set_result(Finished([], "stop", 0))
         else:
             self._batcher.submit(row)
         return _Submitted(task, encoded, row, warnings)
@@ -198,7 +198,7 @@ class LoadedModel:
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
-        return self._build_answer(submitted, text, finished.reason, len(finished.tokens))
+        return self._build_answer(submitted, text, finished.reason, finished.made)
 
     def _build_answer(
         self, submitted: "_Submitted", text: str, reason: FinishReason, completion_tokens: int
@@ -247,4 +247,4 @@ async def _result(row: Row) -> Finished:
     except Refusal as late:
         if late.code is not ErrorCode.DEADLINE or not row.tokens:
             raise
-        return Finished(list(row.tokens), "deadline")
+        return row.result("deadline")

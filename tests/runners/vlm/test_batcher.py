@@ -44,17 +44,22 @@ def test_tokens_are_handed_over_as_they_are_made(vlm):
     assert seen == row.future.result(timeout=0).tokens
 
 
-def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
+def test_a_loop_is_stopped_and_only_its_beginning_is_handed_over(vlm):
     class Stuck(TextVlm):
         def decode(self, asked):
             positions = torch.tensor([one.part.start for one in asked])
             return torch.nn.functional.one_hot(positions % 3, 256).float()
 
-    row, batcher = make_row(b"abcd", new=2000), make_batcher(Stuck())
+    seen: list[int] = []
+    row, batcher = make_row(b"abcd", new=2000, on_token=seen.append), make_batcher(Stuck())
     batcher.submit(row)
     run(batcher)
+    result = row.future.result(timeout=0)
     first = vlm.generate(row.encoded, 1)
-    assert row.future.result(timeout=0) == Finished([*first, 1, 2, 0], "repetition")
+    loop = [1, 2, 0] * 20
+    assert result.reason == "repetition"
+    assert result.tokens == seen == [*first, *loop][: len(seen)]
+    assert 32 < len(seen) < 64 < 128 * 3 < result.made < 128 * 3 + 20
 
 
 def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
@@ -154,7 +159,7 @@ def test_a_row_whose_time_ends_while_it_waits_to_go_on_ends_with_what_it_has():
     assert made
     row.deadline = Deadline(0)
     batcher.step()
-    assert row.future.result(timeout=0) == Finished(made, "deadline")
+    assert row.future.result(timeout=0) == Finished(made, "deadline", len(made))
     run(batcher)
     assert older.future.result(timeout=0).tokens == vlm.generate(older.encoded, 40)
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from common.messages import Answer, FinishReason
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, Task, digest
+from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, digest
 
 STOP = 232
 _IMAGE = 1
@@ -47,11 +46,6 @@ class TextVlm(TransformersVlm):
 
     def text(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
-
-    def answer(
-        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
-    ) -> Answer:
-        return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
 
     def prefill(self, asked: Sequence[RowPart]) -> Tensor:
         self.prefilled += [
