@@ -10,7 +10,7 @@ from common.units import GIB
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.sampling import make_draws
+from runners.vlm.sampling import Sampler
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -236,7 +236,7 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
     def noted(name, call):
         return lambda *arguments: (order.append(name), call(*arguments))[1]
 
-    monkeypatch.setattr("runners.vlm.batcher.make_draws", noted("draws", make_draws))
+    monkeypatch.setattr(Sampler, "prepare", noted("draws", Sampler.prepare))
     monkeypatch.setattr(vlm, "prefill", noted("forward", vlm.prefill))
     monkeypatch.setattr(vlm, "decode", noted("forward", vlm.decode))
     batcher = make_batcher(vlm)

@@ -47,6 +47,9 @@ class TextVlm(TransformersVlm):
     def text(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 
+    def token_data(self, token: int) -> bytes:
+        return bytes([token])
+
     def prefill(self, asked: Sequence[RowPart]) -> Tensor:
         self.prefilled += [
             (one.part.start, one.part.end) for one in asked if one.part.start < one.encoded.length
@@ -64,8 +67,11 @@ class TextVlm(TransformersVlm):
             tokens = block(tokens)
         return Features(self.decoder.embedding(tokens), [])
 
-    def generate(self, encoded: Encoded, max_new_tokens: int) -> list[int]:
-        """What the library's own `generate` makes of this prompt alone, the stop token left out."""
+    def generate(self, encoded: Encoded, max_new_tokens: int, **more: float) -> list[int]:
+        """What the library's own `generate` makes of this prompt alone, the stop token left out.
+
+        more: arguments of the generation config.
+        """
         ids = encoded.tokens.clone()
         if encoded.pixels:
             ids[encoded.visual] = encoded.pixels["tokens"]
@@ -74,6 +80,7 @@ class TextVlm(TransformersVlm):
             attention_mask=torch.ones_like(ids[None]),
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            **more,
         )
         return [token for token in made[0, len(ids) :].tolist() if token != STOP]
 
