@@ -253,12 +253,12 @@ TRUNCATIONS = st.builds(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32), rows=st.lists(TRUNCATIONS, min_size=1, max_size=4))
 def test_the_tokens_that_may_be_drawn_are_those_that_the_library_keeps(seed, rows):
     logits = 3 * torch.randn(len(rows), 40, generator=torch.Generator().manual_seed(seed))
     found: list[set[int]] = [set() for _ in rows]
-    for number in range(60):
+    for number in range(40):
         tokens = drawn(logits, *(replace(row, seed=number) for row in rows))
         for row, token in enumerate(tokens.tolist()):
             found[row].add(token)
@@ -273,7 +273,7 @@ def test_the_tokens_that_may_be_drawn_are_those_that_the_library_keeps(seed, row
         kept = warpers(None, logits[row : row + 1])[0].softmax(-1)
         assert not kept[list(found[row])].eq(0).any()
         # A token of this probability is missed once in a hundred million times.
-        assert found[row] >= set((kept > 0.26).nonzero()[:, 0].tolist())
+        assert found[row] >= set((kept > 0.37).nonzero()[:, 0].tolist())
 
 
 @pytest.mark.parametrize("sampling", [Sampling(1.0, 0, top_k=3), Sampling(1.0, 0, min_p=0.9)])
