@@ -11,7 +11,8 @@ from api.routes import chat, ocr, openai, playground, preview, system
 DESCRIPTION = """Document OCR and visual chat.
 
 Every parameter may be sent as a form field or in the query. Every error is
-`{"detail": "<one sentence>"}`. Under `/v1` requests, answers and errors are OpenAI's."""
+`{"detail": "<one sentence>", "code": "<a word for programs>"}`. Under `/v1` requests, answers and
+errors are OpenAI's."""
 
 app = FastAPIOffline(
     title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None

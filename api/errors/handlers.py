@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from api.errors.bodies import error_body, failure_response, status_sentence
+from api.errors.bodies import code_of_status, error_body, failure_response, status_sentence
 from api.intake.wrong_parameters import BadParameter, validation_sentence
 from common.failures import ErrorCode, Failure, Refusal
 
@@ -28,7 +28,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         detail = validation_sentence(error.errors()[0])
-        return JSONResponse(error_body(request.url.path, 400, detail), 400)
+        failure = Failure(code=ErrorCode.BAD_PARAMETER, detail=detail)
+        return failure_response(failure, request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -36,7 +37,8 @@ def install(app: FastAPI) -> None:
         # Where no detail was given, as by the router itself, Starlette fills in the phrase.
         if not isinstance(detail, str) or detail == STATUS_PHRASES.get(status):
             detail = status_sentence(status, request.method, path)
-        return JSONResponse(error_body(path, status, detail), status, error.headers)
+        body = error_body(path, status, code_of_status(status), detail)
+        return JSONResponse(body, status, error.headers)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:

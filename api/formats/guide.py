@@ -32,7 +32,7 @@ def batch(outcomes: list[tuple[str, FileResult | Failure]]) -> Batch:
 
 def _batch_entry(filename: str, outcome: FileResult | Failure) -> BatchItem | BatchError:
     if isinstance(outcome, Failure):
-        return BatchError(filename=filename, error=outcome.detail)
+        return BatchError(filename=filename, error=outcome.detail, code=outcome.code)
     return BatchItem(filename=filename, **_file_fields(outcome))
 
 
@@ -50,7 +50,7 @@ def _file_fields(result: FileResult) -> dict[str, Any]:
 
 def _page(page: PageResult | PageFailure) -> Page | PageError:
     if isinstance(page, PageFailure):
-        return PageError(number=page.number, error=page.failure.detail)
+        return PageError(number=page.number, error=page.failure.detail, code=page.failure.code)
     return Page(
         number=page.number,
         text=page.answer.text,

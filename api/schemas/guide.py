@@ -20,11 +20,13 @@ from api.schemas.extras import (
     WarningField,
     is_none,
 )
+from common.failures import ErrorCode
 from common.messages import State
 
 
 class Error(BaseModel):
     detail: str = Field(description="One sentence: what was wrong, what to do")
+    code: ErrorCode = Field(description="The kind of error, as a word for programs")
 
 
 class Root(BaseModel):
@@ -108,6 +110,7 @@ class PageError(BaseModel):
     number: int
     error: str
     status: Literal["error"] = "error"
+    code: ErrorCode
 
 
 PagesField = Annotated[
@@ -186,6 +189,7 @@ class BatchError(BaseModel):
     filename: str
     error: str
     status: Literal["error"] = "error"
+    code: ErrorCode
 
 
 class Batch(BaseModel):

@@ -20,7 +20,7 @@ async def test_what_is_no_json_is_told_so(client, body):
     sent = {"content": body, "headers": {"Content-Type": "application/json; charset=utf-8"}}
     response = await client.post("/ocr", **sent)
     assert response.status_code == 400
-    assert response.json() == {"detail": "The body is not valid JSON."}
+    assert response.json()["detail"] == "The body is not valid JSON."
 
 
 @pytest.mark.parametrize("values", [b"[],", b'{"a":1},', b"0,", b"[[[[0]]]],"])
@@ -31,9 +31,9 @@ async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(
     body = b"[" + values * 200_001 + b"0]"
     response = await client.post("/ocr", content=body, headers={"Content-Type": JSON})
     assert response.status_code == 400
-    assert response.json() == {
-        "detail": "The body has more than 200000 commas and brackets: send less."
-    }
+    assert response.json()["detail"] == (
+        "The body has more than 200000 commas and brackets: send less."
+    )
 
 
 async def test_while_a_body_is_parsed_others_are_answered(client, monkeypatch):
