@@ -162,6 +162,7 @@ class PageError(Answer):
     number: int
     error: str
     status: Literal["error"]
+    code: str | None = None
 
 
 class Document(Extras):
@@ -197,6 +198,7 @@ class BatchError(Answer):
     filename: str
     error: str
     status: Literal["error"]
+    code: str | None = None
 
 
 class Batch(Answer):
