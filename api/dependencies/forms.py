@@ -15,6 +15,8 @@ from api.dependencies.admission import RequestDeadline
 from api.gateway import CurrentGateway
 from api.intake import base64_files
 from api.intake.completions import read_completion_request
+from api.intake.files.multipart_forms import Upload
+from api.intake.files.reading import read_files
 from api.intake.json_bodies import is_json, read_json_form
 from api.intake.parameters import (
     ChatParameters,
@@ -23,7 +25,6 @@ from api.intake.parameters import (
     PreviewParameters,
     parse,
 )
-from api.intake.uploads import MultipartReader, Upload
 from api.schemas.openai import CompletionRequest
 
 
@@ -44,15 +45,16 @@ class FilesForm(Generic[Parameters]):
 
 
 def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parameters]]]:
-    """A dependency that reads a multipart form with the file in 'file', or JSON. It raises
-    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE if a URL cannot be fetched."""
+    """A dependency that reads a multipart form, a body that is the file, or JSON. It raises
+    `Refusal`: BAD_PARAMETER, TOO_LARGE, UNSUPPORTED_TYPE, or BAD_IMAGE if a URL cannot be fetched.
+    """
 
     async def read(
         request: Request, gateway: CurrentGateway, deadline: RequestDeadline
     ) -> FileForm[Parameters]:
         settings = gateway.settings
         if not is_json(request):
-            form = await MultipartReader(settings, "file", max_files=1).read(request)
+            form = await read_files(request, settings, "file", max_files=1)
             return FileForm(form.files[0].data, parse(kind, request.query_params, form.fields))
         json_form = await read_json_form(request, settings)
         parameters = parse(kind, request.query_params, json_form.fields)
@@ -66,14 +68,14 @@ def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parame
 
 
 def _several_files(kind: type[Parameters]) -> Callable[..., Awaitable[FilesForm[Parameters]]]:
-    """A dependency that reads a multipart form with the files in 'files'. It raises `Refusal`:
-    BAD_PARAMETER or TOO_LARGE."""
+    """A dependency that reads a multipart form, or a body that is one file. It raises `Refusal`:
+    BAD_PARAMETER, TOO_LARGE or UNSUPPORTED_TYPE."""
 
     async def read(
         request: Request, gateway: CurrentGateway, deadline: RequestDeadline
     ) -> FilesForm[Parameters]:
         settings = gateway.settings
-        form = await MultipartReader(settings, "files", settings.max_files).read(request)
+        form = await read_files(request, settings, "files", settings.max_files)
         return FilesForm(form.files, parse(kind, request.query_params, form.fields))
 
     return read

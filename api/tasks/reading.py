@@ -8,9 +8,9 @@ from api.defaults import MAX_TOKENS
 from api.documents.opening import Pages
 from api.documents.selection import select_pages
 from api.gateway import Gateway
+from api.intake.files.multipart_forms import Upload
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
-from api.intake.uploads import Upload
 from api.tasks.results import FileResult, PageFailure, PageResult
 from common.catalog import Entry
 from common.deadline import Deadline
