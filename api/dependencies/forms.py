@@ -25,6 +25,7 @@ from api.intake.parameters import (
     PreviewParameters,
     parse,
 )
+from api.intake.unknown_parameters import unknown_parameters
 from api.schemas.openai import CompletionRequest
 
 
@@ -34,6 +35,8 @@ class FileForm(Generic[Parameters]):
 
     data: bytes
     parameters: Parameters
+    warning: str | None
+    """Names the parameters that the route does not have."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class FilesForm(Generic[Parameters]):
 
     files: list[Upload]
     parameters: Parameters
+    warning: str | None
+    """Names the parameters that the route does not have."""
 
 
 def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parameters]]]:
@@ -55,14 +60,14 @@ def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parame
         settings = gateway.settings
         if not is_json(request):
             form = await read_files(request, settings, "file", max_files=1)
-            return FileForm(form.files[0].data, parse(kind, request.query_params, form.fields))
+            return FileForm(form.files[0].data, *_parsed(kind, request, form.fields))
         json_form = await read_json_form(request, settings)
-        parameters = parse(kind, request.query_params, json_form.fields)
+        parameters, warning = _parsed(kind, request, json_form.fields)
         if json_form.is_url:
             data = await gateway.fetcher.fetch(json_form.file)
         else:
             data = await base64_files.decode(json_form.file, "image", settings)
-        return FileForm(data, parameters)
+        return FileForm(data, parameters, warning)
 
     return read
 
@@ -76,9 +81,17 @@ def _several_files(kind: type[Parameters]) -> Callable[..., Awaitable[FilesForm[
     ) -> FilesForm[Parameters]:
         settings = gateway.settings
         form = await read_files(request, settings, "files", settings.max_files)
-        return FilesForm(form.files, parse(kind, request.query_params, form.fields))
+        return FilesForm(form.files, *_parsed(kind, request, form.fields))
 
     return read
+
+
+def _parsed(
+    kind: type[Parameters], request: Request, fields: list[tuple[str, str]]
+) -> tuple[Parameters, str | None]:
+    """The parameters of the query and the form, and a warning about those that `kind` lacks."""
+    names = [*request.query_params, *(name for name, _ in fields)]
+    return parse(kind, request.query_params, fields), unknown_parameters(kind, names)
 
 
 async def _completion(

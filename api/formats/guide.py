@@ -12,21 +12,34 @@ from api.errors.bodies import failure_body
 from api.schemas.extras import extras
 from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
 from api.tasks.results import FileResult, PageFailure, PageResult
+from api.wording import joined
 from common.failures import Failure, Refusal
 from common.messages import Answer, Piece, Stream, TextSource
 
 
-def ocr(result: FileResult, model: str, language: str | None) -> Ocr:
-    """The answer of /ocr. language: the hint as it was given."""
-    return Ocr(model=model, language=language, **_file_fields(result))
+def ocr(result: FileResult, model: str, language: str | None, warning: str | None = None) -> Ocr:
+    """The answer of /ocr.
+
+    language: the hint as it was given. warning: about the request, added to the model's own.
+    """
+    answer = Ocr(model=model, language=language, **_file_fields(result))
+    answer.warning = joined(answer.warning, warning)
+    return answer
 
 
-def batch(outcomes: list[tuple[str, FileResult | Failure]]) -> Batch:
-    """The answer of /batch/ocr. outcomes: the name of each file, and its result or failure."""
+def batch(outcomes: list[tuple[str, FileResult | Failure]], warning: str | None = None) -> Batch:
+    """The answer of /batch/ocr.
+
+    outcomes: the name of each file, and its result or failure. warning: about the request.
+    """
     results = [_batch_entry(filename, outcome) for filename, outcome in outcomes]
     failed = sum(isinstance(result, BatchError) for result in results)
     return Batch(
-        results=results, total=len(results), successful=len(results) - failed, failed=failed
+        results=results,
+        total=len(results),
+        successful=len(results) - failed,
+        failed=failed,
+        warning=warning,
     )
 
 

@@ -197,12 +197,14 @@ class Batch(BaseModel):
     total: int
     successful: int
     failed: int
+    warning: WarningField = None
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "Bad image or parameter"},
     404: {"model": Error, "description": "Unknown model"},
     413: {"model": Error, "description": "A file or the body is over its limit"},
+    415: {"model": Error, "description": "The body's content type or encoding is not taken"},
     500: {"model": Error, "description": "A fault of the service"},
     503: {"model": Error, "description": "Busy, or the model cannot run here; see Retry-After"},
     504: {"model": Error, "description": "The request's time limit passed"},

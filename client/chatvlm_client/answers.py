@@ -209,6 +209,7 @@ class Batch(Answer):
     total: int
     successful: int
     failed: int
+    warning: str | None = None
 
 
 class Piece(Answer):

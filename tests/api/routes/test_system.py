@@ -196,7 +196,7 @@ async def test_the_schema_shows_each_parameter_as_form_field_and_in_the_query(
     json = operation["requestBody"]["content"].get("application/json")
     assert json is None or set(json["schema"]["properties"]) == {"image", "url", *fields}
     assert (json is None) == (file == "files")
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "500", "503", "504"}
+    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
 
 
 @pytest.mark.parametrize("path", ["/ocr", "/chat"])
