@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import bentoml
+from starlette.middleware.cors import CORSMiddleware
 
 from api.app import app
 from api.dependencies.admission import DEADLINE_GRACE
-from api.errors.bentoml_errors import BentomlErrors
 from api.gateway import Gateway
+from api.middleware.bentoml_errors import BentomlErrors
+from api.middleware.clean_paths import CleanPaths
+from api.middleware.head_requests import HeadRequests
 from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG, current_id
 from common.disconnect import CancelOnDisconnect
@@ -55,6 +58,17 @@ def make_service(runners: Mapping[str, Any]) -> Any:
         traffic={"timeout": NO_TIMEOUT},
         runner_probe={"enabled": False},  # `__is_ready__` tells whether the runners are ready
     )(bentoml.asgi_app(app, path="/")(with_runners))
+    app.root_path = settings().root_path
+    if settings().cors_origins:
+        service.add_asgi_middleware(
+            CORSMiddleware,
+            allow_origins=settings().cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    service.add_asgi_middleware(HeadRequests)
+    service.add_asgi_middleware(CleanPaths, root_path=settings().root_path)
     service.add_asgi_middleware(BentomlErrors)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service

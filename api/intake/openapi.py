@@ -27,7 +27,7 @@ def one_file_request(parameters: type[BaseModel]) -> dict[str, Any]:
     content = {
         **_multipart("file", _FILE, properties),
         JSON: {"schema": json_schema},
-        **dict.fromkeys(("image/*", "application/pdf"), {"schema": _FILE}),
+        **{kind: {"schema": _FILE} for kind in ("image/*", "application/pdf")},
     }
     return _request(properties, content)
 

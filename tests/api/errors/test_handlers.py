@@ -33,6 +33,25 @@ async def test_a_wrong_method_is_405_and_says_which_is_right(client, method, pat
     assert response.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/ocr", "OPTIONS, POST"),
+        ("/models", "GET, HEAD, OPTIONS"),
+        ("/models/got_ocr", "DELETE, OPTIONS, POST"),
+    ],
+)
+async def test_options_tells_the_methods_of_a_path(client, path, methods):
+    response = await client.options(path)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["allow"] == methods
+    assert (await client.patch(path)).headers["allow"] == methods
+
+
+async def test_options_of_an_unknown_path_is_404(client):
+    assert (await client.options("/nowhere")).status_code == 404
+
+
 async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monkeypatch, caplog):
     async def broken(*_) -> None:
         raise ZeroDivisionError("/home/secret")

@@ -4,7 +4,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from api.errors.bentoml_errors import BentomlErrors
+from api.middleware.bentoml_errors import BentomlErrors
 
 
 @pytest.fixture
