@@ -130,6 +130,10 @@ class Settings(BaseSettings):
         "", description="Path under which a proxy publishes the service, as `/ocr-service`"
     )
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How the log is written: `text`, or `json`, one object a line"
+    )
+
     # Which models there are
     models: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_by_commas)] = Field(
         (), description="Ids of the models whose runners are started, by commas; empty: all"

@@ -11,6 +11,7 @@ from starlette.routing import Match
 
 from api.errors.bodies import code_of_status, error_body, failure_response, status_sentence
 from api.intake.wrong_parameters import BadParameter, validation_sentence
+from api.request_record import current_record
 from common.failures import ErrorCode, Failure, Refusal
 
 logger = logging.getLogger(__name__)
@@ -23,12 +24,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> JSONResponse:
+        current_record().reason = error.failure.detail
         param = error.param if isinstance(error, BadParameter) else None
         return failure_response(error.failure, request.url.path, param)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         detail = validation_sentence(error.errors()[0])
+        current_record().reason = detail
         failure = Failure(code=ErrorCode.BAD_PARAMETER, detail=detail)
         return failure_response(failure, request.url.path)
 
@@ -43,11 +46,13 @@ def install(app: FastAPI) -> None:
         # Where no detail was given, as by the router itself, Starlette fills in the phrase.
         if not isinstance(detail, str) or detail == STATUS_PHRASES.get(status):
             detail = status_sentence(status, request.method, path)
+        current_record().reason = detail
         body = error_body(path, status, code_of_status(status), detail)
         return JSONResponse(body, status, headers)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> JSONResponse:
+        current_record().reason = FAULT.detail
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return failure_response(FAULT, request.url.path)
 

@@ -9,6 +9,7 @@ from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from api.errors.bodies import failure_body
+from api.request_record import current_record
 from api.schemas.extras import extras
 from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
 from api.tasks.results import FileResult, PageFailure, PageResult
@@ -112,6 +113,7 @@ class ChatFormat:
                     else:
                         yield _event("answer", self.answer(outcome).model_dump_json())
             except Refusal as refusal:
+                current_record().reason = refusal.failure.detail
                 yield _event("error", to_json(failure_body(refusal.failure, "/chat")).decode())
 
 

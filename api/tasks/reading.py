@@ -11,6 +11,7 @@ from api.gateway import Gateway
 from api.intake.files.multipart_forms import Upload
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
+from api.request_record import current_record
 from api.tasks.results import FileResult, PageFailure, PageResult
 from common.catalog import Entry
 from common.deadline import Deadline
@@ -128,6 +129,7 @@ class FileReader:
         text = await pages.text_layer(number)
         if text is None:
             return None
+        current_record().pages += 1
         return Answer(
             text=text.text,
             image_size=text.size,

@@ -18,6 +18,11 @@ def test_a_monitor_may_ask_for_the_head_only(reader: Server, path: str) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
+def test_options_tells_the_methods_of_a_route(reader: Server) -> None:
+    answer = reader.client.options("/ocr")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "OPTIONS, POST")
+
+
 @pytest.mark.parametrize("path", ["/ocr/", "//ocr", "//ocr//"])
 def test_slashes_too_many_cost_neither_the_file_nor_a_redirect(reader: Server, path: str) -> None:
     url = f"http://{reader.host}:{reader.port}{path}"
