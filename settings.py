@@ -60,6 +60,18 @@ def _address(url: str) -> str:
     return url
 
 
+def _origin(origin: str) -> str:
+    if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+        raise ValueError(f"'{origin}' is not of the form https://host or https://host:port")
+    return origin
+
+
+def _root_path(path: str) -> str:
+    if path.strip("/") and not re.fullmatch(r"(/[\w.~-]+)+/?", path):
+        raise ValueError(f"'{path}' is not of the form /path")
+    return path.rstrip("/")
+
+
 ModelId = Annotated[str, AfterValidator(_known_model)]
 Gpus = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_by_plus)]
 Urls = Annotated[
@@ -106,6 +118,20 @@ class Settings(BaseSettings):
         64,
         gt=0,
         description="Largest number of requests that the gateway holds at once; more are refused",
+    )
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_by_commas)
+    ] = Field(
+        (),
+        description="Origins of web pages that may use the service from a browser, by commas, as "
+        "`https://app.example.com`; `*`: any; empty: none",
+    )
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
+        "", description="Path under which a proxy publishes the service, as `/ocr-service`"
+    )
+
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How the log is written: `text`, or `json`, one object a line"
     )
 
     # Which models there are

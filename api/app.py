@@ -1,20 +1,31 @@
 """The FastAPI app with its routers and error handlers. Its pages load nothing from other hosts."""
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.openapi.docs import get_redoc_html
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from api.errors import handlers
+from api.request_record import current_record
 from api.routes import chat, ocr, openai, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
 Every parameter may be sent as a form field or in the query. Every error is
-`{"detail": "<one sentence>"}`. Under `/v1` requests, answers and errors are OpenAI's."""
+`{"detail": "<one sentence>", "code": "<a word for programs>"}`. Under `/v1` requests, answers and
+errors are OpenAI's."""
+
+
+def _note_route(request: Request) -> None:
+    current_record().route = request.scope["route"].path
+
 
 app = FastAPIOffline(
-    title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None
+    title="ChatVLMLLM API",
+    version="1.0.0",
+    description=DESCRIPTION,
+    redoc_url=None,
+    dependencies=[Depends(_note_route)],
 )
 handlers.install(app)
 for module in (system, ocr, preview, chat, openai, playground):

@@ -16,14 +16,19 @@ _FILE_IN_JSON = {
 
 
 def one_file_request(parameters: type[BaseModel]) -> dict[str, Any]:
-    """A request with one file, as a multipart form or in JSON, and `parameters`."""
+    """A request with one file, as a multipart form, as the body itself or in JSON, and
+    `parameters`."""
     properties = _properties(parameters)
     json_schema = {
         "type": "object",
         "properties": {**_FILE_IN_JSON, **properties},
         "oneOf": [{"required": [name]} for name in _FILE_IN_JSON],
     }
-    content = {**_multipart("file", _FILE, properties), JSON: {"schema": json_schema}}
+    content = {
+        **_multipart("file", _FILE, properties),
+        JSON: {"schema": json_schema},
+        **{kind: {"schema": _FILE} for kind in ("image/*", "application/pdf")},
+    }
     return _request(properties, content)
 
 

@@ -115,11 +115,21 @@ def parse(
     with different values.
     """
     given: dict[str, str] = {}
+    again: list[tuple[str, str]] = []
     for name, value in [*query.multi_items(), *fields]:
         if value and given.setdefault(name, value) != value and name in kind.model_fields:
+            again.append((name, value))
+    parsed = _validated(kind, given)
+    for name, value in again:
+        # "False" and "false" are the same.
+        if getattr(_validated(kind, {name: value}), name) != getattr(parsed, name):
             raise Refusal(
                 ErrorCode.BAD_PARAMETER, f"Parameter '{name}' is given twice with different values."
             )
+    return parsed
+
+
+def _validated(kind: type[Parameters], given: dict[str, str]) -> Parameters:
     try:
         return kind.model_validate(given)
     except ValidationError as error:

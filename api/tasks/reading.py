@@ -8,9 +8,10 @@ from api.defaults import MAX_TOKENS
 from api.documents.opening import Pages
 from api.documents.selection import select_pages
 from api.gateway import Gateway
+from api.intake.files.multipart_forms import Upload
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
-from api.intake.uploads import Upload
+from api.request_record import current_record
 from api.tasks.results import FileResult, PageFailure, PageResult
 from common.catalog import Entry
 from common.deadline import Deadline
@@ -128,6 +129,7 @@ class FileReader:
         text = await pages.text_layer(number)
         if text is None:
             return None
+        current_record().pages += 1
         return Answer(
             text=text.text,
             image_size=text.size,

@@ -162,6 +162,7 @@ class PageError(Answer):
     number: int
     error: str
     status: Literal["error"]
+    code: str | None = None
 
 
 class Document(Extras):
@@ -197,6 +198,7 @@ class BatchError(Answer):
     filename: str
     error: str
     status: Literal["error"]
+    code: str | None = None
 
 
 class Batch(Answer):
@@ -207,6 +209,7 @@ class Batch(Answer):
     total: int
     successful: int
     failed: int
+    warning: str | None = None
 
 
 class Piece(Answer):

@@ -41,9 +41,18 @@ def test_form_and_query_say_the_same(query, fields):
     assert (asked.model, asked.language) == ("got_ocr", "ru")
 
 
+@pytest.mark.parametrize("second", ["False", "0", "no", "FALSE"])
+def test_the_same_value_may_be_written_differently(second):
+    asked = parse(OcrParameters, QueryParams("formatted=false"), [("formatted", second)])
+    assert asked.formatted is False
+    detail = "Parameter 'formatted' is given twice with different values."
+    assert refusal(OcrParameters, "formatted=true", [("formatted", second)]) == detail
+
+
 @pytest.mark.parametrize(
     ("query", "fields"),
     [
+        ("model=got_ocr&model=got_ocr", [("model", "got_ocr"), ("model", "dots_ocr")]),
         ("model=got_ocr&model=dots_ocr", []),
         ("model=got_ocr", [("model", "dots_ocr")]),
         ("", [("model", "got_ocr"), ("model", "dots_ocr")]),
