@@ -30,12 +30,16 @@ class Task:
     options: Options = field(default_factory=Options)
 
 
+TurnPart = str | RequestImage
+"""A text or an image of a turn."""
+
+
 @dataclass(frozen=True)
 class ModelTurn:
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    parts: tuple[str | RequestImage, ...]
+    parts: tuple[TurnPart, ...]
     """Texts and images, in order."""
 
 
