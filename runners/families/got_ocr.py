@@ -14,6 +14,7 @@ from transformers import (
     GotOcr2Processor,
     PreTrainedModel,
 )
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
@@ -74,6 +75,7 @@ class GotOcr(TransformersVlm):
             prefix_length=int(visual[-1]) + 1,
             visual=visual,
             image_size=image.size,
+            seen_sizes=(self._seen_size(image, in_tiles),),
         )
 
     @property
@@ -100,6 +102,15 @@ class GotOcr(TransformersVlm):
             }
         )
 
+    def _seen_size(self, image: Image.Image, in_tiles: bool) -> tuple[int, int]:
+        """Width, height in which the model sees an image, in all tiles together."""
+        tile = self._processor.image_processor.size
+        across, down = 1, 1
+        if in_tiles:
+            sides = (image.height, image.width), (tile["height"], tile["width"])
+            across, down = get_optimal_tiled_canvas(*sides, 1, _MOST_TILES)
+        return across * tile["width"], down * tile["height"]
+
     def _prompt(self, query: str) -> str:
         """The whole prompt, with one image token, which the processor repeats."""
         processor = self._processor
@@ -124,12 +135,12 @@ def _query(options: Options, image: Image.Image, in_tiles: bool) -> str:
 
     The library's processor writes a space more before "OCR", and another after a colour.
 
-    Raises `Refusal` (BAD_PARAMETER) if the box is not inside the image, or if a colour is given too.
+    Raises `Refusal` (BAD_PARAMETER) if the box is not inside the image, or beside a colour.
     """
     if options.box and options.color:
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
-            "GOT-OCR 2.0 reads a box or what a coloured frame encloses: leave out 'box' or 'color'.",
+            "GOT-OCR 2.0 reads a box or a coloured frame: leave out 'box' or 'color'.",
         )
     where = f"{_thousandths(options.box, image)} " if options.box else ""
     if options.color:

@@ -39,7 +39,8 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
         },
         fault_of=template_fault,
     )
-    return QwenVl(model, processor, settings.max_pixels_of(entry.id), settings.reuse_bytes)
+    max_pixels = settings.max_pixels_of(entry, model.device.type == "cuda")
+    return QwenVl(model, processor, max_pixels, settings.reuse_bytes)
 
 
 class QwenVl(QwenStyleVlm):

@@ -63,7 +63,7 @@ def load(entry: Entry, settings: Settings) -> "DotsOcr":
     model, processor = load_checkpoint(
         entry, settings, {"dots_ocr": (DotsOCRForCausalLM, DotsOcrProcessor)}, exact=True
     )
-    max_pixels = min(settings.max_pixels_of(entry.id), MAX_PIXELS)
+    max_pixels = min(settings.max_pixels_of(entry, model.device.type == "cuda"), MAX_PIXELS)
     return DotsOcr(model, processor, max_pixels, settings.reuse_bytes)
 
 
@@ -121,7 +121,7 @@ class DotsOcr(QwenStyleVlm):
 
     def _scale(self, encoded: Encoded) -> tuple[float, float]:
         """Returns pixels of the upright original per pixel of the resized one, across and down."""
-        height, width = self.images.sides(*encoded.image_size)
+        ((width, height),) = encoded.seen_sizes
         padded = padded_size(*encoded.image_size, self.images.token_size)
         return padded[0] / width, padded[1] / height
 

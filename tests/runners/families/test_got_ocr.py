@@ -118,6 +118,8 @@ def test_a_large_page_is_read_in_tiles_as_the_authors_do(vlm, reference, options
     assert torch.equal(encoded.tokens[None], inputs["input_ids"])
     assert torch.equal(encoded.pixels["pixel_values"], inputs["pixel_values"])
     assert encoded.visual_tokens == 256 * len(inputs["pixel_values"]) > 256
+    across, down = encoded.seen_sizes[0]
+    assert across // 256 * (down // 256) + 1 == len(inputs["pixel_values"])
     assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
 
