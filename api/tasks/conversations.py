@@ -1,6 +1,6 @@
 """Turns a chat completion of OpenAI's protocol into the request to a model."""
 
-from api.defaults import MAX_TOKENS, TEMPERATURE, TextLayerChoice
+from api.defaults import MAX_TOKENS, TextLayerChoice
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import too_many_pages
 from api.gateway import Gateway
@@ -22,8 +22,8 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
     return Request(
         task="chat",
         turns=await _turns(asked, entry, gateway),
-        temperature=TEMPERATURE if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
+        temperature=asked.temperature,
+        top_p=asked.top_p,
         seed=asked.seed,
         stop=tuple(asked.stop or ()),
         max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from api.defaults import MAX_TOKENS
 from api.documents.opening import Pages
 from api.documents.selection import select_pages
 from api.gateway import Gateway
@@ -143,7 +142,7 @@ class FileReader:
             task="ocr",
             turns=single_turn([image]),
             language=self._language,
-            max_tokens=MAX_TOKENS,
+            max_tokens=self._parameters.max_tokens or self.entry.reading_tokens,
             options=self._parameters.options,
         )
         answer = await self._gateway.fleet.ask(self.entry.id, request, self._deadline)

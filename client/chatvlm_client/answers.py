@@ -58,7 +58,7 @@ class ModelInfo(RunnerStatus):
     name: str
     params: str
     options: list[str] = []
-    """Which of box, color, formatted and mode the model takes."""
+    """Which of box, color, formatted, mode and prompt the model takes."""
     replicas: list[Replica] | None = None
     """Runners on other hosts; None if the model runs beside the gateway."""
 

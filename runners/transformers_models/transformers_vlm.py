@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
+from runners.checkpoints.sampling_defaults import checkpoint_parameters
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
@@ -46,6 +47,7 @@ class TransformersVlm(Vlm):
         self.device = model.device
         self.dtype = model.dtype
         self.stop_tokens = _stop_tokens(model, tokenizer)
+        self.sampling = checkpoint_parameters(model.generation_config)
         self.decoder = Decoder(model)
         pack_linears(model)
         self.weights_bytes = _bytes_of(model, self.decoder)

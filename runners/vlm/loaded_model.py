@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from common import messages
-from common.catalog import Entry
+from common.catalog import Entry, SamplingParameters
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
@@ -20,6 +20,8 @@ from common.images import is_blank
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
+from runners.checkpoints.sampling_defaults import parameters_of
+from runners.legibility import shrink_warning
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
@@ -35,6 +37,8 @@ it has not by then, it is answered with the tokens it has, before the gateway gi
 KV_SHARE = 0.6
 """Share of the free memory that the KV cache may take. The rest is for activations, encoding, and
 other models."""
+_IMAGE_SHARE = 0.5
+"""Share of the KV cache that one image may take."""
 _TOO_LATE = "The request could not be answered within its time limit."
 
 
@@ -56,6 +60,7 @@ class LoadedModel:
                 ErrorCode.OUT_OF_MEMORY,
                 f"The device has too little free memory to load {entry.name}.",
             ) from error
+        self._entry = entry
         self._encoders = encoders
         self._images = ImageMemory()
         self._settings = settings
@@ -72,6 +77,8 @@ class LoadedModel:
             after_tokens=self._streams.deliver,
         )
         self._batcher.start()
+        column = self._model.pool.bytes_per_block / self._model.pool.block_size
+        self._model.bound_images(int(self._kv_budget(0) * _IMAGE_SHARE / column))
 
     @property
     def running_rows(self) -> int:
@@ -161,13 +168,19 @@ class LoadedModel:
             task, encoded, blank, warnings = await loop.run_in_executor(
                 self._encoders, self._encode, request
             )
-        sampling = Sampling(request.temperature, request.seed, request.top_p)
-        row = Row(encoded, request.max_tokens, deadline, sampling, on_token)
+        row = Row(encoded, request.max_tokens, deadline, self._sampling(request), on_token)
         if blank:  # these models invent text for a page without any
             row.future.set_result(Finished([], "stop"))
         else:
             self._batcher.submit(row)
         return _Submitted(task, encoded, row, warnings)
+
+    def _sampling(self, request: Request) -> Sampling:
+        asked = SamplingParameters(temperature=request.temperature, top_p=request.top_p)
+        chosen = parameters_of(request.task, asked, self._model.sampling, self._entry.sampling)
+        assert chosen.temperature is not None
+        assert chosen.top_p is not None
+        return Sampling(chosen.temperature, request.seed, chosen.top_p)
 
     def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str]]:
         """The task, the request as tensors, whether there is nothing to read, and warnings.
@@ -177,10 +190,13 @@ class LoadedModel:
         asked = self._model_request(request)
         blank = request.task == "ocr" and is_blank(asked.images[0].pixels)
         encoded = self._model.encode(asked)
+        warnings = [text for image in asked.images for text in image.facts.warnings]
+        for image, seen in zip(asked.images, encoded.seen_sizes, strict=False):
+            warning = shrink_warning(image.facts.size, seen, image.letter_height)
+            warnings += [warning] if warning else []
         for image in asked.images:
             self._images.remember(image)
-        warnings = dict.fromkeys(text for image in asked.images for text in image.facts.warnings)
-        return asked.task, encoded, blank, list(warnings)
+        return asked.task, encoded, blank, list(dict.fromkeys(warnings))
 
     def _model_request(self, request: Request) -> ModelRequest:
         turns = tuple(

@@ -1,6 +1,5 @@
 import pytest
 
-from api.tasks.reading import MAX_TOKENS
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Block, Line, Options, Usage
 from tests.support.fakes.runner import picture
@@ -60,10 +59,39 @@ async def test_the_runner_gets_the_bytes_as_they_came_and_reads_greedily(client,
     )
     [request] = runners["got_ocr"].requests
     assert (request.task, request.images, request.language) == ("ocr", [page], "ru")
-    assert (request.temperature, request.max_tokens) == (0, MAX_TOKENS)
+    assert (request.temperature, request.max_tokens) == (None, 4096)  # the runner reads greedily
     assert request.options == Options(box=(0, 0, 5, 5), formatted=True)
     [time_limit] = runners["got_ocr"].time_limits
     assert 29 < time_limit <= 30
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("dots_ocr", 16_384), ("qwen_vl_7b", 2048), ("qwen3_vl_8b", 16_384)]
+)
+async def test_an_answer_is_as_long_as_the_model_s_authors_allow(client, runners, model, most):
+    await client.post("/ocr", files={"file": picture()}, params={"model": model})
+    assert runners[model].requests[0].max_tokens == most
+
+
+@pytest.mark.parametrize("path", ["/ocr", "/batch/ocr"])
+async def test_a_request_may_say_the_length_of_the_answer_and_the_prompt(client, runners, path):
+    file = "file" if path == "/ocr" else "files"
+    asked = {"model": "qwen3_vl_2b", "max_tokens": "77", "prompt": "Only the table, as HTML."}
+    response = await client.post(path, files={file: picture()}, data=asked)
+    assert response.status_code == 200
+    [request] = runners["qwen3_vl_2b"].requests
+    assert (request.task, request.max_tokens) == ("ocr", 77)
+    assert request.options.prompt == "Only the table, as HTML."
+
+
+@pytest.mark.parametrize("model", ["got_ocr", "reader"])
+async def test_a_prompt_is_refused_by_a_model_that_follows_none(client, model):
+    asked = {"model": model, "prompt": "Only the table"}
+    refused = await client.post("/ocr", files={"file": picture()}, data=asked)
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {"detail": f"Model '{model}' does not take the parameter 'prompt'."},
+    )
 
 
 @pytest.mark.parametrize("hint", ["Russian", "ru", "Русский", "rus+eng"])

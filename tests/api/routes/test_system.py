@@ -3,6 +3,7 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
+from common.catalog import CATALOG
 from common.messages import Options, Status
 from tests.support.fakes.runner import picture
 
@@ -85,7 +86,8 @@ async def test_models_says_which_parameters_each_takes_beside_those_of_all(clien
     listed = (await client.get("/models")).json()["available"]
     assert {model["id"]: model["options"] for model in listed if model["options"]} == {
         "got_ocr": ["box", "color", "formatted"],
-        "dots_ocr": ["mode"],
+        **{model: ["prompt"] for model in CATALOG if model.startswith("qwen")},
+        "dots_ocr": ["mode", "prompt"],
         "reader": ["mode"],
     }
 
@@ -169,15 +171,14 @@ async def test_the_schema_is_valid_openapi(client):
     }
 
 
+READING = {"model", "language", "pages", "text_layer", "max_tokens", *Options.model_fields}
+
+
 @pytest.mark.parametrize(
     ("path", "file", "fields"),
     [
-        ("/ocr", "file", {"model", "language", "pages", "text_layer", *Options.model_fields}),
-        (
-            "/batch/ocr",
-            "files",
-            {"model", "language", "pages", "text_layer", *Options.model_fields},
-        ),
+        ("/ocr", "file", READING),
+        ("/batch/ocr", "files", READING),
         (
             "/chat",
             "file",

@@ -23,7 +23,7 @@ async def test_the_defaults_are_those_of_the_contract(client, runners):
     [request] = runners["reader"].requests
     assert (request.question, request.temperature, request.max_tokens) == (
         "Describe this image",
-        0.7,
+        None,
         512,
     )
 

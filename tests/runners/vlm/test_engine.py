@@ -58,7 +58,7 @@ def ask(
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
     turns = single_turn([image], text)
-    fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
+    fields = {"task": "chat", "turns": turns, "max_tokens": new, "temperature": 0.0, **more}
     return Request.model_validate(fields), Deadline(seconds)
 
 
