@@ -51,6 +51,11 @@ class RequestImage:
             self._facts = ImageFacts(image.size, tuple(warnings))
         return self._facts
 
+    @property
+    def undecoded(self) -> "RequestImage":
+        """The same image without its pixels, which would take memory as long as it is held."""
+        return RequestImage(self._data, self.key, self._facts)
+
     @cached_property
     def _decoded(self) -> tuple[Image.Image, list[str]]:
         return decode_with_warnings(self._data)
