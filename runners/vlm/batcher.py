@@ -79,6 +79,8 @@ class Batcher:
         )
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
+        self._captures = 0
+        """`Vlm.captures` after the last step."""
         self._last_step = 0.0
         """When the last decode step ended, in seconds of `time.monotonic`."""
         self._asked = 0.0
@@ -272,7 +274,9 @@ class Batcher:
             self._scheduler.record_prefill(count, seconds, beside_rows=bool(running))
             self._metrics.prefill_seconds.observe(seconds)
         else:
-            self._scheduler.record_step(seconds)
+            if self._model.captures == self._captures:  # otherwise the next steps are faster
+                self._scheduler.record_step(seconds)
+            self._captures = self._model.captures
             self._metrics.step_seconds.observe(seconds)
 
     def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:

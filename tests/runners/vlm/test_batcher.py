@@ -192,6 +192,32 @@ def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch
     assert all(row.future.result(timeout=0) for row in rows)
 
 
+def test_a_step_that_captures_a_graph_says_nothing_of_the_time_of_others(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("runners.vlm.batcher.time.monotonic", lambda: now)
+
+    class Capturing(TextVlm):
+        captures = 0
+        """It captures a graph at every third step."""
+        decoded = 0
+
+        def decode(self, asked):
+            nonlocal now
+            captures = self.decoded % 3 == 0
+            self.captures += captures
+            self.decoded += 1
+            now += 5.0 if captures else 0.01
+            return super().decode(asked)
+
+    batcher, row = make_batcher(Capturing()), make_row(new=10)
+    batcher.submit(row)
+    means = []
+    while batcher.step():
+        means.append(batcher._scheduler.mean_step)
+    assert 0 < max(means) <= 0.01
+    assert means.count(0.0) == 2  # after the prefill, and after the first step
+
+
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_a_cancelled_row_is_gone_after_the_next_step(vlm, steps):
     batcher = make_batcher(vlm, kv_budget=0 if steps == 0 else GIB)
