@@ -3,6 +3,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 import torch
+from torch import Tensor
 
 from common.deadline import Deadline
 from common.failures import ErrorCode
@@ -10,7 +11,7 @@ from common.units import GIB
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.sampling import make_draws
+from runners.vlm.sampling import make_draws, next_tokens
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -264,6 +265,36 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
     batcher.submit(make_row(new=3, sampling=Sampling(1.0, seed=5)))
     run(batcher)
     assert order == ["draws", "forward"] * 3
+
+
+class Queued:
+    """Tokens that a GPU still computes: reading them waits for it."""
+
+    def __init__(self, chosen: Tensor, order: list[str]) -> None:
+        self._chosen = chosen
+        self._order = order
+
+    def tolist(self) -> list[int]:
+        self._order.append("read")
+        return self._chosen.tolist()
+
+
+def test_the_metrics_are_updated_while_a_gpu_computes_a_step(vlm, monkeypatch):
+    order: list[str] = []
+
+    def queued(logits, draws):
+        order.append("queued")
+        return Queued(next_tokens(logits, draws), order)
+
+    monkeypatch.setattr("runners.vlm.batcher.next_tokens", queued)
+    batcher, row = make_batcher(vlm), make_row(new=3)
+    update = batcher._update_metrics
+    monkeypatch.setattr(batcher, "_update_metrics", lambda: (order.append("metrics"), update()))
+    batcher.submit(row)
+    run(batcher)
+    assert order == ["queued", "metrics", "read"] * 3 + ["metrics"]
+    assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, 3)
+    assert batcher._metrics.rows._value.get() == 0
 
 
 def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes():
