@@ -13,7 +13,7 @@ from functools import cached_property
 
 from PIL import Image
 
-from common.images import decode_with_warnings
+from common.images import decode_with_warnings, is_blank
 
 _MOST_REMEMBERED = 4096
 """Images; each takes some 300 bytes."""
@@ -27,6 +27,8 @@ class ImageFacts:
     """Width, height, upright."""
     warnings: tuple[str, ...]
     """What of it was not read, a sentence each."""
+    is_blank: bool
+    """Whether it shows nothing."""
 
 
 class RequestImage:
@@ -48,7 +50,7 @@ class RequestImage:
         """Raises `Refusal` (BAD_IMAGE) if nothing can be decoded."""
         if self._facts is None:
             image, warnings = self._decoded
-            self._facts = ImageFacts(image.size, tuple(warnings))
+            self._facts = ImageFacts(image.size, tuple(warnings), is_blank(image))
         return self._facts
 
     @property

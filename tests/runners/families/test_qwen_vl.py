@@ -198,7 +198,7 @@ def test_an_image_that_the_model_has_seen_is_not_held_decoded(load):
     vlm = load(reuse_mib=64)
     (whole,) = vlm.encode_images([vlm.encode(ocr(PICTURES[0]))], None)
     request = ocr(PICTURES[0])
-    decoded = weakref.ref(request.images[0].pixels)  # as the question whether it is blank needs it
+    decoded = weakref.ref(request.images[0].pixels)
     encoded = vlm.encode(request)
     assert decoded() is not None
     del request
