@@ -127,8 +127,11 @@ class QwenStyleVlm(TransformersVlm):
     def _pixels(
         self, images: Sequence[RequestImage], grids: Tensor, image_key: bytes
     ) -> Mapping[str, Tensor]:
-        def make() -> dict[str, Tensor]:
+        def make(images: Sequence[RequestImage]) -> dict[str, Tensor]:
             return {"pixel_values": self.images.patches(images, grids), "image_grid_thw": grids}
 
+        if not self.has_features(image_key):
+            return make(images)
         # If the features are given up meanwhile, the patches are made when the tower needs them.
-        return LazyTensors(make) if self.has_features(image_key) else make()
+        undecoded = [image.undecoded for image in images]
+        return LazyTensors(lambda: make(undecoded))

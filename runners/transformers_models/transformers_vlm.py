@@ -107,6 +107,10 @@ class TransformersVlm(Vlm):
         """Whether the features of images are kept now. For any thread."""
         return image_key in self._features
 
+    @property
+    def captures(self) -> int:
+        return self.decode_step.captures if isinstance(self.decode_step, GraphedStep) else 0
+
     def release_buffers(self) -> None:
         if isinstance(self.decode_step, GraphedStep):
             self.decode_step.release()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from common.failures import ErrorCode, Refusal
 from common.messages import FinishReason
@@ -79,6 +80,8 @@ class Batcher:
         )
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
+        self._captures = 0
+        """`Vlm.captures` after the last step."""
         self._last_step = 0.0
         """When the last decode step ended, in seconds of `time.monotonic`."""
         self._asked = 0.0
@@ -173,8 +176,9 @@ class Batcher:
             self._advance(prefill=False)
         else:
             self._advance(prefill=True)
-        self._update_metrics()
-        return not self._scheduler.is_idle
+        if is_idle := self._scheduler.is_idle:
+            self._update_metrics()
+        return not is_idle
 
     @torch.inference_mode()
     def shrink(self) -> None:
@@ -235,7 +239,11 @@ class Batcher:
             return
         started = time.monotonic()
         # If it fails, that is because of a prompt, if there is one: running rows try again.
-        tokens = self._attempt(rows, lambda _: self._next_tokens(slices, running))
+        chosen = self._attempt(rows, lambda _: self._next_tokens(slices, running))
+        if chosen is None:
+            return
+        self._update_metrics()  # while a GPU computes; reading the tokens waits for it
+        tokens = self._attempt(rows, lambda _: cast("list[int]", chosen.tolist()))
         self._last_step = time.monotonic()
         if tokens is None:
             return
@@ -254,8 +262,8 @@ class Batcher:
             made.append((row, token))
         self._take(made)
 
-    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> list[int]:
-        """Runs a forward. Returns the token that follows each slice, and each running row."""
+    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> Tensor:
+        """Starts a forward. Returns the token that follows each slice, and each running row."""
         parts = [(one.row, one.start, one.end) for one in slices]
         parts += [(row, row.columns - 1, row.columns) for row in running]
         draws = make_draws(
@@ -263,8 +271,7 @@ class Batcher:
         )
         forward = self._model.prefill if slices else self._model.decode
         logits = forward([_part_of(*part) for part in parts])
-        tokens: list[int] = next_tokens(logits, draws).tolist()
-        return tokens
+        return next_tokens(logits, draws)
 
     def _record_time(self, slices: list[Slice], running: list[Row], seconds: float) -> None:
         if slices:
@@ -272,7 +279,9 @@ class Batcher:
             self._scheduler.record_prefill(count, seconds, beside_rows=bool(running))
             self._metrics.prefill_seconds.observe(seconds)
         else:
-            self._scheduler.record_step(seconds)
+            if self._model.captures == self._captures:  # otherwise the next steps are faster
+                self._scheduler.record_step(seconds)
+            self._captures = self._model.captures
             self._metrics.step_seconds.observe(seconds)
 
     def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:

@@ -213,6 +213,11 @@ class Vlm(ABC):
         """Give back the memory that steps work in; the next step takes it anew."""
 
     @property
+    def captures(self) -> int:
+        """How often `decode` captured a graph first, which takes many times as long as a step."""
+        return 0
+
+    @property
     def reuse_stats(self) -> dict[str, dict[str, int]]:
         """Counters of what is kept for reuse, by what it is: hits, misses, evictions, bytes."""
         return {}

@@ -16,7 +16,6 @@ from common.catalog import Entry, SamplingParameters
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
-from common.images import is_blank
 from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
@@ -188,7 +187,7 @@ class LoadedModel:
         The decoded images are freed when this returns.
         """
         asked = self._model_request(request)
-        blank = request.task == "ocr" and is_blank(asked.images[0].pixels)
+        blank = request.task == "ocr" and asked.images[0].facts.is_blank
         encoded = self._model.encode(asked)
         warnings = [text for image in asked.images for text in image.facts.warnings]
         for image, seen in zip(asked.images, encoded.seen_sizes, strict=False):

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from PIL import Image
 
-from common.images import decode_with_warnings
+from common.images import decode_with_warnings, is_blank
 from runners.legibility import letter_height
 
 _MOST_REMEMBERED = 4096
@@ -28,6 +28,8 @@ class ImageFacts:
     """Width, height, upright."""
     warnings: tuple[str, ...]
     """What of it was not read, a sentence each."""
+    is_blank: bool
+    """Whether it shows nothing."""
     letter_height: float | None = None
     """As `letter_height` measures it; None until somebody needs it."""
 
@@ -51,8 +53,13 @@ class RequestImage:
         """Raises `Refusal` (BAD_IMAGE) if nothing can be decoded."""
         if self._facts is None:
             image, warnings = self._decoded
-            self._facts = ImageFacts(image.size, tuple(warnings))
+            self._facts = ImageFacts(image.size, tuple(warnings), is_blank(image))
         return self._facts
+
+    @property
+    def undecoded(self) -> "RequestImage":
+        """The same image without its pixels, which would take memory as long as it is held."""
+        return RequestImage(self._data, self.key, self._facts)
 
     def letter_height(self) -> float:
         """As the function `letter_height` measures it. Raises as `facts` does."""

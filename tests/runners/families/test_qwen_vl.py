@@ -1,3 +1,4 @@
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -270,6 +271,20 @@ def test_an_image_that_the_model_has_seen_is_not_cut_into_patches_again(load, mo
     monkeypatch.undo()
     vlm.forget()
     assert torch.equal(again.pixels["pixel_values"], first.pixels["pixel_values"])
+
+
+def test_an_image_that_the_model_has_seen_is_not_held_decoded(load):
+    vlm = load(reuse_mib=64)
+    (whole,) = vlm.encode_images([vlm.encode(ocr(PICTURES[0]))], None)
+    request = ocr(PICTURES[0])
+    decoded = weakref.ref(request.images[0].pixels)
+    encoded = vlm.encode(request)
+    assert decoded() is not None
+    del request
+    assert decoded() is None
+    vlm.forget()
+    (again,) = vlm.encode_images([encoded], None)
+    assert torch.equal(again.tokens, whole.tokens)
 
 
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):

@@ -50,7 +50,7 @@ def test_the_patches_are_those_of_the_library_to_the_bit(kind, size):
 
 
 def test_the_grid_of_an_image_that_was_seen_before_needs_no_decoding(images):
-    image = RequestImage(b"never decoded", b"key", ImageFacts((200, 300), ()))
+    image = RequestImage(b"never decoded", b"key", ImageFacts((200, 300), (), is_blank=False))
     assert torch.equal(images.grids([image]), images.grids([request_image(page(200, 300))]))
 
 
