@@ -1,11 +1,14 @@
 """The FastAPI app with its routers and error handlers. Its pages load nothing from other hosts."""
 
+from typing import Any
+
 from fastapi import Depends, Request
 from fastapi.openapi.docs import get_redoc_html
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from api.errors import handlers
+from api.intake.openapi import without_validation_errors
 from api.request_record import current_record
 from api.routes import chat, ocr, openai, playground, preview, system
 
@@ -31,6 +34,15 @@ handlers.install(app)
 for module in (system, ocr, preview, chat, openai, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)
+
+_describe = app.openapi
+
+
+def _openapi() -> dict[str, Any]:
+    return without_validation_errors(_describe())
+
+
+app.openapi = _openapi  # as FastAPI's documentation extends it
 
 
 @app.get("/redoc", include_in_schema=False)

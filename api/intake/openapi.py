@@ -1,4 +1,4 @@
-"""OpenAPI of the requests that are read by hand, which FastAPI cannot derive: `openapi_extra`."""
+"""OpenAPI of what FastAPI cannot derive: requests that are read by hand, and their errors."""
 
 from typing import Any
 
@@ -48,6 +48,19 @@ def json_request(body: type[BaseModel]) -> dict[str, Any]:
     """A request with a JSON body."""
     schema = body.model_json_schema()
     return {"requestBody": {"required": True, "content": {JSON: {"schema": _without_defs(schema)}}}}
+
+
+def without_validation_errors(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without FastAPI's answer to wrong parameters: they get 400 and a sentence.
+
+    schema: is changed.
+    """
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    return schema
 
 
 def _properties(parameters: type[BaseModel]) -> dict[str, Any]:

@@ -200,6 +200,14 @@ async def test_the_schema_shows_each_parameter_as_form_field_and_in_the_query(
     assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
 
 
+async def test_the_schema_has_no_answer_that_the_service_never_gives(client):
+    schema = (await client.get("/openapi.json")).json()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            assert "422" not in operation["responses"]
+    assert not any("ValidationError" in name for name in schema["components"]["schemas"])
+
+
 @pytest.mark.parametrize("path", ["/ocr", "/chat"])
 async def test_what_the_schema_promises_is_what_is_answered(client, path):
     schema = (await client.get("/openapi.json")).json()
