@@ -16,7 +16,7 @@ from runners.process_pool.protocol import Check
 
 _LARGE = 160_000_000
 """Bytes; an image whose decoding may take more is large."""
-_MAX_COLOURED = 30_000_000
+_MAX_COLOURED = 24_000_000
 """Pixels of an image in colours that is read; those of larger ones are averaged."""
 _STRIP = 256
 """Rows that are shrunk at a time."""

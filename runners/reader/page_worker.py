@@ -27,6 +27,8 @@ def load(settings: Settings) -> Callable[[UnreadPage, Check], ReadPage]:
 
     def read(page: UnreadPage, check: Check) -> ReadPage:
         image, warnings = decode_with_warnings(page.image, keep_grey=True)
-        return replace(reader.read(image, page.language, check), warnings=tuple(warnings))
+        read = reader.read(image, page.language, check)
+        malloc.trim()
+        return replace(read, warnings=tuple(warnings))
 
     return read

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import product
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -37,6 +38,8 @@ _BESIDE = 0.1
 """Paper that is added to the ends of a line, in its heights: the outline may cut letters."""
 _CERTAIN = 255
 """What a pixel is given that is surely part of a line."""
+_WIDER = np.ones((2, 2), np.uint8)
+"""What the outline widens the lines by, as PP-OCR does."""
 _BLANK = 16
 """Contrast, of 255, under which a tile is not looked at."""
 
@@ -93,7 +96,11 @@ class LineDetector:
                 likely[top:bottom, left:right] = part[
                     overlap : overlap + bottom - top, overlap : overlap + right - left
                 ]
-        boxes, _ = self._outline(likely[None, None], likely.shape)
+        # As the outline does when it is called, in half the memory.
+        mask = (likely > self._outline.thresh).view(np.uint8)
+        mask = cv2.dilate(mask, _WIDER).astype(np.uint8, copy=False)
+        boxes, scores = self._outline.boxes_from_bitmap(likely, mask, *likely.shape[::-1])
+        boxes, _ = self._outline.filter_det_res(boxes, scores, *likely.shape)
         ratio = np.array((image.width / width, image.height / height))
         return [wider((box - _MARGIN) * ratio, _BESIDE) for box in boxes]
 
