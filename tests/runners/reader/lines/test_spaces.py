@@ -48,3 +48,10 @@ def test_what_has_its_spaces_stays_as_it_is() -> None:
 
 def test_no_space_is_put_before_what_ends_a_word() -> None:
     assert read("by us.", {1: 14, 4: 16}) == "by us."
+
+
+def test_less_is_a_space_before_a_number() -> None:
+    assert read("ИНН7708", {3: 9}) == "ИНН 7708"
+    assert read("ИНН7708", {3: 6}) == "ИНН7708"
+    assert read("7708ИНН", {4: 9}) == "7708ИНН"
+    assert read("А4 и по7", {2: 16, 3: 16, 5: 9}) == "А4 и по7"
