@@ -41,6 +41,8 @@ _LONG = 8.0
 """Heights of a line; longer ones are read in the page's alphabet first."""
 _REACH = 0.5
 """How far the ink of a word may reach out of its place, in heights of the line."""
+_INEXACT = 0.15
+"""How far from its place a letter may seem to be, in heights of the line."""
 _BESIDE = 0.08
 """Paper around a word that is read alone, in heights of the line."""
 
@@ -147,11 +149,9 @@ class LineReading:
         if not is_whole(characters, part):
             return []
         offset = left / height
-        words = to_words(
-            [replace(c, start=c.start + offset, end=c.end + offset) for c in characters]
-        )
-        # A bit of the next word may have been cut out, too.
-        return [word for word in words if start <= (word.start + word.end) / 2 <= end]
+        placed = [replace(c, start=c.start + offset, end=c.end + offset) for c in characters]
+        # A letter of the next word may have been cut out, too.
+        return to_words([c for c in placed if start - _INEXACT <= c.middle <= end + _INEXACT])
 
 
 def _letters(words: list[LineWord]) -> int:

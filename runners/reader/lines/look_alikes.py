@@ -7,21 +7,18 @@ _PAIRS = (
 )
 _SHAPES = {pair[0]: pair[2:] for pair in _PAIRS.split()}
 """What the letters of each kind of type look like, upright and italic, small and capital."""
-_IDENTICAL = dict(zip("аеорсухАВЕКМНОРСТХкмнтв", "aeopcyxABEKMHOPCTXKMHTB", strict=True))
-"""Letters that cannot be told from Latin ones, small ones from capitals if need be."""
+_SHARED = frozenset("ABCEHKMOPTXYaceopxy")
+"""Latin letters that Cyrillic has, too, by their look."""
+
+
+def has_own(latin: str) -> bool:
+    """Whether there are letters that only the Latin alphabet has."""
+    return any(letter.isascii() and letter.isalpha() for letter in set(latin) - _SHARED)
 
 
 def is_shape_of(latin: str, cyrillic: str) -> bool:
     """Whether a Latin word is what a Cyrillic one looks like."""
     return len(latin) == len(cyrillic) and all(
         ours == theirs or ours in _SHAPES.get(theirs.lower(), "")
-        for ours, theirs in zip(latin, cyrillic, strict=True)
-    )
-
-
-def are_identical(latin: str, cyrillic: str) -> bool:
-    """Whether no letter of a Latin word can be told from that of the Cyrillic one."""
-    return len(latin) == len(cyrillic) and all(
-        ours == theirs or _IDENTICAL.get(theirs) in (ours, ours.upper())
         for ours, theirs in zip(latin, cyrillic, strict=True)
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
-from runners.reader.lines.look_alikes import are_identical, is_shape_of
+from runners.reader.lines.look_alikes import has_own, is_shape_of
 from runners.reader.lines.words import Character, LineWord, joined
 
 _SURE = 0.85
@@ -99,19 +99,16 @@ def _replaces(latin: LineWord, word: LineWord, neighbours: Sequence[bool]) -> bo
         return any(neighbours)
     if word.confidence < _READ:
         odd = bool(_ODD.search(word.text))
-        own = any(letter.isascii() for letter in letters) and not are_identical(
-            latin.text, word.text
-        )
-        return latin.confidence >= _LATIN_LIKELY and (own or odd)
+        return latin.confidence >= _LATIN_LIKELY and (has_own(latin.text) or odd)
     if not "".join(letters).isascii() or weakest(latin) < _LETTER_SURE:
         return False
     if len(latin.text) < len(word.text):
         return False  # Cyrillic letters that look like no Latin ones are passed over
     if not is_shape_of(latin.text, word.text):
-        return sum(map(str.isalnum, latin.text)) > 1 or any(neighbours)
+        return True
     if word.is_known:
         return len(letters) >= _TELLING and bool(neighbours) and all(neighbours)
-    if are_identical(latin.text, word.text):
+    if not has_own(latin.text):
         return any(neighbours)
     return is_plain_latin(latin)
 
