@@ -113,7 +113,7 @@ class LineReading:
         if latin > cyrillic + (_DIFFERENCE if any_cyrillic else 0.0):
             return with_cyrillic(words, lambda: self.cyrillic)
         if whole and cyrillic < _CYRILLIC_CLEAR and all(map(is_plain_latin, words)):
-            return words
+            return with_cyrillic(words, lambda: self.cyrillic)
         return merge(self.cyrillic, self._read_latin)
 
     def _is_latin_after_all(self, confidence: float) -> bool:

@@ -16,6 +16,8 @@ _LATIN_LIKELY = 0.75
 """Confidence over which a Latin word is believed where the Cyrillic one makes no sense."""
 _LETTER_SURE = 0.95
 """Confidence that each letter of a Latin word has where the Cyrillic one makes sense, too."""
+_OWN_LETTERS = 0.3
+"""Share of letters that are Latin only, in a word no longer than the Cyrillic one."""
 _DOUBTFUL = 0.9
 """Confidence of a letter under which a word of a Latin line may be a Cyrillic one."""
 _TELLING = 4
@@ -105,7 +107,9 @@ def _replaces(latin: LineWord, word: LineWord, neighbours: Sequence[bool]) -> bo
     if len(latin.text) < len(word.text):
         return False  # Cyrillic letters that look like no Latin ones are passed over
     if not is_shape_of(latin.text, word.text):
-        return True
+        more = len(letters) > sum(map(str.isalpha, word.text))
+        own = sum(map(has_own, letters))
+        return more or own >= _OWN_LETTERS * len(letters)
     if word.is_known:
         return len(letters) >= _TELLING and bool(neighbours) and all(neighbours)
     if not has_own(latin.text):

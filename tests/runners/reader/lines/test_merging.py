@@ -84,6 +84,8 @@ def test_a_russian_word_that_looks_like_latin_letters_stays(cyrillic: str, latin
 
 def test_an_unknown_word_that_looks_like_a_latin_one_is_latin() -> None:
     assert merged([word("Соге", 0.92)], {0: word("Core", 1.0)}) == ["Core"]
+    assert merged([word("РОМАШКА", 0.92)], {0: word("POMALKA", 1.0)}) == ["РОМАШКА"]
+    assert merged([word("Ехсе!", 0.92)], {0: word("Excel", 1.0)}) == ["Excel"]
     assert merged([word("МАЖОР", 0.92)], {0: word("MAKOP", 1.0)}) == ["МАЖОР"]
     assert merged([word("РеМонт", 0.92)], {0: word("PeMOHT", 1.0)}) == ["РеМонт"]
 
