@@ -26,11 +26,16 @@ _AFTER_A_WORD = frozenset(".,;:!?)]}%»”’…")
 
 
 def with_passed_over(
-    characters: list[Character], ink: NDArray[np.bool_], height: int
+    characters: list[Character],
+    ink: NDArray[np.bool_],
+    height: int,
+    *,
+    before_numbers_only: bool = False,
 ) -> list[Character]:
     """The characters of a line, with a space wherever the paper is as wide as one.
 
-    ink: which columns of the line have ink, see `columns_with_ink`.
+    ink: which columns of the line have ink, see `columns_with_ink`. before_numbers_only: all other
+    spaces were read.
     """
     letters = [n for n, character in enumerate(characters) if not character.text.isspace()]
     if len(letters) < 2:
@@ -59,6 +64,8 @@ def with_passed_over(
         if characters[right].text in _AFTER_A_WORD:
             continue
         begins_number = characters[left].text.isalpha() and characters[right].text.isdigit()
+        if before_numbers_only and not begins_number:
+            continue
         enough = at_number if begins_number else least
         if gaps[at] >= enough and not parted[at] and not is_beside:
             place = characters[left].end, characters[right].start

@@ -66,4 +66,4 @@ class Tesseract:
             text, confidence = symbol.GetUTF8Text(RIL.SYMBOL), symbol.Confidence(RIL.WORD) / 100
             known = symbol.WordIsFromDictionary()
             characters.append(Character(text, confidence, start, min(end, start + _WIDEST), known))
-        return with_passed_over(characters, has_ink, height)
+        return with_passed_over(characters, has_ink, height, before_numbers_only=True)
