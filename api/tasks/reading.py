@@ -111,6 +111,7 @@ class FileReader:
             async with self._deadline.bound():
                 answer = await self._text_layer(pages, number)
                 image = b"" if answer else await pages.image(number)
+                warning = None if answer else await pages.warning(number)
             while answer is None:
                 try:
                     answer = await self._ask(image)
@@ -119,6 +120,7 @@ class FileReader:
                         raise
                     pause = refusal.failure.retry_after or 1
                     await asyncio.sleep(min(pause, self._deadline.left))
+        answer = answer.with_warnings([warning])
         return PageResult(number, answer, time.perf_counter() - began)
 
     async def _text_layer(self, pages: Pages, number: int) -> Answer | None:

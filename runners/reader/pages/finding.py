@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from runners.reader.lines.detection import LineDetector, paper_of
 from runners.reader.lines.quads import Quad
+from runners.reader.pages.rules import without_rules
 from runners.reader.pages.seals import beside, without_marks
 from runners.reader.pages.upright import likely_direction, skew_of
 
@@ -46,6 +47,8 @@ class LineFinder:
             quads = self._find(image, check)
         coloured = image.mode == "RGB"
         cleaned = without_marks(image) if small and coloured and quads else None
+        if small and quads:
+            image = without_rules(image, quads)
         if cleaned is None:
             return [FoundLine(quad, image) for quad in quads]
         through = self._find(cleaned, check)

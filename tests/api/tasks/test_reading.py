@@ -6,11 +6,11 @@ import pytest
 
 from api.tasks.reading import PAGES_AT_ONCE
 from common.failures import ErrorCode, Failure
-from common.images import decode
+from common.images import INCOMPLETE, decode
 from common.messages import Answer, Usage
 from tests.support.fakes.runner import Fails, data_url, picture
-from tests.support.files.documents import locked, pdf, wide_pages
-from tests.support.pages import ENGLISH
+from tests.support.files.documents import layered, locked, pdf, wide_pages
+from tests.support.pages import ENGLISH, render
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
 
@@ -73,6 +73,13 @@ async def test_what_more_the_model_says_stands_with_its_page(client, runners):
     for page in answer["pages"]:
         assert page["usage"] == usage.model_dump()
         assert page["warning"] == "Hm."
+
+
+async def test_a_page_of_a_pdf_whose_picture_is_cut_says_so(client):
+    for cut, said in ((0, False), (2000, True)):
+        file = layered(render(ENGLISH), (), cut=cut)
+        (page,) = (await client.post("/ocr", files={"file": file})).json()["pages"]
+        assert (page.get("warning") == INCOMPLETE) is said
 
 
 async def test_pages_are_chosen(client, runners):
