@@ -38,6 +38,12 @@ class Options(WireModel):
     )
     formatted: bool = Field(False, description="Keep the structure: Markdown, LaTeX")
     mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=20_000,
+        description="Read with these words instead of the service's own",
+    )
 
 
 Confidence = Annotated[float, Field(ge=0, le=1)]
@@ -122,16 +128,17 @@ class Request(WireModel):
     """A page to read, or a conversation to continue."""
 
     task: Literal["ocr", "chat"]
-    """`ocr` has one image and no text."""
+    """`ocr` has one image and no text; what is asked of it is in `options`."""
     turns: tuple[Turn, ...]
     max_tokens: int
     """Most tokens of the answer."""
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
-    temperature: float = 0.0
-    """0 is greedy."""
-    top_p: float = 1.0
-    """Tokens are drawn from the likeliest ones that together have this probability."""
+    temperature: float | None = None
+    """0 is greedy; None: as the model's authors have it."""
+    top_p: float | None = None
+    """Tokens are drawn from the likeliest ones that together have this probability; None: as the
+    model's authors have it."""
     seed: int | None = None
     """The same seed draws the same tokens; the next answer of the same request the next seed's."""
     top_k: int | None = None

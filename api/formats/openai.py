@@ -10,6 +10,7 @@ from typing import Any
 from fastapi.sse import format_sse_event
 
 from api.errors.bodies import OPENAI_PREFIX, failure_body
+from api.request_record import current_record
 from api.schemas.extras import OPENAI_EXTRAS, extras
 from api.schemas.openai import (
     Choice,
@@ -92,6 +93,7 @@ class CompletionFormat:
                         yield self._chunk_event(choices=[], usage=usage and usage.model_dump())
                     break
             except Refusal as refusal:
+                current_record().reason = refusal.failure.detail
                 yield _event(failure_body(refusal.failure, OPENAI_PREFIX))
                 return
         yield format_sse_event(data_str="[DONE]")

@@ -89,10 +89,10 @@ class CompletionRequest(Sent):
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     max_tokens: int | None = Field(None, ge=1, le=4096)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="The same")
-    temperature: float | None = Field(
-        None, ge=0, le=2, description=f"By default {TEMPERATURE}, as in /chat"
+    temperature: float | None = Field(None, ge=0, le=2, description=TEMPERATURE)
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="By default as the model's authors have it, else 1"
     )
-    top_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stops | None = None
     stream: bool | None = None

@@ -1,6 +1,6 @@
 """Turns a chat completion of OpenAI's protocol into the request to a model."""
 
-from api.defaults import MAX_TOKENS, TEMPERATURE, TextLayerChoice
+from api.defaults import MAX_TOKENS, TextLayerChoice
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import too_many_pages
 from api.gateway import Gateway
@@ -24,8 +24,8 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
     return Request(
         task="chat",
         turns=await _turns(asked, entry, gateway),
-        temperature=TEMPERATURE if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
+        temperature=asked.temperature,
+        top_p=asked.top_p,
         top_k=None if asked.top_k is None else max(asked.top_k, 0),
         min_p=asked.min_p,
         repetition_penalty=asked.repetition_penalty,

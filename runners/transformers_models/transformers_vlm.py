@@ -12,6 +12,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
+from runners.checkpoints.sampling_defaults import checkpoint_parameters
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
@@ -51,6 +52,7 @@ class TransformersVlm(Vlm):
         self.device = model.device
         self.dtype = model.dtype
         self.stop_tokens = _stop_tokens(model, tokenizer)
+        self.sampling = checkpoint_parameters(model.generation_config)
         self.decoder = Decoder(model)
         pack_linears(model)
         self.weights_bytes = _bytes_of(model, self.decoder)
@@ -115,6 +117,10 @@ class TransformersVlm(Vlm):
     def has_features(self, image_key: bytes) -> bool:
         """Whether the features of images are kept now. For any thread."""
         return image_key in self._features
+
+    @property
+    def captures(self) -> int:
+        return self.decode_step.captures if isinstance(self.decode_step, GraphedStep) else 0
 
     def release_buffers(self) -> None:
         if isinstance(self.decode_step, GraphedStep):

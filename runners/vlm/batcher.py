@@ -22,15 +22,14 @@ from runners.decoder.part import Part
 from runners.metrics import Metrics
 from runners.scheduling.kv_space import KvSpace
 from runners.scheduling.prefill_budget import PrefillBudget
-from runners.scheduling.row import Logprobs, Row
+from runners.scheduling.row import Row
 from runners.scheduling.scheduler import Scheduler, Slice
 from runners.vlm.interface import Encoded, Features, RowPart, Vlm
-from runners.vlm.sampling import NO_TOKEN, Sampler, choose
+from runners.vlm.sampling import NO_TOKEN, Choices, Chosen, Sampler, choose
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Chosen = tuple[int, Logprobs | None]
 """A token, and its log probabilities if its row wants them."""
 
 
@@ -82,6 +81,8 @@ class Batcher:
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
         self._sampler = Sampler(model.device, model.stop_tokens)
+        self._captures = 0
+        """`Vlm.captures` after the last step."""
         self._last_step = 0.0
         """When the last decode step ended, in seconds of `time.monotonic`."""
         self._asked = 0.0
@@ -176,8 +177,9 @@ class Batcher:
             self._advance(prefill=False)
         else:
             self._advance(prefill=True)
-        self._update_metrics()
-        return not self._scheduler.is_idle
+        if is_idle := self._scheduler.is_idle:
+            self._update_metrics()
+        return not is_idle
 
     @torch.inference_mode()
     def shrink(self) -> None:
@@ -239,7 +241,11 @@ class Batcher:
             return
         started = time.monotonic()
         # If it fails, that is because of a prompt, if there is one: running rows try again.
-        tokens = self._attempt(rows, lambda _: self._next_tokens(slices, running))
+        chosen = self._attempt(rows, lambda _: self._next_tokens(slices, running))
+        if chosen is None:
+            return
+        self._update_metrics()  # while a GPU computes; reading the tokens waits for it
+        tokens = self._attempt(rows, lambda _: chosen.read())
         self._last_step = time.monotonic()
         if tokens is None:
             return
@@ -258,15 +264,14 @@ class Batcher:
             made.append((row, token))
         self._take(made)
 
-    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> list[Chosen]:
-        """Runs a forward. Returns the token that follows each slice, and each running row."""
+    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> Choices:
+        """Starts a forward. Returns the token that follows each slice, and each running row."""
         parts = [(one.row, one.start, one.end) for one in slices]
         parts += [(row, row.columns - 1, row.columns) for row in running]
         draws = self._sampler.prepare([row for row, _, _ in parts])
         forward = self._model.prefill if slices else self._model.decode
         logits = forward([_part_of(*part) for part in parts])
-        tokens, logprobs = choose(logits, draws)
-        return [(token, logprobs.get(place)) for place, token in enumerate(tokens)]
+        return choose(logits, draws)
 
     def _record_time(self, slices: list[Slice], running: list[Row], seconds: float) -> None:
         if slices:
@@ -274,7 +279,9 @@ class Batcher:
             self._scheduler.record_prefill(count, seconds, beside_rows=bool(running))
             self._metrics.prefill_seconds.observe(seconds)
         else:
-            self._scheduler.record_step(seconds)
+            if self._model.captures == self._captures:  # otherwise the next steps are faster
+                self._scheduler.record_step(seconds)
+            self._captures = self._model.captures
             self._metrics.step_seconds.observe(seconds)
 
     def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:

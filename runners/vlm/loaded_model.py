@@ -6,21 +6,22 @@ import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import cast
 
 import torch
 
 from common import messages
-from common.catalog import Entry
+from common.catalog import Entry, SamplingParameters
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
-from common.images import is_blank
 from common.messages import Answer, ChosenToken, FinishReason, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
+from runners.checkpoints.sampling_defaults import parameters_of
+from runners.legibility import shrink_warning
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
@@ -37,6 +38,8 @@ it has not by then, it is answered with the tokens it has, before the gateway gi
 KV_SHARE = 0.6
 """Share of the free memory that the KV cache may take. The rest is for activations, encoding, and
 other models."""
+_IMAGE_SHARE = 0.5
+"""Share of the KV cache that one image may take."""
 _TOO_LATE = "The request could not be answered within its time limit."
 
 
@@ -58,6 +61,7 @@ class LoadedModel:
                 ErrorCode.OUT_OF_MEMORY,
                 f"The device has too little free memory to load {entry.name}.",
             ) from error
+        self._entry = entry
         self._encoders = encoders
         self._images = ImageMemory()
         self._settings = settings
@@ -74,6 +78,8 @@ class LoadedModel:
             after_tokens=self._streams.deliver,
         )
         self._batcher.start()
+        column = self._model.pool.bytes_per_block / self._model.pool.block_size
+        self._model.bound_images(int(self._kv_budget(0) * _IMAGE_SHARE / column))
 
     @property
     def running_rows(self) -> int:
@@ -176,7 +182,7 @@ class LoadedModel:
                 encoded,
                 request.max_tokens,
                 deadline,
-                _sampling(request, index),
+                self._sampling(request, index),
                 partial(on_token, row=index) if on_token else None,
             )
             for index in range(request.n)
@@ -189,18 +195,33 @@ class LoadedModel:
                 self._batcher.submit(row)
         return _Submitted(task, encoded, rows, warnings)
 
+    def _sampling(self, request: Request, index: int) -> Sampling:
+        """How the tokens of answer `index` are chosen."""
+        asked = SamplingParameters(
+            **{field.name: getattr(request, field.name) for field in fields(SamplingParameters)}
+        )
+        chosen = parameters_of(request.task, asked, self._model.sampling, self._entry.sampling)
+        return Sampling(
+            seed=None if request.seed is None else request.seed + index,
+            logprobs=request.logprobs,
+            **asdict(chosen),
+        )
+
     def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str]]:
         """The task, the request as tensors, whether there is nothing to read, and warnings.
 
         The decoded images are freed when this returns.
         """
         asked = self._model_request(request)
-        blank = request.task == "ocr" and is_blank(asked.images[0].pixels)
+        blank = request.task == "ocr" and asked.images[0].facts.is_blank
         encoded = self._model.encode(asked)
+        warnings = [text for image in asked.images for text in image.facts.warnings]
+        for image, seen in zip(asked.images, encoded.seen_sizes, strict=False):
+            warning = shrink_warning(image.facts.size, seen, image.letter_height)
+            warnings += [warning] if warning else []
         for image in asked.images:
             self._images.remember(image)
-        warnings = dict.fromkeys(text for image in asked.images for text in image.facts.warnings)
-        return asked.task, encoded, blank, list(warnings)
+        return asked.task, encoded, blank, list(dict.fromkeys(warnings))
 
     def _model_request(self, request: Request) -> ModelRequest:
         turns = tuple(
@@ -217,7 +238,7 @@ class LoadedModel:
         return ModelRequest(task, turns, request.max_tokens)
 
     def _part(self, request: Request, row: Row) -> StreamedAnswer:
-        text = AnswerText(self._model.text, request.stop, request.min_tokens or 0)
+        text = AnswerText(self._model.text, request.stop, row.sampling.min_tokens)
         return StreamedAnswer(text, row, self._model.token_data)
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
@@ -269,22 +290,6 @@ class _Submitted:
     """One for each answer that was asked for."""
     warnings: list[str]
     """What was not read of the images."""
-
-
-def _sampling(request: Request, index: int) -> Sampling:
-    """How the tokens of answer `index` are chosen."""
-    return Sampling(
-        temperature=request.temperature,
-        seed=None if request.seed is None else request.seed + index,
-        top_p=request.top_p,
-        top_k=request.top_k or 0,
-        min_p=request.min_p or 0.0,
-        repetition_penalty=request.repetition_penalty or 1.0,
-        frequency_penalty=request.frequency_penalty or 0.0,
-        presence_penalty=request.presence_penalty or 0.0,
-        min_tokens=request.min_tokens or 0,
-        logprobs=request.logprobs,
-    )
 
 
 async def _result(row: Row) -> Finished:

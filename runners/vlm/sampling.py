@@ -115,22 +115,42 @@ def _order(row: Row) -> int:
     return 0 if sampling.top_p < 1 else 1 if sampling.truncates else 2
 
 
-def choose(logits: Tensor, draws: Draws | None) -> tuple[list[int], dict[int, Logprobs]]:
-    """Returns the next token of each row, and the log probabilities that are wanted, by row.
+Chosen = tuple[int, Logprobs | None]
+"""A token, and its log probabilities if they are wanted."""
 
-    All that the host reads comes in one copy, for which alone it waits. The log probabilities are
-    those of the model: of the logits without penalties, temperature and all else.
+
+@dataclass(frozen=True)
+class Choices:
+    """The next tokens of a batch's rows, while a device may still compute them."""
+
+    numbers: Tensor
+    """The tokens, or in float64 the rows that are told, the tokens, their log probabilities."""
+    rows: int
+    told: int = 0
+    """Of how many rows the log probabilities are wanted."""
+
+    def read(self) -> list[Chosen]:
+        """The choice of each row. It waits for the device, once."""
+        read = self.numbers.tolist()
+        if not self.told:
+            return [(token, None) for token in read]
+        told, rest = map(int, read[: self.told]), read[self.told :]
+        logprobs = dict(zip(told, read_logprobs(rest[self.rows :], self.told), strict=True))
+        return [(int(token), logprobs.get(row)) for row, token in enumerate(rest[: self.rows])]
+
+
+def choose(logits: Tensor, draws: Draws | None) -> Choices:
+    """Returns the next token of each row, and the log probabilities that are wanted.
+
+    It does not wait for the device. The log probabilities are those of the model: of the logits
+    without penalties, temperature and all else.
     """
     tokens = next_tokens(logits, draws)
     if draws is None or draws.told is None:
-        return tokens.tolist(), {}
+        return Choices(tokens, len(tokens))
     found = find_logprobs(logits[draws.told], tokens[draws.told], draws.alternatives)
-    read = torch.cat([draws.told.double(), tokens.double(), found.view(-1)]).tolist()
-    told, rest = read[: len(draws.told)], read[len(draws.told) :]
-    numbers = rest[len(tokens) :]
-    return list(map(int, rest[: len(tokens)])), dict(
-        zip(map(int, told), read_logprobs(numbers, len(told)), strict=True)
-    )
+    numbers = torch.cat([draws.told.double(), tokens.double(), found.view(-1)])
+    return Choices(numbers, len(tokens), len(draws.told))
 
 
 def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:

@@ -67,7 +67,7 @@ async def test_what_more_the_model_says_is_in_the_chunk_that_ends_the_answer():
     ("code", "kind", "word"),
     [
         (ErrorCode.UNKNOWN_MODEL, "invalid_request_error", "model_not_found"),
-        (ErrorCode.DEADLINE, "server_error", None),
+        (ErrorCode.DEADLINE, "server_error", "deadline"),
     ],
 )
 async def test_an_error_ends_a_stream_without_done(code, kind, word):

@@ -78,7 +78,8 @@ async def test_what_is_not_served_is_refused_by_name(client, runners, sent, para
     [(b"{", "The body is not valid JSON."), (b"[]", "The body has to be a JSON object.")],
 )
 async def test_what_is_no_request_is_told_so(client, body, said):
-    response = await client.post("/v1/chat/completions", content=body)
+    headers = {"Content-Type": "application/json"}
+    response = await client.post("/v1/chat/completions", content=body, headers=headers)
     assert (response.status_code, response.json()["error"]["message"]) == (400, said)
 
 

@@ -10,7 +10,7 @@ from common.units import GIB
 from runners.metrics import Metrics
 from runners.scheduling.row import Finished, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.sampling import Sampler
+from runners.vlm.sampling import Choices, Chosen, Sampler, choose
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -197,6 +197,32 @@ def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch
     assert all(row.future.result(timeout=0) for row in rows)
 
 
+def test_a_step_that_captures_a_graph_says_nothing_of_the_time_of_others(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("runners.vlm.batcher.time.monotonic", lambda: now)
+
+    class Capturing(TextVlm):
+        captures = 0
+        """It captures a graph at every third step."""
+        decoded = 0
+
+        def decode(self, asked):
+            nonlocal now
+            captures = self.decoded % 3 == 0
+            self.captures += captures
+            self.decoded += 1
+            now += 5.0 if captures else 0.01
+            return super().decode(asked)
+
+    batcher, row = make_batcher(Capturing()), make_row(new=10)
+    batcher.submit(row)
+    means = []
+    while batcher.step():
+        means.append(batcher._scheduler.mean_step)
+    assert 0 < max(means) <= 0.01
+    assert means.count(0.0) == 2  # after the prefill, and after the first step
+
+
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_a_cancelled_row_is_gone_after_the_next_step(vlm, steps):
     batcher = make_batcher(vlm, kv_budget=0 if steps == 0 else GIB)
@@ -243,6 +269,36 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
     batcher.submit(make_row(new=3, sampling=Sampling(1.0, seed=5)))
     run(batcher)
     assert order == ["draws", "forward"] * 3
+
+
+class Queued:
+    """Tokens that a GPU still computes: reading them waits for it."""
+
+    def __init__(self, choices: Choices, order: list[str]) -> None:
+        self._choices = choices
+        self._order = order
+
+    def read(self) -> list[Chosen]:
+        self._order.append("read")
+        return self._choices.read()
+
+
+def test_the_metrics_are_updated_while_a_gpu_computes_a_step(vlm, monkeypatch):
+    order: list[str] = []
+
+    def queued(logits, draws):
+        order.append("queued")
+        return Queued(choose(logits, draws), order)
+
+    monkeypatch.setattr("runners.vlm.batcher.choose", queued)
+    batcher, row = make_batcher(vlm), make_row(new=3)
+    update = batcher._update_metrics
+    monkeypatch.setattr(batcher, "_update_metrics", lambda: (order.append("metrics"), update()))
+    batcher.submit(row)
+    run(batcher)
+    assert order == ["queued", "metrics", "read"] * 3 + ["metrics"]
+    assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, 3)
+    assert batcher._metrics.rows._value.get() == 0
 
 
 def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes():

@@ -15,6 +15,7 @@ from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Piece, Request, Stream, Usage, single_turn
 from runners.checkpoints import weights
+from runners.vlm import request_images
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 from tests.support.models.text_family import ENTRY, Family
@@ -58,7 +59,7 @@ def ask(
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
     turns = single_turn([image], text)
-    fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
+    fields = {"task": "chat", "turns": turns, "max_tokens": new, "temperature": 0.0, **more}
     return Request.model_validate(fields), Deadline(seconds)
 
 
@@ -126,6 +127,13 @@ async def test_a_blank_page_has_no_text_and_asks_nothing_of_the_model(engine, mo
     assert (answer.text, answer.finish_reason) == ("", "stop")
     assert answer.usage.completion_tokens == 0
     assert [piece async for piece in engine.stream(*request)] == [answer]
+
+
+async def test_an_image_that_is_sent_again_is_not_decoded_again(engine, monkeypatch):
+    request = ask(task="ocr")
+    first = await engine.answer(*request)
+    monkeypatch.setattr(request_images, "decode_with_warnings", pytest.fail)
+    assert await engine.answer(*request) == first
 
 
 async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):

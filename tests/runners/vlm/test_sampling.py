@@ -315,8 +315,10 @@ def test_no_row_stops_before_it_has_its_least_tokens(temperature):
 def test_log_probabilities_are_those_of_the_logits_as_the_model_made_them(seed, wanted, dtype):
     logits = torch.randn(len(wanted), 50, generator=torch.Generator().manual_seed(seed)).to(dtype)
     rows = [row_of(replace(EVERYTHING, logprobs=count), step=1) for count in wanted]
-    tokens, found = choose(logits, prepared(*rows))
+    chosen = choose(logits, prepared(*rows)).read()
+    tokens = [token for token, _ in chosen]
     assert tokens == next_tokens(logits, prepared(*rows)).tolist()
+    found = {row: logprobs for row, (_, logprobs) in enumerate(chosen) if logprobs is not None}
     assert set(found) == {row for row, count in enumerate(wanted) if count is not None}
     expected = logits.double().log_softmax(-1)
     for row, logprobs in found.items():
@@ -331,7 +333,8 @@ def test_log_probabilities_are_those_of_the_logits_as_the_model_made_them(seed, 
 def test_a_row_without_numbers_has_no_token_beside_log_probabilities_too():
     logits = torch.randn(2, 9)
     logits[0, 3] = torch.nan
-    tokens, found = choose(logits, prepared(*[row_of(Sampling(logprobs=2))] * 2))
-    assert tokens == [NO_TOKEN, logits[1].argmax().item()]
-    assert math.isnan(found[0].chosen)
-    assert found[1].likeliest[0][0] == tokens[1]
+    chosen = choose(logits, prepared(*[row_of(Sampling(logprobs=2))] * 2)).read()
+    assert [token for token, _ in chosen] == [NO_TOKEN, logits[1].argmax().item()]
+    first, second = [logprobs for _, logprobs in chosen]
+    assert math.isnan(first.chosen)
+    assert second.likeliest[0][0] == chosen[1][0]
