@@ -20,12 +20,12 @@ from common.messages import FinishReason
 from runners import torch_errors, torch_threads
 from runners.decoder.part import Part
 from runners.metrics import Metrics
+from runners.sampling.sampler import NO_TOKEN, Choices, Chosen, Sampler, choose
 from runners.scheduling.kv_space import KvSpace
 from runners.scheduling.prefill_budget import PrefillBudget
 from runners.scheduling.row import Row
 from runners.scheduling.scheduler import Scheduler, Slice
 from runners.vlm.interface import Encoded, Features, RowPart, Vlm
-from runners.vlm.sampling import NO_TOKEN, Choices, Chosen, Sampler, choose
 
 logger = logging.getLogger(__name__)
 

@@ -23,10 +23,10 @@ from runners import gpu_memory, malloc, torch_errors
 from runners.checkpoints.sampling_defaults import parameters_of
 from runners.legibility import shrink_warning
 from runners.metrics import Metrics
+from runners.sampling.logprobs import chosen_tokens
 from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
-from runners.vlm.logprobs import chosen_tokens
 from runners.vlm.request_images import ImageMemory
 from runners.vlm.text_stream import AnswerText, StreamedAnswer, strip_cut_character
 from runners.vlm.token_streams import TokenStreams

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from common.messages import ChosenToken, Piece
+from runners.sampling.logprobs import chosen_tokens
 from runners.scheduling.row import Row
-from runners.vlm.logprobs import chosen_tokens
 
 
 class Detokeniser:

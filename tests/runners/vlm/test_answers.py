@@ -35,7 +35,7 @@ def model(family) -> Iterator[LoadedModel]:
 
 def ask(text: str = "page", new: int = 30, **more: object) -> tuple[Request, Deadline]:
     turns = (Turn(role="user", parts=(text,)),)
-    fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
+    fields = {"task": "chat", "turns": turns, "max_tokens": new, "temperature": 0.0, **more}
     return Request.model_validate(fields), Deadline(120)
 
 

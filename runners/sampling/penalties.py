@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
 from runners.scheduling.row import Row
-from runners.vlm.interface import Encoded
 
 _FIRST_CAPACITY = 512
 """Tokens of a list for which there is room at first; each growth doubles it."""
+
+
+class _Prompt(Protocol):
+    """What is read here of a row's `encoded`."""
+
+    tokens: Tensor
 
 
 @dataclass
@@ -137,7 +142,7 @@ class Penalties:
             seen = _Seen(next(slot for slot in range(len(slots) + 1) if slot not in slots))
             self._seen[row] = seen
             if row.sampling.repetition_penalty != 1:
-                prompt = cast(Encoded, row.encoded).tokens.unique().tolist()
+                prompt = cast(_Prompt, row.encoded).tokens.unique().tolist()
                 changed.update(seen.add(token, 0) for token in prompt)
         changed.update(seen.add(token, 1) for token in row.tokens[seen.counted :])
         seen.counted = len(row.tokens)

@@ -14,9 +14,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from runners.sampling.logprobs import find_logprobs
+from runners.sampling.sampler import NO_TOKEN, Draws, Sampler, choose, keep_nucleus, next_tokens
 from runners.scheduling.row import GREEDY, Row, Sampling
-from runners.vlm.logprobs import find_logprobs
-from runners.vlm.sampling import NO_TOKEN, Draws, Sampler, choose, keep_nucleus, next_tokens
 from tests.support.models.batching import make_row
 from tests.support.models.text_vlm import encode
 

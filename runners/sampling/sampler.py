@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from runners.sampling.logprobs import find_logprobs, read_logprobs
+from runners.sampling.penalties import PenalisedRows, Penalties, penalise
 from runners.scheduling.row import Logprobs, Row
-from runners.vlm.logprobs import find_logprobs, read_logprobs
-from runners.vlm.penalties import PenalisedRows, Penalties, penalise
 
 _SCALE = 2**40
 """Integer weight of a row's likeliest token. Rounding to integers loses less than float32 does, and

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
+from runners.sampling.penalties import Penalties, penalise
 from runners.scheduling.row import Row, Sampling
-from runners.vlm.penalties import Penalties, penalise
 from tests.support.models.batching import answers, make_batcher, make_row, run
 from tests.support.models.text_vlm import TextVlm, encode
 
