@@ -3,10 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
@@ -25,6 +27,9 @@ an image take a fifth (Qwen3-VL 8B) to a fiftieth (GOT-OCR 2.0) of the memory of
 values, so they are kept for longer."""
 _MOST_TOKENS = {"cpu": 512, "cuda": 8192}
 """Tokens of the largest prefill. On a CPU the hidden states of more leave its caches."""
+
+_BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
+"""The byte for which each character stands in a byte-level vocabulary."""
 
 
 class TransformersVlm(Vlm):
@@ -97,6 +102,12 @@ class TransformersVlm(Vlm):
         return self.tokenizer.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+
+    def token_data(self, token: int) -> bytes:
+        written = cast(str, self.tokenizer.convert_ids_to_tokens(token))
+        if token in self.tokenizer.added_tokens_decoder or not _BYTES.keys() >= set(written):
+            return written.encode()
+        return bytes(_BYTES[character] for character in written)
 
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason

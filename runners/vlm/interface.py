@@ -147,8 +147,8 @@ class RowPart:
 class Vlm(ABC):
     """One loaded model.
 
-    `encode`, `text`, `answer` and `reuse_stats` may be called from any thread; everything else from
-    one thread at a time.
+    `encode`, `text`, `token_data`, `answer` and `reuse_stats` may be called from any thread;
+    everything else from one thread at a time.
     """
 
     stop_tokens: frozenset[int]
@@ -196,6 +196,10 @@ class Vlm(ABC):
     @abstractmethod
     def text(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special tokens. A cut UTF-8 sequence becomes U+FFFD."""
+
+    @abstractmethod
+    def token_data(self, token: int) -> bytes:
+        """The UTF-8 of a token, a special one too; it may be a part of a character."""
 
     @abstractmethod
     def answer(

@@ -280,13 +280,13 @@ def test_an_error_that_shows_only_when_the_tokens_are_read_is_one_of_the_step(
     rows = running_rows(batcher)
 
     def unreadable(logits: Tensor, draws: object) -> SimpleNamespace:
-        def tolist() -> None:
+        def read() -> None:
             raise error
 
-        return SimpleNamespace(tolist=tolist)
+        return SimpleNamespace(read=read)
 
     with monkeypatch.context() as failing:
-        failing.setattr("runners.vlm.batcher.next_tokens", unreadable)
+        failing.setattr("runners.vlm.batcher.choose", unreadable)
         batcher.step()
     run(batcher)
     if isinstance(error, ValueError):
