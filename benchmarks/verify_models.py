@@ -62,7 +62,7 @@ class Page:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=MODELS)
-    parser.add_argument("--samples", type=Path, metavar="DIR")
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="pages of your own")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("runners").setLevel(logging.INFO)  # a download's progress

@@ -78,22 +78,27 @@ def fetch(entry: Entry, settings: Settings) -> Path:
     Raises `Refusal` (UNAVAILABLE) if they are broken, or if they cannot be downloaded.
     """
     folder = _folder(entry, settings)
+    found = _absent_message(entry)
     if folder is not None:
         reason = _why_incomplete(folder)
         if reason is None:
             return folder
+        found = _incomplete_message(entry, reason)
         if _is_own(folder, settings):
-            raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
+            raise Refusal(ErrorCode.UNAVAILABLE, found)
     logger.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
     try:
         folder = Path(
             snapshot_download(
-                _repository(entry), allow_patterns=_PATTERNS, tqdm_class=LoggedProgress
+                _repository(entry),
+                revision=entry.revision,
+                allow_patterns=_PATTERNS,
+                tqdm_class=LoggedProgress,
             )
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
         logger.warning("%s could not be downloaded: %r", entry.repository, error)
-        raise Refusal(ErrorCode.UNAVAILABLE, _absent_message(entry)) from error
+        raise Refusal(ErrorCode.UNAVAILABLE, found) from error
     if reason := _why_incomplete(folder):
         raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloaded %s", entry.repository)
@@ -122,8 +127,11 @@ class LoggedProgress(tqdm):
 def _folder(entry: Entry, settings: Settings) -> Path | None:
     if settings.weights is not None and (settings.weights / entry.id).is_dir():
         return settings.weights / entry.id
-    config = try_to_load_from_cache(_repository(entry), "config.json")
-    return Path(config).parent if isinstance(config, str) else None
+    for revision in (entry.revision, None):  # a cache with another than the pinned one will do
+        config = try_to_load_from_cache(_repository(entry), "config.json", revision=revision)
+        if isinstance(config, str):
+            return Path(config).parent
+    return None
 
 
 def _repository(entry: Entry) -> str:

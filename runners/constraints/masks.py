@@ -30,7 +30,7 @@ class MaskMaker:
         """The masks of rows, [rows, words] int32, on the device; None if no row has a guide.
 
         A bit is set for each token that may follow; of a row without a guide all are. It has to be
-        called before the forward is enqueued, for the reason of `make_draws`.
+        called before the forward is enqueued, for the reason of `Sampler.prepare`.
         """
         held = [(row, guide) for row, guide in enumerate(guides) if guide]
         if not held:

@@ -4,14 +4,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import ProcessorMixin
 
 from common.messages import Toolbox
 from runners.transformers_models.tool_prompts import call, definition, unshielded
-from runners.vlm.interface import ModelTurn
+from runners.vlm.interface import ModelTurn, TurnPart
 
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
+_BETWEEN_SYSTEMS = "\n\n"
+"""Stands between the texts of system turns that are joined."""
+_IMAGE: dict[str, str] = {"type": "image"}
+_TEXT = {"type": "text", "text": _SLOT}
 
 
 class ChatTemplate:
@@ -25,7 +30,9 @@ class ChatTemplate:
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
+        """The processor needs a template in which `template_fault` finds no fault."""
         self._processor = processor
+        self._joins_systems = not _writes_late_systems(processor)
         tokenizer = processor.tokenizer.backend_tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special_ids = {token.content: number for number, token in added.items()}
@@ -36,7 +43,7 @@ class ChatTemplate:
 
     def takes_tools(self, turns: Sequence[ModelTurn], toolbox: Toolbox) -> bool:
         """Whether the template describes functions to the model."""
-        return self._rendered(turns, toolbox) != self._rendered(turns, None)
+        return self._written(turns, toolbox) != self._written(turns, None)
 
     def tokens(
         self,
@@ -51,12 +58,14 @@ class ChatTemplate:
 
         Raises `ValueError` if the template leaves out a text or an image.
         """
+        if self._joins_systems:
+            turns = with_one_system(turns)
         parts = [part for turn in turns for part in turn.parts]
         texts = iter([part for part in parts if isinstance(part, str)])
         counts = iter(visual_tokens)
         tokens: list[int] = []
         plain = ""
-        for piece in self._pattern.split(self._rendered(turns, toolbox)):
+        for piece in self._pattern.split(self._written(turns, toolbox)):
             if piece == _SLOT:
                 plain += next(texts)
             elif piece in self._special_ids:
@@ -69,20 +78,13 @@ class ChatTemplate:
             raise ValueError("the chat template leaves a part out")
         return [*tokens, *self._encode(plain)]
 
-    def _rendered(self, turns: Sequence[ModelTurn], toolbox: Toolbox | None) -> str:
+    def _written(self, turns: Sequence[ModelTurn], toolbox: Toolbox | None) -> str:
         tools = [definition(tool, self._specials) for tool in (toolbox.tools if toolbox else ())]
-        rendered: str = self._processor.apply_chat_template(
-            [self._message(turn) for turn in turns],
-            tools=tools or None,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        return rendered
+        return _rendered(self._processor, [self._message(turn) for turn in turns], tools)
 
     def _message(self, turn: ModelTurn) -> dict[str, Any]:
-        slot, image = {"type": "text", "text": _SLOT}, {"type": "image"}
-        content = [slot if isinstance(part, str) else image for part in turn.parts]
-        message: dict[str, Any] = {"role": turn.role, "content": content}
+        content = [_TEXT if isinstance(part, str) else _IMAGE for part in turn.parts]
+        message = _message(turn.role, content)
         if turn.calls:
             message["tool_calls"] = [call(made, self._specials) for made in turn.calls]
         return message
@@ -90,3 +92,66 @@ class ChatTemplate:
     def _encode(self, plain: str) -> list[int]:
         ids: list[int] = self._plain.encode(plain, add_special_tokens=False).ids
         return ids
+
+
+def template_fault(processor: ProcessorMixin) -> str | None:
+    """Returns what is wrong with the chat template of a checkpoint's files; None if it can be used.
+
+    A template of the tokenizer's files is used if the processor's have none.
+    """
+    if processor.chat_template is None:
+        processor.chat_template = processor.tokenizer.chat_template
+    if processor.chat_template is None:
+        return (
+            "there is no chat template (chat_template.json, chat_template.jinja, or "
+            "'chat_template' in tokenizer_config.json)"
+        )
+    asked = [
+        _message("user", [_IMAGE, _TEXT]),
+        _message("assistant", [_TEXT]),
+        _message("user", [_TEXT]),
+    ]
+    try:
+        written = _rendered(processor, asked)
+    except (TemplateError, TypeError, ValueError):
+        written = ""
+    if written.count(_SLOT) == 3 and written.count(processor.image_token) == 1:
+        return None
+    return "their chat template does not write images and texts in turns"
+
+
+def with_one_system(turns: Sequence[ModelTurn]) -> list[ModelTurn]:
+    """The turns with all system turns joined to one, which comes first."""
+    systems = [turn for turn in turns if turn.role == "system"]
+    others = [turn for turn in turns if turn.role != "system"]
+    if not systems:
+        return others
+    parts: list[TurnPart] = []
+    for turn in systems:
+        parts += [*([_BETWEEN_SYSTEMS] if parts else []), *turn.parts]
+    return [ModelTurn("system", tuple(parts)), *others]
+
+
+def _writes_late_systems(processor: ProcessorMixin) -> bool:
+    """Whether the template writes a system turn that is not the first turn."""
+    asked = [_message(role, [_TEXT]) for role in ("system", "system", "user", "system")]
+    try:
+        return _rendered(processor, asked).count(_SLOT) == len(asked)
+    except (TemplateError, TypeError, ValueError):  # such as a template's own raise_exception
+        return False
+
+
+def _message(role: str, content: Sequence[dict[str, str]]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
+def _rendered(
+    processor: ProcessorMixin,
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The prompt of a conversation, and of functions that the model may call."""
+    rendered: str = processor.apply_chat_template(
+        list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=True
+    )
+    return rendered

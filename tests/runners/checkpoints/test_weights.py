@@ -87,6 +87,24 @@ def test_the_hub_s_cache_is_used_without_asking_the_hub(cached, settings):
     assert weights.why_unavailable(ENTRY, settings) is None
 
 
+def test_the_pinned_revision_comes_before_another_in_the_cache(cached, settings, hub_cache):
+    pinned = cached.parent / ENTRY.revision
+    shutil.copytree(cached, pinned)
+    assert weights.fetch(ENTRY, settings) == pinned
+
+
+def test_the_pinned_revision_is_downloaded(checkpoint, settings, monkeypatch):
+    asked = {}
+
+    def download(repository, **how):
+        asked.update(how, repository=repository)
+        return str(checkpoint)
+
+    monkeypatch.setattr(weights, "snapshot_download", download)
+    assert weights.fetch(ENTRY, settings) == checkpoint
+    assert (asked["repository"], asked["revision"]) == (ENTRY.repository, ENTRY.revision)
+
+
 def test_sharded_weights_are_complete(own, settings):
     shard(own)
     assert weights.fetch(ENTRY, settings) == own
@@ -120,7 +138,7 @@ BROKEN = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
     "no processor": (
-        lambda folder: (folder / "processor_config.json").unlink(),
+        lambda folder: (folder / "preprocessor_config.json").unlink(),
         "processor_config.json is missing",
     ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
@@ -172,11 +190,11 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the hub's protocol as a download takes; `files` by name."""
 
     files: ClassVar[dict[str, bytes]]
-    commit = "c0ffee" + 34 * "0"
+    commit = ENTRY.revision
 
     def do_GET(self):
         path = self.path.partition("?")[0]
-        if path.endswith("/revision/main"):
+        if path.endswith(f"/revision/{self.commit}"):
             self.reply(json.dumps({"id": ENTRY.repository, "sha": self.commit}).encode())
         elif "/tree/" in path:
             listed = [
