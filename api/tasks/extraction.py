@@ -61,6 +61,7 @@ async def prepare_extraction(
         task="chat",
         turns=single_turn(images, _INSTRUCTION.format(schema=constraint.text)),
         constraint=constraint,
+        temperature=0.0,
         max_tokens=parameters.max_tokens,
         says_source=parameters.text_layer == "auto",
     )

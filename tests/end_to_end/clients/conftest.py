@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.tool_template import describe_tools
 from tests.support.server import Server
 
 
@@ -13,7 +12,7 @@ from tests.support.server import Server
 def structured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A random Qwen3-VL, whose template describes functions, and the embedded reader."""
     weights = tmp_path_factory.mktemp("structured")
-    describe_tools(make_checkpoint("qwen3_vl_2b", weights / "qwen3_vl_2b"))
+    make_checkpoint("qwen3_vl_2b", weights / "qwen3_vl_2b")
     with Server(
         models="qwen3_vl_2b,reader",
         preload="qwen3_vl_2b,reader",

@@ -11,7 +11,6 @@ from runners.transformers_models.chat_template import ChatTemplate
 from runners.vlm.interface import ModelRequest, ModelTurn, Task
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
-from tests.support.models.tool_template import describe_tools
 
 CITY = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Kazań"]}}}
 
@@ -24,7 +23,7 @@ def toolbox(description: str | None = "The weather") -> Toolbox:
 @pytest.fixture(scope="module")
 def processor(tmp_path_factory):
     folder = make_checkpoint("qwen3_vl_2b", tmp_path_factory.mktemp("weights") / "qwen")
-    return AutoProcessor.from_pretrained(describe_tools(folder))
+    return AutoProcessor.from_pretrained(folder)
 
 
 def as_dict(box: Toolbox) -> dict:
