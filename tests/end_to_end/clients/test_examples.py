@@ -37,6 +37,7 @@ PYTHON = {
 CURL = {
     OCR_SECTION,
     CHAT_SECTION,
+    (CLIENTS, "Routes"),
     (CLIENTS, "Documents"),
     (CLIENTS, "Data from documents"),
     (CLIENTS, "Several files"),
@@ -96,6 +97,11 @@ def test_an_answer_is_the_one_that_is_shown(section: Section, reader: Server) ->
         assert " ".join(word["text"] for word in line.pop("words")) == line["text"]
     assert answer | {"processing_time": 0} == shown | {"processing_time": 0}
     assert list(answer) == list(shown)
+
+
+def test_a_page_is_the_body(reader: Server) -> None:
+    [answer] = curl((CLIENTS, "Routes"), reader)
+    assert answer["text"].splitlines()[0] == ENGLISH[0]
 
 
 def test_a_preview_is_turned(reader: Server) -> None:
