@@ -17,12 +17,12 @@ MODEL = "qwen3_vl_2b"
 PAGE = encode(render(("Invoice number: 2024-17", "Date: 12.03.2024", "Total: 1,234.50")))
 
 
-class Item(BaseModel):
+class Item(BaseModel, extra="forbid"):
     kind: Literal["fox", "dog"]
     paid: bool
 
 
-class Bill(BaseModel):
+class Bill(BaseModel, extra="forbid"):
     number: Literal[1, 2, 3]
     items: tuple[Item, Item]
     shipped: Literal["yes"] | None
