@@ -6,7 +6,7 @@ runner has a fault or its process died.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -110,18 +110,63 @@ class Image(WireModel):
     """The text layer of the page that it shows, which a model that only reads need not read."""
 
 
+class ToolCall(WireModel):
+    """A call of one of the client's functions."""
+
+    name: str
+    arguments: str
+    """A JSON object, as text."""
+
+
 class Turn(WireModel):
     """One turn of a conversation: what one side says."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
+    """`tool`: what a function that was called returned."""
     parts: tuple[str | Image, ...]
     """Texts and images, in the order in which they were given."""
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that the assistant called after its text."""
 
 
 def single_turn(images: Iterable[bytes | Image], *texts: str) -> tuple[Turn, ...]:
     """A conversation of one turn: the user's images, then the texts about them."""
     parts = (image if isinstance(image, Image) else Image(data=image) for image in images)
     return (Turn(role="user", parts=(*parts, *texts)),)
+
+
+class Constraint(WireModel):
+    """What the text of an answer is held to."""
+
+    kind: Literal["json", "regex", "choice", "grammar"]
+    text: str
+    """A JSON schema, a regular expression, a JSON array of texts, or a grammar in Lark's or GBNF's
+    notation."""
+    lenient: bool = False
+    """Whether keywords of a schema that cannot be held to are passed over."""
+
+
+class Tool(WireModel):
+    """A function of the client's that a model may call."""
+
+    name: str
+    description: str | None
+    parameters: dict[str, Any]
+    """The JSON schema of its arguments, an object."""
+    strict: bool = False
+    """Whether all of the schema has to be held to."""
+
+
+class Toolbox(WireModel):
+    """The functions that a model may call in its answer."""
+
+    tools: tuple[Tool, ...]
+    callable: tuple[str, ...]
+    """Names of those that may be called; the others are only described to the model."""
+    required: bool = False
+    """Whether the answer has to be a call."""
+    parallel: bool = True
+    """Whether it may be more than one."""
 
 
 class Request(WireModel):
@@ -162,6 +207,9 @@ class Request(WireModel):
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these texts."""
     options: Options = Options()
+    constraint: Constraint | None = None
+    """What the text of the answer is held to. Of the reader, a schema asks for a page's fields."""
+    toolbox: Toolbox | None = None
     says_source: bool = False
     """Whether the answer says where its text comes from."""
 
@@ -232,6 +280,8 @@ class Answer(WireModel):
     source: TextSource | None = None
     """Where the text comes from, if the client asked for text layers."""
     warning: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that the model calls, after its text."""
     tokens: tuple[ChosenToken, ...] | None = None
     """Its tokens, if their log probabilities were asked for."""
     others: "tuple[Answer, ...]" = ()
@@ -243,10 +293,22 @@ class Answer(WireModel):
         return self.model_copy(update={"warning": " ".join(sentences) or None})
 
 
+class CallPiece(WireModel):
+    """The next of a function call that is still being made."""
+
+    number: int
+    """Of the call in the answer, from 0."""
+    name: str | None = None
+    """With the first piece of a call only."""
+    arguments: str = ""
+
+
 class Piece(WireModel):
     """The next text of an answer that is still being made; whole characters only."""
 
     text: str
+    call: CallPiece | None = None
+    """Or the next of a function call; the text is empty then."""
     index: int = 0
     """Which of several answers it is of, from 0."""
     tokens: tuple[ChosenToken, ...] | None = None

@@ -22,6 +22,7 @@ from api.schemas.openai import (
     TokenLogprob,
     TopLogprob,
 )
+from api.schemas.structured import ReplyCall, ReplyFunction
 from common.failures import Refusal
 from common.messages import Answer, ChosenToken, Piece, Stream, TextSource
 from common.messages import TokenLogprob as Token
@@ -60,7 +61,7 @@ class CompletionFormat:
             choices=[
                 Choice(
                     index=index,
-                    message=ReplyMessage(content=one.text),
+                    message=self._message(index, one),
                     logprobs=_logprobs(one.tokens),
                     finish_reason=_finish_reason(one),
                 )
@@ -81,7 +82,7 @@ class CompletionFormat:
             try:
                 async for outcome in stream:
                     if isinstance(outcome, Piece):
-                        delta = {"content": outcome.text}
+                        delta = self._delta(outcome)
                         yield self._chunk(outcome.index, delta, tokens=outcome.tokens)
                         continue
                     more = self._extras(outcome)
@@ -98,6 +99,37 @@ class CompletionFormat:
                 return
         yield format_sse_event(data_str="[DONE]")
 
+    def _message(self, index: int, answer: Answer) -> ReplyMessage:
+        calls = [
+            ReplyCall(
+                id=self._call_id(index, number),
+                function=ReplyFunction(name=call.name, arguments=call.arguments),
+            )
+            for number, call in enumerate(answer.calls)
+        ]
+        return ReplyMessage(
+            content=answer.text or (None if calls else ""), tool_calls=calls or None
+        )
+
+    def _delta(self, piece: Piece) -> dict[str, Any]:
+        call = piece.call
+        if call is None:
+            return {"content": piece.text}
+        function = {"arguments": call.arguments}
+        if call.name is None:
+            return {"tool_calls": [{"index": call.number, "function": function}]}
+        begun = {
+            "index": call.number,
+            "id": self._call_id(piece.index, call.number),
+            "type": "function",
+            "function": {"name": call.name} | function,
+        }
+        return {"tool_calls": [begun]}
+
+    def _call_id(self, index: int, number: int) -> str:
+        """The id of a call of one answer, the same whole and in chunks."""
+        return f"call_{self._identity['id'].removeprefix('chatcmpl-')}_{index}_{number}"
+
     def _extras(self, answer: Answer) -> dict[str, Any]:
         """The fields that OpenAI does not have, those of the first answer, and all warnings."""
         said = {"source": self._source} if self._source else {}
@@ -112,7 +144,7 @@ class CompletionFormat:
     def _chunk(
         self,
         index: int,
-        delta: dict[str, str],
+        delta: dict[str, Any],
         finish_reason: FinishReason | None = None,
         tokens: Sequence[ChosenToken] | None = None,
         **fields: Any,
@@ -138,7 +170,9 @@ def _event(data: dict[str, Any]) -> bytes:
 
 def _finish_reason(answer: Answer) -> FinishReason:
     # OpenAI has no reason for a loop or a time limit; "length" is the nearest.
-    return "stop" if answer.finish_reason in (None, "stop") else "length"
+    if answer.finish_reason not in (None, "stop"):
+        return "length"
+    return "tool_calls" if answer.calls else "stop"
 
 
 def _logprobs(tokens: Sequence[ChosenToken] | None) -> Logprobs | None:

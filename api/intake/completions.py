@@ -12,6 +12,9 @@ from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
 from settings import Settings
 
+SCHEMA_NAMES = {"schema", "parameters", "json", "guided_json"}
+"""Members of a request that hold JSON schemas."""
+
 
 async def read_completion_request(request: Request, settings: Settings) -> CompletionRequest:
     """Reads and checks the body. Raises `BadParameter`, or `Refusal` as `read_json` does."""
@@ -49,16 +52,30 @@ def _parse(body: Any) -> CompletionRequest:
         )
     if parsed.stream_options and not parsed.stream:
         raise BadParameter("stream_options", "Parameter 'stream_options' is for streams only.")
-    if parsed.messages[-1].role != "user":
-        raise BadParameter("messages", "The last message has to be the user's.")
+    for number, message in enumerate(parsed.messages):
+        if not message.content and message.role not in ("assistant", "tool"):
+            raise BadParameter(f"messages.{number}.content", "A message has to say something.")
+        if message.tool_calls and message.role != "assistant":
+            raise BadParameter(
+                f"messages.{number}.tool_calls", "Only the assistant's messages call functions."
+            )
+    if parsed.messages[-1].role not in ("user", "tool"):
+        raise BadParameter("messages", "The last message has to be the user's, or a tool's result.")
     return parsed
 
 
 def _without_nulls(value: Any) -> Any:
-    """A JSON value without the members that are null: clients send back whole answers' messages."""
+    """A JSON value without the members that are null: clients send back whole answers' messages.
+
+    JSON schemas stay as they are, as null means something in them.
+    """
     match value:
         case dict():
-            return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+            return {
+                name: part if name in SCHEMA_NAMES else _without_nulls(part)
+                for name, part in value.items()
+                if part is not None
+            }
         case list():
             return [_without_nulls(part) for part in value]
     return value

@@ -17,6 +17,15 @@ from api.schemas.extras import (
     TruncatedField,
     WarningField,
 )
+from api.schemas.structured import (
+    CallOfTool,
+    FunctionTool,
+    ReplyCall,
+    ResponseFormat,
+    Schema,
+    StructuredOutputs,
+    ToolChoice,
+)
 
 
 class Sent(BaseModel):
@@ -55,7 +64,7 @@ Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
 
 Content = Annotated[
     list[Part],
-    Field(min_length=1, max_length=64),
+    Field(max_length=64),
     BeforeValidator(
         lambda content: (
             [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -66,8 +75,15 @@ Content = Annotated[
 
 
 class ChatMessage(Sent):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content = Field(default_factory=list, description="Empty only beside `tool_calls`")
+    tool_calls: list[CallOfTool] = Field(
+        default_factory=list, max_length=64, description="The functions that the assistant called"
+    )
+    tool_call_id: str | None = Field(None, description="Of the call that the tool's result is of")
+    name: str | None = Field(None, description="Of no effect")
+    refusal: str | None = Field(None, description="Of no effect")
+    annotations: list[Any] | None = Field(None, description="Of no effect")
 
 
 Stops = Annotated[
@@ -98,6 +114,15 @@ class CompletionRequest(Sent):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     text_layer: TextLayerChoice = Field("never", description=TEXT_LAYER)
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = Field(None, description="`structured_outputs.json`")
+    guided_regex: str | None = Field(None, max_length=20_000)
+    guided_choice: list[str] | None = Field(None, min_length=1, max_length=1000)
+    guided_grammar: str | None = Field(None, max_length=100_000)
+    tools: list[FunctionTool] | None = Field(None, max_length=128)
+    tool_choice: ToolChoice | None = Field(None, description="By default `auto`")
+    parallel_tool_calls: bool | None = Field(None, description="False: at most one call")
     n: int | None = Field(None, ge=1, le=16, description="How many answers are made")
     logprobs: bool | None = Field(
         None, description="Tell the log probability of each token, as the model computed it"
@@ -118,10 +143,7 @@ class CompletionRequest(Sent):
 
 NEUTRAL_VALUES: dict[str, Any] = {
     "logit_bias": {},
-    "tools": [],
-    "tool_choice": "none",
     "modalities": ["text"],
-    "response_format": {"type": "text"},
     "store": False,
 }
 """Unsupported parameters. Each is accepted only with this value, OpenAI's default, or null."""
@@ -133,13 +155,14 @@ class CompletionUsage(BaseModel):
     total_tokens: int
 
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class ReplyMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[ReplyCall] | None = Field(None, exclude_if=lambda calls: calls is None)
 
 
 class TopLogprob(BaseModel):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from runners.constraints.masks import apply_masks
 from runners.sampling.logprobs import find_logprobs, read_logprobs
 from runners.sampling.penalties import PenalisedRows, Penalties, penalise
 from runners.scheduling.row import Logprobs, Row
@@ -139,16 +140,20 @@ class Choices:
         return [(int(token), logprobs.get(row)) for row, token in enumerate(rest[: self.rows])]
 
 
-def choose(logits: Tensor, draws: Draws | None) -> Choices:
+def choose(logits: Tensor, draws: Draws | None, masks: Tensor | None = None) -> Choices:
     """Returns the next token of each row, and the log probabilities that are wanted.
 
+    masks: [rows, words] int32, see `MaskMaker.make`. It changes the logits of masked rows in place.
+
     It does not wait for the device. The log probabilities are those of the model: of the logits
-    without penalties, temperature and all else.
+    without masks, penalties, temperature and all else.
     """
-    tokens = next_tokens(logits, draws)
     if draws is None or draws.told is None:
+        tokens = next_tokens(apply_masks(logits, masks), draws)
         return Choices(tokens, len(tokens))
-    found = find_logprobs(logits[draws.told], tokens[draws.told], draws.alternatives)
+    raw = logits[draws.told]  # a copy
+    tokens = next_tokens(apply_masks(logits, masks), draws)
+    found = find_logprobs(raw, tokens[draws.told], draws.alternatives)
     numbers = torch.cat([draws.told.double(), tokens.double(), found.view(-1)])
     return Choices(numbers, len(tokens), len(draws.told))
 

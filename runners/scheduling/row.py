@@ -107,6 +107,17 @@ class Prompt(Protocol):
         """Prompts with equal keys have equal keys and values in the columns of the prefix."""
 
 
+class Guide(Protocol):
+    """Holds a row to a grammar; the batcher gives `runners.constraints.guide.Guide`."""
+
+    def take(self, token: int) -> None:
+        """Goes on behind a token that it has allowed."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no token may follow."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """The tokens of a row that has ended, and why it ended."""
@@ -132,6 +143,8 @@ class Row:
     on_token: Callable[[int], object] | None = None
     """Called in the batcher's thread with every token of the answer, as soon as it is known to be
     no part of a loop; must not raise."""
+    guide: Guide | None = None
+    """What its tokens are held to. Such a row ends when the guide is complete."""
     future: Future[Finished] = field(default_factory=Future)
     """Completes exactly once: with the result, a `Refusal`, or the exception of the model."""
 
@@ -191,7 +204,11 @@ class Row:
                 self.logprobs.append(_as_asked(logprobs, self.sampling))
             self.tokens.append(token)
             self.repetition.add(token)
-            if len(self.tokens) == self.max_new_tokens:
+            if self.guide is not None:
+                self.guide.take(token)
+            if self.guide is not None and self.guide.is_complete:
+                reason = "stop"
+            elif len(self.tokens) == self.max_new_tokens:
                 reason = "length"
             elif self.deadline.passed:
                 reason = "deadline"

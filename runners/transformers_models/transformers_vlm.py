@@ -2,10 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import cast
 
 import torch
+from llguidance import LLTokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -13,6 +15,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
 from runners.checkpoints.sampling_defaults import checkpoint_parameters
+from runners.constraints.vocabulary import vocabulary_of
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
@@ -108,6 +111,11 @@ class TransformersVlm(Vlm):
         if token in self.tokenizer.added_tokens_decoder or not _BYTES.keys() >= set(written):
             return written.encode()
         return bytes(_BYTES[character] for character in written)
+
+    @cached_property
+    def vocabulary(self) -> LLTokenizer:
+        size = self.decoder.embedding.num_embeddings
+        return vocabulary_of(self.tokenizer, size, self.stop_tokens)
 
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason

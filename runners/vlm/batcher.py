@@ -18,6 +18,8 @@ import torch
 from common.failures import ErrorCode, Refusal
 from common.messages import FinishReason
 from runners import torch_errors, torch_threads
+from runners.constraints.guide import Guide, too_complex
+from runners.constraints.masks import MaskMaker
 from runners.decoder.part import Part
 from runners.metrics import Metrics
 from runners.sampling.sampler import NO_TOKEN, Choices, Chosen, Sampler, choose
@@ -80,6 +82,7 @@ class Batcher:
         )
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
+        self._masks = MaskMaker(model.device)
         self._sampler = Sampler(model.device, model.stop_tokens)
         self._captures = 0
         """`Vlm.captures` after the last step."""
@@ -269,9 +272,11 @@ class Batcher:
         parts = [(one.row, one.start, one.end) for one in slices]
         parts += [(row, row.columns - 1, row.columns) for row in running]
         draws = self._sampler.prepare([row for row, _, _ in parts])
+        # A slice that is not the last of its prompt makes no token.
+        guides = [_guide_of(one.row) if one.is_last else None for one in slices]
+        masks = self._masks.make(guides + [_guide_of(row) for row in running])
         forward = self._model.prefill if slices else self._model.decode
-        logits = forward([_part_of(*part) for part in parts])
-        return choose(logits, draws)
+        return choose(forward([_part_of(*part) for part in parts]), draws, masks)
 
     def _record_time(self, slices: list[Slice], running: list[Row], seconds: float) -> None:
         if slices:
@@ -326,14 +331,21 @@ class Batcher:
         ends = self._model.stop_tokens, self._model.text
         for row, (token, logprobs) in made:
             reason = None
-            if token == NO_TOKEN or (reason := row.take(token, logprobs, *ends)):
+            guide = _guide_of(row)
+            if (
+                token == NO_TOKEN
+                or (guide is not None and guide.has_failed)
+                or (reason := row.take(token, logprobs, *ends))
+            ):
                 ended.append((row, reason))
         self._metrics.tokens.inc(len(made) - sum(reason in (None, "stop") for _, reason in ended))
         self._after_tokens()
         for row, reason in ended:
             self._scheduler.leave(row)
             if reason is None:
-                self._fail(row, _no_number())
+                guide = _guide_of(row)
+                failed = guide is not None and guide.has_failed
+                self._fail(row, too_complex() if failed else _no_number())
             else:
                 self._finish(row, reason)
 
@@ -388,6 +400,10 @@ def _part_of(row: Row, start: int, end: int) -> RowPart:
         Part(row.blocks, start, end - start),
         cast("Features | None", row.features),
     )
+
+
+def _guide_of(row: Row) -> Guide | None:
+    return cast("Guide | None", row.guide)
 
 
 def _unloaded() -> Refusal:

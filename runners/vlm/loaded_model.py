@@ -14,17 +14,21 @@ import torch
 
 from common import messages
 from common.catalog import Entry, SamplingParameters
+from common.constraints.grammars import BadConstraint, grammar_of
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, ChosenToken, FinishReason, Request, Stream, Usage
+from common.messages import Answer, ChosenToken, FinishReason, Request, Stream, ToolCall, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
 from runners.checkpoints.sampling_defaults import parameters_of
+from runners.constraints.guide import Guide
 from runners.legibility import shrink_warning
 from runners.metrics import Metrics
 from runners.sampling.logprobs import chosen_tokens
 from runners.scheduling.row import Finished, Row, Sampling
+from runners.tool_calls.qwen import call_grammar
+from runners.tool_calls.reader import CallReader
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
 from runners.vlm.request_images import ImageMemory
@@ -131,8 +135,7 @@ class LoadedModel:
                 if index in answers:  # it has met a stop text
                     continue
                 part = parts[index]
-                piece = part.end() if token is None else part.add(token)
-                if piece is not None:
+                for piece in part.end() if token is None else part.add(token):
                     yield piece.model_copy(update={"index": index})
                 if token is None:
                     answers[index] = self._answer_of(submitted, results[index].result())
@@ -174,7 +177,7 @@ class LoadedModel:
         """
         loop = asyncio.get_running_loop()
         async with deadline.bound(_TOO_LATE):
-            task, encoded, blank, warnings = await loop.run_in_executor(
+            task, encoded, blank, warnings, guides = await loop.run_in_executor(
                 self._encoders, self._encode, request
             )
         rows = [
@@ -184,8 +187,9 @@ class LoadedModel:
                 deadline,
                 self._sampling(request, index),
                 partial(on_token, row=index) if on_token else None,
+                guide,
             )
-            for index in range(request.n)
+            for index, guide in enumerate(guides)
         ]
         for row in rows:
             row.siblings = rows
@@ -193,7 +197,7 @@ class LoadedModel:
                 row.future.set_result(Finished([], "stop", 0))
             else:
                 self._batcher.submit(row)
-        return _Submitted(task, encoded, rows, warnings)
+        return _Submitted(task, encoded, rows, warnings, bool(request.toolbox))
 
     def _sampling(self, request: Request, index: int) -> Sampling:
         """How the tokens of answer `index` are chosen."""
@@ -207,8 +211,10 @@ class LoadedModel:
             **asdict(chosen),
         )
 
-    def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str]]:
-        """The task, the request as tensors, whether there is nothing to read, and warnings.
+    def _encode(
+        self, request: Request
+    ) -> tuple[Task, Encoded, bool, list[str], list[Guide | None]]:
+        """The task, the request as tensors, whether there is nothing to read, warnings, guides.
 
         The decoded images are freed when this returns.
         """
@@ -221,7 +227,21 @@ class LoadedModel:
             warnings += [warning] if warning else []
         for image in asked.images:
             self._images.remember(image)
-        return asked.task, encoded, blank, list(dict.fromkeys(warnings))
+        return asked.task, encoded, blank, list(dict.fromkeys(warnings)), self._guides(request)
+
+    def _guides(self, request: Request) -> list[Guide | None]:
+        """What each answer is held to, if anything. Raises `Refusal`."""
+        if request.toolbox is not None:
+            grammar = call_grammar(request.toolbox, request.constraint, self._model.vocabulary)
+        elif request.constraint is not None:
+            try:
+                grammar = grammar_of(request.constraint)
+            except BadConstraint as error:
+                detail = f"The answer cannot be held to the {request.constraint.kind}: {error}."
+                raise Refusal(ErrorCode.BAD_PARAMETER, detail) from error
+        else:
+            return [None] * request.n
+        return [Guide(self._model.vocabulary, grammar) for _ in range(request.n)]
 
     def _model_request(self, request: Request) -> ModelRequest:
         turns = tuple(
@@ -231,15 +251,16 @@ class LoadedModel:
                     self._images.image(part.data) if isinstance(part, messages.Image) else part
                     for part in turn.parts
                 ),
+                turn.calls,
             )
             for turn in request.turns
         )
         task = Task(request.task, request.language, request.options)
-        return ModelRequest(task, turns, request.max_tokens)
+        return ModelRequest(task, turns, request.max_tokens, request.toolbox)
 
     def _part(self, request: Request, row: Row) -> StreamedAnswer:
         text = AnswerText(self._model.text, request.stop, row.sampling.min_tokens)
-        return StreamedAnswer(text, row, self._model.token_data)
+        return StreamedAnswer(text, row, self._model.token_data, bool(request.toolbox))
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
@@ -260,13 +281,19 @@ class LoadedModel:
     ) -> Answer:
         """The family's answer, with its usage and its tokens. made: how many were made."""
         encoded = submitted.encoded
+        calls: tuple[ToolCall, ...] = ()
+        if submitted.may_call:
+            reader = CallReader()
+            reader.add(text)
+            reader.end()
+            text, calls = reader.text, reader.calls
         answer = self._model.answer(submitted.task, encoded, text, reason)
         usage = Usage(
             prompt_tokens=encoded.length,
             visual_tokens=encoded.visual_tokens,
             completion_tokens=made,
         )
-        update = {"usage": usage, "tokens": tuple(tokens) if tokens else None}
+        update = {"usage": usage, "tokens": tuple(tokens) if tokens else None, "calls": calls}
         return answer.model_copy(update=update).with_warnings(submitted.warnings)
 
     def _kv_budget(self, held: int) -> int:
@@ -290,6 +317,8 @@ class _Submitted:
     """One for each answer that was asked for."""
     warnings: list[str]
     """What was not read of the images."""
+    may_call: bool
+    """Whether its text may call functions."""
 
 
 async def _result(row: Row) -> Finished:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from common.messages import ChosenToken, Piece
+from runners.held_text import overlap
 from runners.sampling.logprobs import chosen_tokens
 from runners.scheduling.row import Row
+from runners.tool_calls.reader import CallReader
 
 
 class Detokeniser:
@@ -48,7 +50,7 @@ class StopTexts:
             self.met = True
             self._held = ""
             return text[: min(found)]
-        held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        held = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
@@ -126,8 +128,10 @@ class AnswerText:
 class StreamedAnswer:
     """Makes the pieces of one answer of a stream while the tokens of its row come."""
 
-    def __init__(self, text: AnswerText, row: Row, data: Callable[[int], bytes]) -> None:
-        """data: the UTF-8 of a token."""
+    def __init__(
+        self, text: AnswerText, row: Row, data: Callable[[int], bytes], may_call: bool
+    ) -> None:
+        """data: the UTF-8 of a token. may_call: whether the text may call functions."""
         self.text = text
         self.tokens: list[ChosenToken] = []
         """Those that came, if their log probabilities are wanted."""
@@ -135,27 +139,32 @@ class StreamedAnswer:
         self._data = data
         self._told = 0
         """How many of them were in a piece."""
+        self._calls = CallReader() if may_call else None
 
-    def add(self, token: int) -> Piece | None:
-        """Append a token. Returns the next piece, if there is one."""
+    def add(self, token: int) -> list[Piece]:
+        """Append a token. Returns the pieces that can be shown now."""
         if self._row.sampling.logprobs is not None:
             logprobs = self._row.logprobs[len(self.tokens)]
             self.tokens += chosen_tokens([token], [logprobs], self._data)
         shown = self.text.add(token)
-        return self._piece(shown) if shown or self.text.met else None
+        if not shown and not self.text.met:
+            return []
+        return self._pieces(shown, ends=self.text.met)
 
-    def end(self) -> Piece | None:
-        """The last piece, if something is left."""
-        return self._piece(self.text.end())
+    def end(self) -> list[Piece]:
+        """The last pieces, if something is left."""
+        return self._pieces(self.text.end(), ends=True)
 
-    def _piece(self, shown: str) -> Piece | None:
+    def _pieces(self, shown: str, ends: bool) -> list[Piece]:
+        if self._calls is None:
+            pieces = [Piece(text=shown)] if shown else []
+        else:
+            pieces = self._calls.add(shown) + (self._calls.end() if ends else [])
         tokens, self._told = self.tokens[self._told :], len(self.tokens)
-        return Piece(text=shown, tokens=tuple(tokens) or None) if shown or tokens else None
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` are the beginning of `stop`."""
-    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
+        if tokens:
+            last = pieces.pop() if pieces else Piece(text="")
+            pieces.append(last.model_copy(update={"tokens": tuple(tokens)}))
+        return pieces
 
 
 def strip_cut_character(text: str) -> str:

@@ -28,7 +28,10 @@ PYTHON = {
         "\n".join(RUSSIAN) + "\n",
         "\n".join(RUSSIAN) + "\n",
     ],
-    (CLIENTS, "OpenAI's client"): [RUSSIAN[4]],
+    (CLIENTS, "OpenAI's client"): [
+        RUSSIAN[4],
+        "customer='Harbour board' total=1234.5 tax=None\n",
+    ],
 }
 """What the Python examples of each section print."""
 CURL = {
@@ -36,6 +39,7 @@ CURL = {
     CHAT_SECTION,
     (CLIENTS, "Routes"),
     (CLIENTS, "Documents"),
+    (CLIENTS, "Data from documents"),
     (CLIENTS, "Several files"),
     (CLIENTS, "Streaming"),
     (CLIENTS, "Where the text stands"),
@@ -112,6 +116,15 @@ def test_a_document_is_read_and_asked_about(reader: Server) -> None:
     assert read["text"] == "\f".join(["\n".join(ENGLISH[:2]), "\n".join(ENGLISH[2:4])])
     assert [page["source"] for page in taken["pages"]] == ["text_layer"] * 3
     assert asked["response"] == ENGLISH[4]
+
+
+def test_data_are_extracted(reader: Server) -> None:
+    section = (CLIENTS, "Data from documents")
+    named, typed = curl(section, reader)
+    assert named["data"] == {"date": "12.03.2024", "total": "1,234.50", "tax": None}
+    [shown] = blocks(section, "json")
+    for field in ("data", "valid", "pages"):
+        assert json.dumps({field: typed[field]})[1:-1] in shown
 
 
 def test_several_files_are_read(reader: Server) -> None:

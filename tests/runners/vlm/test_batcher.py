@@ -286,9 +286,9 @@ class Queued:
 def test_the_metrics_are_updated_while_a_gpu_computes_a_step(vlm, monkeypatch):
     order: list[str] = []
 
-    def queued(logits, draws):
+    def queued(*step):
         order.append("queued")
-        return Queued(choose(logits, draws), order)
+        return Queued(choose(*step), order)
 
     monkeypatch.setattr("runners.vlm.batcher.choose", queued)
     batcher, row = make_batcher(vlm), make_row(new=3)

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
 
 from common.failures import ErrorCode
 from runners.decoder.part import places
@@ -279,7 +278,7 @@ def test_an_error_that_shows_only_when_the_tokens_are_read_is_one_of_the_step(
     batcher = make_batcher(vlm)
     rows = running_rows(batcher)
 
-    def unreadable(logits: Tensor, draws: object) -> SimpleNamespace:
+    def unreadable(*step: object) -> SimpleNamespace:
         def read() -> None:
             raise error
 

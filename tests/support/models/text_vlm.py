@@ -2,8 +2,10 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
+from llguidance import LLTokenizer, TokenizerWrapper
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -50,6 +52,10 @@ class TextVlm(TransformersVlm):
     def token_data(self, token: int) -> bytes:
         return bytes([token])
 
+    @cached_property
+    def vocabulary(self) -> LLTokenizer:
+        return LLTokenizer(TokenizerWrapper(_Bytes()), eos_token=[STOP], slices=[])
+
     def prefill(self, asked: Sequence[RowPart]) -> Tensor:
         self.prefilled += [
             (one.part.start, one.part.end) for one in asked if one.part.start < one.encoded.length
@@ -87,6 +93,18 @@ class TextVlm(TransformersVlm):
 
 class _Tokenizer:
     eos_token_id = STOP
+
+
+class _Bytes:
+    """The vocabulary, as llguidance asks for it."""
+
+    eos_token_id = STOP
+    bos_token_id = None
+    tokens = tuple(bytes([value]) for value in range(256))
+    special_token_ids = (STOP,)
+
+    def __call__(self, text: bytes) -> list[int]:
+        return list(text)
 
 
 def encode(tokens: Sequence[int], shared: int = 0, seen: bool = False) -> Encoded:
