@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")
     max_files: int = Field(
-        10, gt=0, description="Largest number of files of one batch or conversation"
+        10,
+        gt=0,
+        description="Largest number of files of one batch; a conversation may hold as many bytes",
     )
     max_image_pixels: int = Field(
         80_000_000,

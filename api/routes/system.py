@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from api.gateway import CurrentGateway
-from api.schemas.guide import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
+from api.schemas.guide import ERRORS, Done, Health, ModelInfo, Models, Replica, Root, Version
 from common.catalog import CATALOG
 from common.messages import Status
 
@@ -21,6 +21,18 @@ _MODEL_ERRORS: dict[int | str, dict[str, Any]] = {
 async def root() -> Root:
     """What this is and where to look next."""
     return Root()
+
+
+@router.get("/version")
+async def version() -> Version:
+    """The version of this service."""
+    return Version()
+
+
+@router.get("/ping")
+async def ping() -> Response:
+    """Answers while the gateway serves, without a body."""
+    return Response()
 
 
 @router.get("/health")

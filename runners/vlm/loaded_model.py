@@ -180,10 +180,11 @@ class LoadedModel:
             task, encoded, blank, warnings, guides = await loop.run_in_executor(
                 self._encoders, self._encode, request
             )
+        room = request.max_tokens if encoded.room is None else encoded.room
         rows = [
             Row(
                 encoded,
-                request.max_tokens,
+                min(request.max_tokens, room),
                 deadline,
                 self._sampling(request, index),
                 partial(on_token, row=index) if on_token else None,
