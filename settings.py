@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Val
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from common.catalog import CATALOG, current_id
+from common.catalog import CATALOG, add_models, current_id
+from common.catalog_file import read_catalog
 from common.units import MIB
 
 _PREFIX = "CHATVLM_"
@@ -38,6 +39,12 @@ def _by_model(value: Any) -> Any:
             raise ValueError(f"'{part}' is not of the form model=value")
         pairs[model.strip()] = setting.strip()
     return pairs
+
+
+def _with_its_models(path: Path) -> Path:
+    """Adds the models of a catalog file to the catalog. Raises `ValueError` if one is wrong."""
+    add_models(read_catalog(path))
+    return path
 
 
 def _known_model(model: str) -> str:
@@ -74,6 +81,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # Before all settings that name models
+    catalog: Annotated[Path, AfterValidator(_with_its_models)] | None = Field(
+        None,
+        description="File with further models of the known families, a `[[models]]` table each",
     )
 
     # What a request may bring
@@ -228,7 +241,9 @@ class Settings(BaseSettings):
 
     def max_pixels_of(self, model: str) -> int:
         """Largest number of pixels of an image that this model reads."""
-        return self.max_pixels_by_model.get(model, self.max_pixels)
+        allowed = self.max_pixels_by_model.get(model, self.max_pixels)
+        own = CATALOG[model].max_pixels
+        return allowed if own is None else min(allowed, own)
 
 
 @cache

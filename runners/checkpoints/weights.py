@@ -24,7 +24,7 @@ from settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
+PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 _INDEX = "model.safetensors.index.json"
 _LOG_INTERVAL = 10.0
 """Seconds between two lines of a download's progress."""
@@ -44,11 +44,11 @@ def why_unavailable(entry: Entry, settings: Settings) -> str | None:
     """
     if find_spec("torch") is None:
         return f"{entry.name} needs PyTorch, which this installation of the service leaves out."
-    folder = _folder(entry, settings)
+    folder = find_folder(entry, settings)
     if folder is None:
-        return _absent_message(entry) if is_offline_mode() else None
+        return _absent_message(entry) if _is_out_of_reach(entry) else None
     reason = _why_incomplete(folder)
-    can_be_repaired = not _is_own(folder, settings) and not is_offline_mode()
+    can_be_repaired = _own_folder(entry, settings) is None and not is_offline_mode()
     return None if reason is None or can_be_repaired else _incomplete_message(entry, reason)
 
 
@@ -59,7 +59,7 @@ def memory_bytes(entry: Entry, settings: Settings) -> int:
     """
     on_gpu = devices.gpu_name() is not None
     bytes_per_number = 4 if is_float32(settings, on_gpu) else 2
-    folder = _folder(entry, settings)
+    folder = find_folder(entry, settings)
     if folder is None or _why_incomplete(folder):
         return int(entry.weights_gib * GIB / 2) * bytes_per_number
     return loaded_bytes(
@@ -77,18 +77,24 @@ def fetch(entry: Entry, settings: Settings) -> Path:
 
     Raises `Refusal` (UNAVAILABLE) if they are broken, or if they cannot be downloaded.
     """
-    folder = _folder(entry, settings)
+    folder = find_folder(entry, settings)
     if folder is not None:
         reason = _why_incomplete(folder)
         if reason is None:
             return folder
-        if _is_own(folder, settings):
+        if _own_folder(entry, settings) is not None:
             raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
-    logger.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
+    if entry.repository is None:
+        raise Refusal(ErrorCode.UNAVAILABLE, _absent_message(entry))
+    size = f", about {entry.weights_gib:.1f} GiB" if entry.weights_gib else ""
+    logger.info("Downloading %s%s", entry.repository, size)
     try:
         folder = Path(
             snapshot_download(
-                _repository(entry), allow_patterns=_PATTERNS, tqdm_class=LoggedProgress
+                entry.repository,
+                revision=entry.revision,
+                allow_patterns=PATTERNS,
+                tqdm_class=LoggedProgress,
             )
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
@@ -102,7 +108,8 @@ def fetch(entry: Entry, settings: Settings) -> Path:
 
 def remedy(entry: Entry) -> str:
     """Returns the sentence that says where to put the weights."""
-    return f"Put the files of {entry.repository} into CHATVLM_WEIGHTS/{entry.id}."
+    files = f"the files of {entry.repository}" if entry.repository else "the model's files"
+    return f"Put {files} into {_place(entry)}."
 
 
 class LoggedProgress(tqdm):
@@ -119,24 +126,22 @@ class LoggedProgress(tqdm):
             logger.info("Downloaded %.2f of %.2f GiB", self.n / GIB, (self.total or 0) / GIB)
 
 
-def _folder(entry: Entry, settings: Settings) -> Path | None:
-    if settings.weights is not None and (settings.weights / entry.id).is_dir():
-        return settings.weights / entry.id
-    config = try_to_load_from_cache(_repository(entry), "config.json")
+def find_folder(entry: Entry, settings: Settings) -> Path | None:
+    """Returns the folder on this machine that holds the weights, whole or not; None if none."""
+    own = _own_folder(entry, settings)
+    if own is not None or entry.repository is None:
+        return own
+    config = try_to_load_from_cache(entry.repository, "config.json", revision=entry.revision)
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _repository(entry: Entry) -> str:
-    assert entry.repository is not None, "a model without a repository has no weights to look for"
-    return entry.repository
-
-
-def _is_own(folder: Path, settings: Settings) -> bool:
-    """Returns whether it is in `CHATVLM_WEIGHTS`, and not in the hub's cache.
+def _own_folder(entry: Entry, settings: Settings) -> Path | None:
+    """Returns the folder that the operator has filled, in contrast to the hub's cache.
 
     The hub can repair its cache.
     """
-    return folder.parent == settings.weights
+    folders = [entry.folder, settings.weights / entry.id if settings.weights else None]
+    return next((folder for folder in folders if folder is not None and folder.is_dir()), None)
 
 
 def _why_incomplete(folder: Path) -> str | None:
@@ -179,8 +184,20 @@ def _incomplete_message(entry: Entry, reason: str) -> str:
 
 
 def _absent_message(entry: Entry) -> str:
+    if entry.repository is None:
+        return f"The weights of {entry.name} are not here. {remedy(entry)}"
     return (
         f"The weights of {entry.name} are not here, and {entry.repository} cannot be reached. "
-        f"Allow access to the Hugging Face hub, or put the model's files into "
-        f"CHATVLM_WEIGHTS/{entry.id}."
+        f"Allow access to the Hugging Face hub, or put the model's files into {_place(entry)}."
     )
+
+
+def _is_out_of_reach(entry: Entry) -> bool:
+    return entry.repository is None or is_offline_mode()
+
+
+def _place(entry: Entry) -> str:
+    """Where an operator puts the weights, without a path of this machine."""
+    if entry.folder is not None:
+        return "the folder that CHATVLM_CATALOG names for it"
+    return f"CHATVLM_WEIGHTS/{entry.id}"

@@ -4,6 +4,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -92,6 +93,36 @@ def test_sharded_weights_are_complete(own, settings):
     assert weights.fetch(ENTRY, settings) == own
 
 
+def test_a_folder_of_the_catalog_comes_before_all_others(own, cached, settings, tmp_path):
+    named = replace(ENTRY, folder=shutil.copytree(own, tmp_path / "named"))
+    assert weights.fetch(named, settings) == named.folder
+    assert weights.why_unavailable(named, settings) is None
+    assert weights.fetch(replace(named, folder=tmp_path / "none"), settings) == own
+
+
+@pytest.mark.parametrize("repository", [None, ENTRY.repository])
+def test_a_folder_of_the_catalog_that_is_not_there_is_told_without_its_path(
+    settings, tmp_path, repository
+):
+    entry = replace(ENTRY, folder=tmp_path / "none", repository=repository)
+    with pytest.raises(Refusal) as refused:
+        weights.fetch(entry, settings)
+    detail = refused.value.failure.detail
+    assert detail.startswith("The weights of Qwen3-VL 2B are not here")
+    assert "the folder that CHATVLM_CATALOG names for it" in detail
+    assert str(tmp_path) not in detail
+    assert weights.why_unavailable(entry, settings) == detail
+
+
+def test_a_revision_is_looked_for_by_its_name(cached, settings):
+    (cached.parents[1] / "refs" / "v2").write_text("beef")
+    beef = shutil.copytree(cached, cached.parent / "beef")
+    assert weights.fetch(replace(ENTRY, revision="v2"), settings) == beef
+    assert weights.fetch(replace(ENTRY, revision="c0ffee"), settings) == cached
+    with pytest.raises(Refusal):
+        weights.fetch(replace(ENTRY, revision="v3"), settings)
+
+
 def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, tmp_path):
     detail = refusal(settings)
     assert ENTRY.repository in detail
@@ -172,11 +203,14 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the hub's protocol as a download takes; `files` by name."""
 
     files: ClassVar[dict[str, bytes]]
+    revisions: ClassVar[list[str]]
+    """Those that were asked for."""
     commit = "c0ffee" + 34 * "0"
 
     def do_GET(self):
         path = self.path.partition("?")[0]
-        if path.endswith("/revision/main"):
+        if path.endswith(("/revision/main", "/revision/v2")):
+            type(self).revisions.append(path.rpartition("/")[2])
             self.reply(json.dumps({"id": ENTRY.repository, "sha": self.commit}).encode())
         elif "/tree/" in path:
             listed = [
@@ -206,6 +240,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(checkpoint):
     """The address of a hub that has the checkpoint, and a file that nobody needs."""
+    Hub.revisions = []
     Hub.files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
     Hub.files["pytorch_model.bin"] = b"the same weights once more"
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
@@ -239,6 +274,15 @@ def test_weights_are_downloaded_on_first_use(hub, tmp_path, checkpoint):
     assert {file.name for file in folder.iterdir()} == {f.name for f in checkpoint.iterdir()}
     assert "INFO:runners.checkpoints.weights:Downloading Qwen/Qwen3-VL-2B-Instruct" in ran.stderr
     assert "INFO:runners.checkpoints.weights:Downloaded 0.00 of 0.00 GiB" in ran.stderr
+
+
+def test_the_revision_of_the_catalog_is_downloaded(hub, tmp_path):
+    fetch = (
+        "from dataclasses import replace\n"
+        "print(weights.fetch(replace(entry, revision='v2'), settings))"
+    )
+    run(fetch, HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
+    assert set(Hub.revisions) == {"v2"}
 
 
 def test_a_half_finished_download_is_finished(hub, tmp_path):

@@ -13,6 +13,7 @@ from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.compiler import needs_compiler
+from tests.support.models.entries import listed
 from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import chat, ocr, page, talk
 
@@ -39,9 +40,11 @@ CONVERSATIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen3_vl_2b"])
+@pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen2_5_vl_3b", "qwen3_vl_2b"])
 def checkpoint(request, tmp_path_factory):
-    return make_checkpoint(request.param, tmp_path_factory.mktemp("weights") / request.param)
+    folder = tmp_path_factory.mktemp("weights") / request.param
+    with listed(request.param):
+        yield make_checkpoint(request.param, folder)
 
 
 @pytest.fixture(scope="module")

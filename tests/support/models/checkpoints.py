@@ -21,6 +21,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     ProcessorMixin,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -62,7 +65,7 @@ QWEN3_TEMPLATE = _TURNS
 WORDS = "The quick brown fox jumps over a lazy dog while seven small wizards read old books"
 """The words of `says` that the tokenizer knows as one token each."""
 
-_TIED = {"got_ocr", "qwen_vl_2b", "qwen3_vl_2b", "qwen3_vl_4b"}
+_TIED = {"got_ocr", "qwen_vl_2b", "qwen2_5_vl_3b", "qwen3_vl_2b", "qwen3_vl_4b"}
 """Models whose output projection is their embedding."""
 _GAINS = {"q_proj": 2.0, "k_proj": 2.0, "o_proj": 4.0}
 _PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
@@ -178,6 +181,32 @@ def _qwen2_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
     return Qwen2VLForConditionalGeneration(config), processor
 
 
+def _qwen2_5_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
+    tokenizer = make_tokenizer(QWEN_SPECIALS, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    config = Qwen2_5_VLConfig(
+        text_config=_text(tokenizer)
+        | {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]}},
+        vision_config={
+            "depth": 3,
+            "hidden_size": 32,
+            "intermediate_size": 52,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "window_size": 112,
+            "fullatt_block_indexes": [1],
+        },
+        tie_word_embeddings=tied,
+        **_vision_tokens(tokenizer),
+    )
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(size=_PIXELS),
+        tokenizer,
+        Qwen2VLVideoProcessor(),
+        chat_template=QWEN2_TEMPLATE,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
 def _qwen3_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = make_tokenizer(QWEN_SPECIALS, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     rope = {
@@ -270,6 +299,7 @@ _MAKERS = {
     "got_ocr": _got_ocr,
     "qwen_vl_2b": _qwen2_vl,
     "qwen_vl_7b": _qwen2_vl,
+    "qwen2_5_vl_3b": _qwen2_5_vl,
     "qwen3_vl_2b": _qwen3_vl,
     "qwen3_vl_4b": _qwen3_vl,
     "qwen3_vl_8b": _qwen3_vl,
