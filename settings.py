@@ -168,6 +168,11 @@ class Settings(BaseSettings):
         description="Data type of a model's weights; auto: bfloat16 where the device is fast at "
         "it, else float16 on a GPU and float32 on a CPU",
     )
+    quantize: Literal["int8", "int4"] | None = Field(
+        None,
+        description="To how many bits the weights of a language model are quantised while they are "
+        "loaded; empty: none. Weights that are quantised already stay as they are",
+    )
     max_pixels: int = Field(
         1_003_520,
         ge=3136,

@@ -14,6 +14,7 @@ from common.failures import ErrorCode, Refusal
 from runners import torch_errors, torch_threads
 from runners.checkpoints import weights
 from runners.checkpoints.dtype import is_float32
+from runners.checkpoints.quantising import quantisation_arguments
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ def load_checkpoint(
     _turn_cudnn_attention_off()
     device_map = _device_map_arguments(entry, settings)
     folder = weights.fetch(entry, settings)
-    kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    kind = config["model_type"]
+    dtype = _dtype(settings, on_gpu=bool(device_map))
     if kind not in classes:
         raise Refusal(
             ErrorCode.UNAVAILABLE,
@@ -53,11 +56,12 @@ def load_checkpoint(
         )
         model, report = model_class.from_pretrained(
             folder,
-            dtype=_dtype(settings, on_gpu=bool(device_map)),
+            dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
             **device_map,
+            **quantisation_arguments(config, settings, dtype),
         )
         model.eval().requires_grad_(False)
     except Exception as error:  # the library raises nearly anything on files that do not fit

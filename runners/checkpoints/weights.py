@@ -20,6 +20,7 @@ from common.failures import ErrorCode, Refusal
 from common.units import GIB
 from runners.checkpoints.dtype import is_float32
 from runners.checkpoints.footprint import loaded_bytes
+from runners.checkpoints.quantisation import why_not_loadable
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,10 @@ def why_unavailable(entry: Entry, settings: Settings) -> str | None:
     if folder is None:
         return _absent_message(entry) if _is_out_of_reach(entry) else None
     reason = _why_incomplete(folder)
+    if reason is None:
+        return _why_not_loadable(entry, settings, folder)
     can_be_repaired = _own_folder(entry, settings) is None and not is_offline_mode()
-    return None if reason is None or can_be_repaired else _incomplete_message(entry, reason)
+    return None if can_be_repaired else _incomplete_message(entry, reason)
 
 
 def memory_bytes(entry: Entry, settings: Settings) -> int:
@@ -69,19 +72,21 @@ def memory_bytes(entry: Entry, settings: Settings) -> int:
         gpu_capability=devices.gpu_capability(),
         # The CPU has no packed products in float16.
         packs_output=not on_gpu and settings.dtype != "float16",
+        quantize=settings.quantize,
     )
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
     """Returns the folder of the complete weights, downloaded if they are not here. Blocks.
 
-    Raises `Refusal` (UNAVAILABLE) if they are broken, or if they cannot be downloaded.
+    Raises `Refusal` (UNAVAILABLE) if they are broken, if they cannot be downloaded, or if they are
+    quantised and a package that their layers need is not installed.
     """
     folder = find_folder(entry, settings)
     if folder is not None:
         reason = _why_incomplete(folder)
         if reason is None:
-            return folder
+            return _checked(entry, settings, folder)
         if _own_folder(entry, settings) is not None:
             raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     if entry.repository is None:
@@ -103,7 +108,7 @@ def fetch(entry: Entry, settings: Settings) -> Path:
     if reason := _why_incomplete(folder):
         raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloaded %s", entry.repository)
-    return folder
+    return _checked(entry, settings, folder)
 
 
 def remedy(entry: Entry) -> str:
@@ -163,6 +168,17 @@ def _why_incomplete(folder: Path) -> str | None:
         except (OSError, SafetensorError):
             return f"{shard.name} is cut off or damaged"
     return None
+
+
+def _checked(entry: Entry, settings: Settings, folder: Path) -> Path:
+    """Returns a complete folder. Raises `Refusal` if its layers cannot run here."""
+    if reason := _why_not_loadable(entry, settings, folder):
+        raise Refusal(ErrorCode.UNAVAILABLE, reason)
+    return folder
+
+
+def _why_not_loadable(entry: Entry, settings: Settings, folder: Path) -> str | None:
+    return why_not_loadable(entry, _config(folder), settings, devices.gpu_capability())
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""What the transformers library is told about quantised weights, and about those to quantise."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig, CompressedTensorsConfig
+
+from runners.checkpoints.quantisation import (
+    DECODED,
+    DECODER_PROJECTION,
+    method_of,
+    quantisation_of,
+)
+from settings import Settings
+
+_ALL_BUT_PROJECTIONS = rf"(?!.*{DECODER_PROJECTION}).*"
+"""Matches the names of all modules that stay as they are."""
+
+
+def quantisation_arguments(
+    config: Mapping[str, Any], settings: Settings, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Further arguments of `from_pretrained`. A checkpoint that is quantised stays as it is.
+
+    config: what the checkpoint's `config.json` holds. dtype: that the model computes in.
+    """
+    quantisation = quantisation_of(config)
+    if quantisation is not None:
+        if method_of(quantisation) in DECODED:
+            return {"quantization_config": CompressedTensorsConfig(dequantize=True)}
+        return {}
+    match settings.quantize:
+        case "int8":
+            how = BitsAndBytesConfig(
+                load_in_8bit=True, llm_int8_skip_modules=[_ALL_BUT_PROJECTIONS]
+            )
+        case "int4":
+            how = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_compute_dtype=dtype,
+                llm_int8_skip_modules=[_ALL_BUT_PROJECTIONS],
+            )
+        case None:
+            return {}
+    return {"quantization_config": how}
+
+
+def stored_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The ordinary tensors in which the numbers of a tensor, quantised or not, are stored."""
+    if hasattr(tensor, "__tensor_flatten__"):  # torchao's
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from stored_parts(getattr(tensor, name))
+        return
+    yield tensor
+    # bitsandbytes keeps the scales of a weight beside it: of 4 bits, and of 8 bits.
+    scales = [getattr(getattr(tensor, "quant_state", None), "absmax", None)]
+    scales.append(getattr(tensor, "SCB", None))
+    yield from (scale for scale in scales if scale is not None)
