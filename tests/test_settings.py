@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from common.catalog import CATALOG, add_models
+from runners.scheduling.kv_space import KV_SHARE
 from runners.scheduling.scheduler import MAX_SLOWDOWN
-from runners.vlm.loaded_model import KV_SHARE
 from settings import Settings, doubtful_settings, settings, unknown_variables
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,8 @@ from common.failures import ErrorCode, Refusal
 from runners import torch_errors, torch_threads
 from runners.checkpoints import weights
 from runners.checkpoints.dtype import is_float32
-from runners.checkpoints.quantising import quantisation_arguments
+from runners.checkpoints.quantisation import quantisation_of
+from runners.checkpoints.quantising import convert_plain_parameters, quantisation_arguments
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ def load_checkpoint(
             **device_map,
             **quantisation_arguments(config, settings, dtype),
         )
+        if settings.quantize is not None or quantisation_of(config) is not None:
+            convert_plain_parameters(model, dtype)
         model.eval().requires_grad_(False)
     except Exception as error:  # the library raises nearly anything on files that do not fit
         if torch_errors.is_out_of_memory(error):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import BitsAndBytesConfig, CompressedTensorsConfig
 
 from runners.checkpoints.quantisation import (
@@ -45,6 +46,24 @@ def quantisation_arguments(
         case None:
             return {}
     return {"quantization_config": how}
+
+
+def convert_plain_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Converts the numbers of all modules that hold nothing quantised.
+
+    The library leaves those of a quantised checkpoint in the data type in which they are stored.
+    """
+    for module in model.modules():
+        parameters = list(module.parameters(recurse=False))
+        if all(_is_plain(parameter) for parameter in parameters):
+            for parameter in parameters:
+                parameter.data = parameter.data.to(dtype)
+
+
+def _is_plain(parameter: nn.Parameter) -> bool:
+    """Whether it is an ordinary tensor of numbers of 16 bits or more."""
+    ordinary = type(parameter) is nn.Parameter and type(parameter.data) is torch.Tensor
+    return ordinary and parameter.is_floating_point() and parameter.itemsize > 1
 
 
 def stored_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -48,7 +48,7 @@ def why_unavailable(entry: Entry, settings: Settings) -> str | None:
     folder = find_folder(entry, settings)
     if folder is None:
         return _absent_message(entry) if _is_out_of_reach(entry) else None
-    reason = _why_incomplete(folder)
+    reason = why_incomplete(folder)
     if reason is None:
         return _why_not_loadable(entry, settings, folder)
     can_be_repaired = _own_folder(entry, settings) is None and not is_offline_mode()
@@ -63,11 +63,11 @@ def memory_bytes(entry: Entry, settings: Settings) -> int:
     on_gpu = devices.gpu_name() is not None
     bytes_per_number = 4 if is_float32(settings, on_gpu) else 2
     folder = find_folder(entry, settings)
-    if folder is None or _why_incomplete(folder):
+    if folder is None or why_incomplete(folder):
         return int(entry.weights_gib * GIB / 2) * bytes_per_number
     return loaded_bytes(
         _shards(folder),
-        _config(folder),
+        config_of(folder),
         bytes_per_number=bytes_per_number,
         gpu_capability=devices.gpu_capability(),
         # The CPU has no packed products in float16.
@@ -84,7 +84,7 @@ def fetch(entry: Entry, settings: Settings) -> Path:
     """
     folder = find_folder(entry, settings)
     if folder is not None:
-        reason = _why_incomplete(folder)
+        reason = why_incomplete(folder)
         if reason is None:
             return _checked(entry, settings, folder)
         if _own_folder(entry, settings) is not None:
@@ -105,7 +105,7 @@ def fetch(entry: Entry, settings: Settings) -> Path:
     except Exception as error:  # the hub's errors, the network's, the disk's
         logger.warning("%s could not be downloaded: %r", entry.repository, error)
         raise Refusal(ErrorCode.UNAVAILABLE, _absent_message(entry)) from error
-    if reason := _why_incomplete(folder):
+    if reason := why_incomplete(folder):
         raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloaded %s", entry.repository)
     return _checked(entry, settings, folder)
@@ -149,13 +149,13 @@ def _own_folder(entry: Entry, settings: Settings) -> Path | None:
     return next((folder for folder in folders if folder is not None and folder.is_dir()), None)
 
 
-def _why_incomplete(folder: Path) -> str | None:
+def why_incomplete(folder: Path) -> str | None:
     """Returns what is wrong with a folder of weights, by its files' names and headers, or None."""
     for names in _REQUIRED_FILES:
         if not any((folder / name).is_file() for name in names):
             return f"{' or '.join(names)} is missing"
     try:
-        _config(folder)["model_type"]
+        config_of(folder)["model_type"]
         shards = _shards(folder)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its config or index is not the JSON it should be"
@@ -178,10 +178,11 @@ def _checked(entry: Entry, settings: Settings, folder: Path) -> Path:
 
 
 def _why_not_loadable(entry: Entry, settings: Settings, folder: Path) -> str | None:
-    return why_not_loadable(entry, _config(folder), settings, devices.gpu_capability())
+    return why_not_loadable(entry, config_of(folder), settings, devices.gpu_capability())
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
+    """What the `config.json` of a complete folder holds."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
     return config
 

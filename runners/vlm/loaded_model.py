@@ -21,6 +21,7 @@ from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
 from runners.metrics import Metrics
+from runners.scheduling.kv_space import KV_SHARE
 from runners.scheduling.row import Finished, Row, Sampling
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
@@ -32,9 +33,6 @@ from settings import Settings
 GRACE = 0.5
 """Seconds after its deadline within which a running row should end by itself, at its next step. If
 it has not by then, it is answered with the tokens it has, before the gateway gives up."""
-KV_SHARE = 0.6
-"""Share of the free memory that the KV cache may take. The rest is for activations, encoding, and
-other models."""
 _TOO_LATE = "The request could not be answered within its time limit."
 
 

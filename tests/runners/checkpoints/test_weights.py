@@ -1,14 +1,10 @@
-import hashlib
 import json
 import logging
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
 
 import huggingface_hub
 import pytest
@@ -17,6 +13,7 @@ from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from runners.checkpoints import weights
 from settings import Settings
+from tests.support.hub import Hub
 from tests.support.models.checkpoints import make_checkpoint
 
 ENTRY = CATALOG["qwen3_vl_2b"]
@@ -199,54 +196,12 @@ def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cach
     assert "cut off or damaged" in refusal(settings)
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download takes; `files` by name."""
-
-    files: ClassVar[dict[str, bytes]]
-    revisions: ClassVar[list[str]]
-    """Those that were asked for."""
-    commit = "c0ffee" + 34 * "0"
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if path.endswith(("/revision/main", "/revision/v2")):
-            type(self).revisions.append(path.rpartition("/")[2])
-            self.reply(json.dumps({"id": ENTRY.repository, "sha": self.commit}).encode())
-        elif "/tree/" in path:
-            listed = [
-                {"type": "file", "path": name, "size": len(data), "oid": name}
-                for name, data in self.files.items()
-            ]
-            self.reply(json.dumps(listed).encode())
-        else:
-            self.reply(self.files[path.rpartition("/")[2]])
-
-    do_HEAD = do_GET
-
-    def reply(self, body):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub(checkpoint):
-    """The address of a hub that has the checkpoint, and a file that nobody needs."""
-    Hub.revisions = []
-    Hub.files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
-    Hub.files["pytorch_model.bin"] = b"the same weights once more"
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    """A hub that has the checkpoint, and a file that nobody needs."""
+    files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    with Hub(files | {"pytorch_model.bin": b"the same weights once more"}) as hub:
+        yield hub
 
 
 def run(code, **environment):
@@ -268,7 +223,7 @@ def run(code, **environment):
 
 
 def test_weights_are_downloaded_on_first_use(hub, tmp_path, checkpoint):
-    ran = run("print(weights.fetch(entry, settings))", HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
+    ran = run("print(weights.fetch(entry, settings))", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
     folder = Path(ran.stdout.strip())
     assert folder.is_relative_to(tmp_path)
     assert {file.name for file in folder.iterdir()} == {f.name for f in checkpoint.iterdir()}
@@ -281,13 +236,13 @@ def test_the_revision_of_the_catalog_is_downloaded(hub, tmp_path):
         "from dataclasses import replace\n"
         "print(weights.fetch(replace(entry, revision='v2'), settings))"
     )
-    run(fetch, HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
-    assert set(Hub.revisions) == {"v2"}
+    run(fetch, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
+    assert set(hub.revisions) == {"v2"}
 
 
 def test_a_half_finished_download_is_finished(hub, tmp_path):
     fetch = "print(weights.fetch(entry, settings))"
-    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
     folder = Path(run(fetch, **environment).stdout.strip())
     (folder / "model.safetensors").unlink()
     ran = run(f"print(weights.why_unavailable(entry, settings)); {fetch}", **environment)

@@ -16,9 +16,7 @@ from transformers import (
 
 KEPT = ["model.visual", "lm_head"]
 _BY_LIBRARY = {
-    "bitsandbytes int8": lambda: BitsAndBytesConfig(
-        load_in_8bit=True, llm_int8_skip_modules=KEPT
-    ),
+    "bitsandbytes int8": lambda: BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=KEPT),
     "bitsandbytes nf4": lambda: BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=KEPT
     ),
