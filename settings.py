@@ -264,6 +264,8 @@ def settings() -> Settings:
         for wrong in error.errors():
             variable = f"{_PREFIX}{str(wrong['loc'][0]).upper()}"
             sentences.setdefault(variable, f"{variable}: {_problem(wrong)}.")
+        if catalog := sentences.get(f"{_PREFIX}CATALOG"):  # the models in it would seem unknown
+            raise SystemExit(catalog) from None
         raise SystemExit("\n".join(sentences.values())) from None
 
 

@@ -33,11 +33,11 @@ from settings import Settings, settings
 from tests.support.models.greedy import first_logits, greedy
 from tests.support.models.prompts import ocr, page
 
-SIDES = ((640, 480), (500, 700), (800, 300), (420, 420))
+SIDES = ((320, 480), (500, 300))
 """Of the pages, pixels."""
-NEW_TOKENS = 24
+NEW_TOKENS = 16
 ROWS = (1, 16)
-REPEATS = 15
+REPEATS = 7
 
 Quantise = Literal["int8", "int4"]
 

@@ -1,1 +1,1 @@
-"""The command `chatvlm-server`: fetches weights, and says what of this machine is to be mended."""
+"""The command `chatvlm-server`: fetches weights, says what to mend, writes manifests."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from commands.doctor import doctor
+from commands.manifests import write_manifests
 from commands.pull import pull
 from common.catalog import CATALOG, current_id
 from common.failures import Refusal
@@ -35,12 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "hub's cache",
     )
     commands.add_parser("doctor", help="say what runs on this machine, and what to mend")
+    manifests = commands.add_parser(
+        "kubernetes", help="write manifests of the models that CHATVLM_CATALOG adds"
+    )
+    manifests.add_argument("folder", type=Path, help="where kustomization.yaml is written")
     given = parser.parse_args(arguments)
-    if given.command == "doctor":
-        return doctor(settings(), os.environ)
+    match given.command:
+        case "pull":
+            return _pull_all(given.models, given.to)
+        case "kubernetes":
+            if (catalog := settings().catalog) is None:
+                parser.error("CHATVLM_CATALOG names no file, so that there are no further models")
+            write_manifests(catalog, given.folder)
+            return 0
+    return doctor(settings(), os.environ)
+
+
+def _pull_all(models: Sequence[str], to: Path | None) -> int:
     try:
-        for model in given.models:
-            pull(CATALOG[model], given.to)
+        for model in models:
+            pull(CATALOG[model], to)
     except Refusal as refusal:
         print(refusal.failure.detail, file=sys.stderr)
         return 1

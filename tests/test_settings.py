@@ -181,6 +181,7 @@ def test_a_model_of_a_catalog_file_has_the_smaller_bound_on_pixels(catalog):
 def test_a_wrong_catalog_file_ends_the_start_with_one_sentence(monkeypatch, catalog):
     catalog.write_text('[[models]]\nid = "mine"\nfamily = "llama"\nfolder = "w"\n')
     monkeypatch.setenv("CHATVLM_CATALOG", str(catalog))
+    monkeypatch.setenv("CHATVLM_MODELS", "reader,mine")
     settings.cache_clear()
     with pytest.raises(SystemExit) as ended:
         settings()

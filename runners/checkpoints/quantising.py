@@ -1,5 +1,6 @@
 """What the transformers library is told about quantised weights, and about those to quantise."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ def quantisation_arguments(
 
     config: what the checkpoint's `config.json` holds. dtype: that the model computes in.
     """
+    # It would log a line at every product of a model in bfloat16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     quantisation = quantisation_of(config)
     if quantisation is not None:
         if method_of(quantisation) in DECODED:

@@ -82,5 +82,5 @@ def note_prefills(vlm: Vlm) -> list[tuple[int, int]]:
         computed.extend((one.part.start, one.part.end) for one in prompts)
         return prefill(rows)
 
-    vlm.prefill = noted
+    vlm.prefill = noted  # type: ignore[method-assign]
     return computed
