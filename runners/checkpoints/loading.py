@@ -15,7 +15,11 @@ from runners import torch_errors, torch_threads
 from runners.checkpoints import weights
 from runners.checkpoints.dtype import is_float32
 from runners.checkpoints.quantisation import quantisation_of
-from runners.checkpoints.quantising import convert_plain_parameters, quantisation_arguments
+from runners.checkpoints.quantising import (
+    computing_dtype,
+    convert_plain_parameters,
+    quantisation_arguments,
+)
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,7 +47,8 @@ def load_checkpoint(
     folder = weights.fetch(entry, settings)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     kind = config["model_type"]
-    dtype = _dtype(settings, on_gpu=bool(device_map))
+    on_gpu = bool(device_map)
+    dtype = computing_dtype(config, _dtype(settings, on_gpu), on_gpu)
     if kind not in classes:
         raise Refusal(
             ErrorCode.UNAVAILABLE,

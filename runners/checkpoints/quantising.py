@@ -18,6 +18,19 @@ from settings import Settings
 
 _ALL_BUT_PROJECTIONS = rf"(?!.*{DECODER_PROJECTION}).*"
 """Matches the names of all modules that stay as they are."""
+_IN_FLOAT16 = {"awq", "gptq"}
+"""Methods whose kernels for GPUs compute in float16."""
+
+
+def computing_dtype(config: Mapping[str, Any], dtype: torch.dtype, on_gpu: bool) -> torch.dtype:
+    """The data type that a model computes in, where the kernels of its method leave no choice.
+
+    config: what the checkpoint's `config.json` holds. dtype: that of an unquantised model.
+    """
+    quantisation = quantisation_of(config)
+    if on_gpu and quantisation is not None and method_of(quantisation) in _IN_FLOAT16:
+        return torch.float16
+    return dtype
 
 
 def quantisation_arguments(

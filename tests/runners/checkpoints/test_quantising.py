@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, Compre
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from runners.checkpoints import quantisation, weights
-from runners.checkpoints.quantising import convert_plain_parameters
+from runners.checkpoints.quantising import computing_dtype, convert_plain_parameters
 from runners.families import got_ocr, qwen_vl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
@@ -136,6 +136,21 @@ def test_a_checkpoint_that_is_quantised_is_not_quantised_again(quantised):
     folder, _ = quantised
     vlm = load(folder, quantize="int4")
     assert vlm.weights_bytes == load(folder).weights_bytes
+
+
+@pytest.mark.parametrize(
+    ("method", "on_gpu", "expected"),
+    [
+        ("awq", True, torch.float16),
+        ("gptq", True, torch.float16),
+        ("awq", False, torch.bfloat16),
+        ("bitsandbytes", True, torch.bfloat16),
+        (None, True, torch.bfloat16),
+    ],
+)
+def test_on_a_gpu_some_methods_compute_in_float16_only(method, on_gpu, expected):
+    config = {"quantization_config": {"quant_method": method}} if method else {}
+    assert computing_dtype(config, torch.bfloat16, on_gpu) is expected
 
 
 def test_a_missing_package_is_told_before_anything_is_loaded(quantised, monkeypatch):
