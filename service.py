@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import bentoml
+from starlette.middleware.cors import CORSMiddleware
 
 from api.app import app
 from api.dependencies.admission import DEADLINE_GRACE
-from api.errors.bentoml_errors import BentomlErrors
 from api.gateway import Gateway
-from common.bentoml_workarounds import NO_TIMEOUT, apply_workarounds
+from api.middleware.bentoml_errors import BentomlErrors
+from api.middleware.clean_paths import CleanPaths
+from api.middleware.head_requests import HeadRequests
+from api.middleware.request_log import RequestLog
+from common.bentoml_workarounds import NO_ACCESS_LOG, NO_TIMEOUT, apply_workarounds
 from common.catalog import CATALOG, current_id
 from common.disconnect import CancelOnDisconnect
+from common.logs.setup import configure
 from runners.service import make_runner
 from settings import doubtful_settings, settings, unknown_variables
 
@@ -59,8 +64,21 @@ def make_service(runners: Mapping[str, Any]) -> Any:
         name="chatvlmllm",
         http={"port": 8000},
         traffic={"timeout": NO_TIMEOUT},
+        logging=NO_ACCESS_LOG,
         runner_probe={"enabled": False},  # `__is_ready__` tells whether the runners are ready
     )(bentoml.asgi_app(app, path="/")(with_runners))
+    app.root_path = settings().root_path
+    if settings().cors_origins:
+        service.add_asgi_middleware(
+            CORSMiddleware,
+            allow_origins=settings().cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    service.add_asgi_middleware(RequestLog)
+    service.add_asgi_middleware(HeadRequests)
+    service.add_asgi_middleware(CleanPaths, root_path=settings().root_path)
     service.add_asgi_middleware(BentomlErrors)
     service.add_asgi_middleware(CancelOnDisconnect)
     return service
@@ -81,6 +99,8 @@ warnings = [
 if bentoml.server_context.worker_index is None:  # not again in each process that this one starts
     for warning in warnings:
         logger.warning(warning)
+else:
+    configure(as_json=settings().log_format == "json")
 
 RUNNERS = {entry.id: make_runner(entry, settings()) for entry in CATALOG.values()}
 service = make_service(

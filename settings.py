@@ -12,11 +12,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Val
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from common.catalog import CATALOG, add_models, current_id
+from common.catalog import CATALOG, Entry, add_models, current_id
 from common.catalog_file import read_catalog
 from common.units import MIB
 
 _PREFIX = "CHATVLM_"
+_PIXELS = 1_003_520
+"""Most pixels of an image on a CPU, which is slow at more, and of models without a number."""
 _NOT_OURS = {"URL", "IMAGE", "ADDRESS", "WEIGHTS_DIR"}
 """Variables with the prefix that the client and deploy/compose.yaml read, not the service."""
 
@@ -65,6 +67,18 @@ def _address(url: str) -> str:
         shown = re.sub(r"//[^@/]*@", "//…@", url)  # a password is not for the log
         raise ValueError(f"'{shown}' is not of the form http://host:3000")
     return url
+
+
+def _origin(origin: str) -> str:
+    if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+        raise ValueError(f"'{origin}' is not of the form https://host or https://host:port")
+    return origin
+
+
+def _root_path(path: str) -> str:
+    if path.strip("/") and not re.fullmatch(r"(/[\w.~-]+)+/?", path):
+        raise ValueError(f"'{path}' is not of the form /path")
+    return path.rstrip("/")
 
 
 ModelId = Annotated[str, AfterValidator(_known_model)]
@@ -120,6 +134,20 @@ class Settings(BaseSettings):
         gt=0,
         description="Largest number of requests that the gateway holds at once; more are refused",
     )
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_by_commas)
+    ] = Field(
+        (),
+        description="Origins of web pages that may use the service from a browser, by commas, as "
+        "`https://app.example.com`; `*`: any; empty: none",
+    )
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
+        "", description="Path under which a proxy publishes the service, as `/ocr-service`"
+    )
+
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How the log is written: `text`, or `json`, one object a line"
+    )
 
     # Which models there are
     models: Annotated[tuple[ModelId, ...], NoDecode, BeforeValidator(_by_commas)] = Field(
@@ -173,17 +201,22 @@ class Settings(BaseSettings):
         description="To how many bits the weights of a language model are quantised while they are "
         "loaded; empty: none. Weights that are quantised already stay as they are",
     )
-    max_pixels: int = Field(
-        1_003_520,
+    max_pixels: int | None = Field(
+        None,
         ge=3136,
-        description="Largest number of pixels of an image that a model reads; "
-        "larger images are shrunk",
+        description="Largest number of pixels of an image that a model reads; larger images are "
+        "shrunk; empty: as many as the model's authors have documents read in, on a CPU at most "
+        "1003520",
     )
     max_pixels_by_model: Annotated[
         dict[ModelId, Annotated[int, Field(ge=3136)]],
         NoDecode,
         BeforeValidator(_by_model),
-    ] = Field({}, description="`CHATVLM_MAX_PIXELS` for single models, as `qwen3_vl_8b=2000000`")
+    ] = Field(
+        {},
+        description="Largest number of pixels for single models, as `qwen3_vl_8b=2000000`, in "
+        "place of the one of `CHATVLM_MAX_PIXELS` and of their authors",
+    )
     reuse_mib: float = Field(
         512,
         ge=0,
@@ -244,11 +277,12 @@ class Settings(BaseSettings):
         """Numbers of the GPUs that this model runs on. It runs on the CPU where there is none."""
         return self.devices.get(model, (0,))
 
-    def max_pixels_of(self, model: str) -> int:
-        """Largest number of pixels of an image that this model reads."""
-        allowed = self.max_pixels_by_model.get(model, self.max_pixels)
-        own = CATALOG[model].max_pixels
-        return allowed if own is None else min(allowed, own)
+    def max_pixels_of(self, entry: Entry, on_gpu: bool) -> int:
+        """Largest number of pixels of an image that this model reads on its device."""
+        if entry.id in self.max_pixels_by_model:
+            return self.max_pixels_by_model[entry.id]
+        authors = entry.max_pixels or _PIXELS
+        return min(authors, self.max_pixels or (authors if on_gpu else _PIXELS))
 
 
 @cache

@@ -1,25 +1,48 @@
 """The FastAPI app with its routers and error handlers. Its pages load nothing from other hosts."""
 
-from fastapi import Request
+from typing import Any
+
+from fastapi import Depends, Request
 from fastapi.openapi.docs import get_redoc_html
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from api.errors import handlers
+from api.intake.openapi import without_validation_errors
+from api.request_record import current_record
 from api.routes import chat, ocr, openai, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
 Every parameter may be sent as a form field or in the query. Every error is
-`{"detail": "<one sentence>"}`. Under `/v1` requests, answers and errors are OpenAI's."""
+`{"detail": "<one sentence>", "code": "<a word for programs>"}`. Under `/v1` requests, answers and
+errors are OpenAI's."""
+
+
+def _note_route(request: Request) -> None:
+    current_record().route = request.scope["route"].path
+
 
 app = FastAPIOffline(
-    title="ChatVLMLLM API", version="1.0.0", description=DESCRIPTION, redoc_url=None
+    title="ChatVLMLLM API",
+    version="1.0.0",
+    description=DESCRIPTION,
+    redoc_url=None,
+    dependencies=[Depends(_note_route)],
 )
 handlers.install(app)
 for module in (system, ocr, preview, chat, openai, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)
+
+_describe = app.openapi
+
+
+def _openapi() -> dict[str, Any]:
+    return without_validation_errors(_describe())
+
+
+app.openapi = _openapi  # as FastAPI's documentation extends it
 
 
 @app.get("/redoc", include_in_schema=False)

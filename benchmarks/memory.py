@@ -37,6 +37,7 @@ async def main(weights: Path) -> None:
             task="chat",
             turns=single_turn([asked.png], asked.prompt),
             max_tokens=asked.new_tokens,
+            temperature=0,
         )
         for asked in make_requests(QUESTIONS, (16, 32), (300, 640))
     ]

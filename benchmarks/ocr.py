@@ -61,11 +61,19 @@ class Page:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy and speed of the embedded reader.")
-    parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="pages and their texts, as benchmarks/support/samples.py describes them",
+    )
     parser.add_argument("--most", type=int, help="largest number of pages of each kind")
-    parser.add_argument("--skip-http", action="store_true")
+    parser.add_argument("--skip-http", action="store_true", help="no pages per second over HTTP")
     arguments = parser.parse_args()
     samples: Path = arguments.samples
+    if not (samples / "phrases.json").is_file():
+        parser.error("DIR needs a file phrases.json: see benchmarks/support/samples.py")
     print_accuracy(
         page
         for _, kind in groupby(pages(samples), lambda page: page.kind)

@@ -63,7 +63,7 @@ def main() -> None:
     models = [entry.id for entry in CATALOG.values() if not entry.is_embedded]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=models, type=current_id)
-    parser.add_argument("--samples", type=Path, metavar="DIR")
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="pages of your own")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("runners").setLevel(logging.INFO)  # a download's progress

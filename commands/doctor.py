@@ -138,7 +138,7 @@ def _pages(entry: Entry, settings: Settings, free: int) -> int:
     on_gpu = devices.gpu_name() is not None
     page = kv_page_bytes(
         weights.config_of(folder),
-        settings.max_pixels_of(entry.id),
+        settings.max_pixels_of(entry, on_gpu),
         4 if is_float32(settings, on_gpu) else 2,
     )
     if settings.kv_budget_gib is not None:

@@ -32,6 +32,10 @@ KEEP_CONNECTION = {"max_requests": 10**9, "max_age": 1e9}
 """For a service's `runner_connection`. By default BentoML's client drops its connection to a
 runner, and every call on it, after 100 requests or 300 seconds."""
 
+NO_ACCESS_LOG = {"access": {"enabled": False}}
+"""For a service's `logging`. BentoML logs the calls from gateway to runner like those of clients,
+and knows neither model nor reason; `api/middleware/request_log.py` logs a line a request."""
+
 # Patches: what each relies on
 
 _SEEN_ON = "BentoML 1.4.40, circus 0.18.3 and uvicorn 0.54.0"

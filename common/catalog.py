@@ -4,6 +4,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+CHAT_TEMPERATURE = 0.7
+"""The temperature of a conversation if neither its request nor the model's authors name one."""
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """How tokens are chosen, as far as somebody says it; None is not said."""
+
+    temperature: float | None = None
+    """0 is greedy."""
+    top_p: float | None = None
+    """Tokens are drawn from the likeliest ones that together have this probability."""
+    top_k: int | None = None
+    """Tokens are drawn from this many of the likeliest ones; 0: from all."""
+    min_p: float | None = None
+    """Tokens are drawn from those that have this share of the likeliest one's probability."""
+    repetition_penalty: float | None = None
+    """Scores of tokens that the prompt or the answer has are divided by it; 1: none."""
+    frequency_penalty: float | None = None
+    """It is taken from a token's score for each time that the answer has the token."""
+    presence_penalty: float | None = None
+    """It is taken from the scores of all tokens that the answer has."""
+    min_tokens: int | None = None
+    """The answer does not stop before it has so many tokens."""
+
+
+UNSAID = SamplingParameters()
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -27,11 +55,16 @@ class Entry:
     """Whether it follows a conversation of several turns; else it takes one question about one
     image."""
     revision: str | None = None
-    """The commit, tag or branch of the repository; None for its main branch."""
+    """The commit, tag or branch of the repository that is downloaded; None for its main branch."""
     folder: Path | None = None
     """The folder that holds the weights, if an entry of `CHATVLM_CATALOG` names one."""
     max_pixels: int | None = None
-    """Largest number of pixels of an image that it reads, if it is less than the settings allow."""
+    """Most pixels of an image with which its authors have documents read."""
+    reading_tokens: int = 2048
+    """Most tokens of an answer of /ocr, for each page, if the request does not say it."""
+    sampling: SamplingParameters = UNSAID
+    """How its authors have the tokens of a conversation chosen, if its generation config does not
+    say it."""
 
     @property
     def is_embedded(self) -> bool:
@@ -43,9 +76,39 @@ class Entry:
         return self.family is None
 
 
-def _qwen(id: str, name: str, params: str, repository: str, weights_gib: float) -> Entry:
+_QWEN = frozenset({"prompt"})
+
+
+def _qwen2(size: str, weights_gib: float, revision: str) -> Entry:
     return Entry(
-        id, name, params, "qwen_vl", repository, weights_gib, max_images=20, converses=True
+        f"qwen_vl_{size.lower()}",
+        f"Qwen2-VL {size}",
+        size,
+        "qwen_vl",
+        f"Qwen/Qwen2-VL-{size}-Instruct",
+        weights_gib,
+        _QWEN,
+        max_images=20,
+        converses=True,
+        revision=revision,
+        max_pixels=2048 * 28**2,  # Qwen's examples read documents in up to 2048 tokens
+    )
+
+
+def _qwen3(size: str, weights_gib: float, revision: str) -> Entry:
+    return Entry(
+        f"qwen3_vl_{size.lower()}",
+        f"Qwen3-VL {size}",
+        size,
+        "qwen_vl",
+        f"Qwen/Qwen3-VL-{size}-Instruct",
+        weights_gib,
+        _QWEN,
+        max_images=20,
+        converses=True,
+        revision=revision,
+        max_pixels=4608 * 32**2,  # Qwen's example of document parsing
+        reading_tokens=16_384,
     )
 
 
@@ -61,12 +124,15 @@ CATALOG: dict[str, Entry] = {
             "stepfun-ai/GOT-OCR-2.0-hf",
             1.2,
             frozenset({"box", "color", "formatted"}),
+            revision="d3017ef2c2c1395888c8d635c5e0508bcb0ac78d",
+            reading_tokens=4096,
+            sampling=SamplingParameters(temperature=0.0),
         ),
-        _qwen("qwen_vl_2b", "Qwen2-VL 2B", "2B", "Qwen/Qwen2-VL-2B-Instruct", 4.2),
-        _qwen("qwen_vl_7b", "Qwen2-VL 7B", "7B", "Qwen/Qwen2-VL-7B-Instruct", 15.5),
-        _qwen("qwen3_vl_2b", "Qwen3-VL 2B", "2B", "Qwen/Qwen3-VL-2B-Instruct", 4.0),
-        _qwen("qwen3_vl_4b", "Qwen3-VL 4B", "4B", "Qwen/Qwen3-VL-4B-Instruct", 8.3),
-        _qwen("qwen3_vl_8b", "Qwen3-VL 8B", "8B", "Qwen/Qwen3-VL-8B-Instruct", 16.4),
+        _qwen2("2B", 4.2, "895c3a49bc3fa70a340399125c650a463535e71c"),
+        _qwen2("7B", 15.5, "eed13092ef92e448dd6875b2a00151bd3f7db0ac"),
+        _qwen3("2B", 4.0, "89644892e4d85e24eaac8bacfd4f463576704203"),
+        _qwen3("4B", 8.3, "ebb281ec70b05090aa6165b016eac8ec08e71b17"),
+        _qwen3("8B", 16.4, "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b"),
         Entry(
             "dots_ocr",
             "dots.ocr",
@@ -74,7 +140,12 @@ CATALOG: dict[str, Entry] = {
             "dots_ocr",
             "rednote-hilab/dots.ocr",
             5.7,
-            frozenset({"mode"}),
+            frozenset({"mode", "prompt"}),
+            converses=True,
+            revision="c0111ce6bc07803dbc267932ffef0ae3a51dc951",
+            max_pixels=11_289_600,
+            reading_tokens=16_384,
+            sampling=SamplingParameters(temperature=0.1, top_p=0.9),
         ),
         Entry(
             "reader",

@@ -7,11 +7,26 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.catalog import CATALOG, Entry, is_built_in
+from common.catalog import CATALOG, Entry, SamplingParameters, is_built_in
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 _BYTES_OF_A_PARAMETER = 2
 _PARAMETERS = {"M": 10**6, "B": 10**9}
+
+
+class ListedSampling(BaseModel):
+    """The field `sampling` of a table. Its fields are those of `SamplingParameters`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    min_tokens: int | None = Field(None, ge=0)
 
 
 class ListedModel(BaseModel):
@@ -30,6 +45,8 @@ class ListedModel(BaseModel):
     weights_gib: float | None = Field(None, gt=0, strict=False)
     max_images: int | None = Field(None, gt=0)
     max_pixels: int | None = Field(None, ge=3136)
+    reading_tokens: int | None = Field(None, gt=0)
+    sampling: ListedSampling | None = None
 
 
 def read_catalog(path: Path) -> list[Entry]:
@@ -83,18 +100,23 @@ def _entry(table: dict[str, Any], beside: Path, place: str) -> Entry:
         max_images=model.max_images or relative.max_images,
         revision=model.revision,
         folder=None if model.folder is None else beside / model.folder,
-        max_pixels=model.max_pixels,
+        max_pixels=model.max_pixels or relative.max_pixels,
+        reading_tokens=model.reading_tokens or relative.reading_tokens,
+        sampling=relative.sampling
+        if model.sampling is None
+        else SamplingParameters(**model.sampling.model_dump()),
     )
 
 
 def _problem(error: ValidationError) -> str:
     """What is wrong with the first wrong field of a table."""
     wrong = error.errors()[0]
-    field = wrong["loc"][0]
+    field = ".".join(str(part) for part in wrong["loc"])
     if wrong["type"] == "missing":
         return f"'{field}' is missing"
     if wrong["type"] == "extra_forbidden":
-        return f"'{field}' is not a field; the fields are {', '.join(ListedModel.model_fields)}"
+        table = ListedModel if len(wrong["loc"]) == 1 else ListedSampling
+        return f"'{field}' is not a field; the fields are {', '.join(table.model_fields)}"
     return f"'{field}': {wrong['msg']}, got '{wrong['input']}'"
 
 

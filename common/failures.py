@@ -28,6 +28,12 @@ class ErrorCode(StrEnum):
     """The device has too little memory for the request."""
     DEADLINE = "deadline"
     """The request's time limit has passed."""
+    UNKNOWN_ROUTE = "unknown_route"
+    """There is no route of this path."""
+    WRONG_METHOD = "wrong_method"
+    """The route does not take this HTTP method."""
+    UNSUPPORTED_TYPE = "unsupported_type"
+    """The route does not take a body of this content type, or in this encoding."""
     FAULT = "fault"
     """The service or the model has failed; the log says why."""
 

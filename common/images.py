@@ -21,6 +21,10 @@ _NO_FRAMES = ("MPO", "TIFF")
 """Formats whose further frames are no frames of the picture: a phone's extra images, and pages."""
 _JPEG_IN_TIFF = 513, 514
 """The tags with the place and the length of a JPEG in a TIFF (TIFF 6.0, section 22)."""
+_BYTES_OF_GREY, _BYTES_OF_COLOURS, _BYTES_AT_MOST = 2, 8, 16
+"""Bytes of a pixel that decoding takes, copies included: of plain grey, of plain colours, else."""
+_COPYING_FORMATS = ("WEBP", "HEIF", "AVIF", "JPEG2000")
+"""Formats whose decoders keep copies of the picture."""
 _MAX_BLANK_CONTRAST = 16
 """Grey levels of 255 by which compression may make an empty page uneven."""
 _UNDO_ORIENTATION: dict[object, Image.Transpose] = {
@@ -33,6 +37,7 @@ _UNDO_ORIENTATION: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """The transposition that undoes each EXIF orientation."""
+_PLAIN_GREY = ("1", "L")
 
 
 def is_image(data: bytes) -> bool:
@@ -62,6 +67,17 @@ def read_size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels, from the header. Raises `Refusal` (BAD_IMAGE)."""
     with _open(data) as image:
         return image.size
+
+
+def decoding_bytes(data: bytes) -> int:
+    """Memory that decoding an image may take, by its header. Raises `Refusal` (BAD_IMAGE)."""
+    with _open(data) as image:
+        pixels = image.width * image.height
+        if image.format in _COPYING_FORMATS or image.has_transparency_data:
+            return pixels * _BYTES_AT_MOST
+        if image.mode in _PLAIN_GREY:
+            return pixels * _BYTES_OF_GREY
+        return pixels * (_BYTES_OF_COLOURS if image.mode in ("RGB", "P") else _BYTES_AT_MOST)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -122,7 +138,9 @@ def _decode(data: bytes, keep_grey: bool) -> tuple[Image.Image, list[str]]:
     image, is_whole = partial.load(data, _open)
     with image:
         page = tones.narrow_colours(image, _open(data), order) if order else image
-        if not keep_grey or not _is_plain_grey(page) or not is_whole:
+        if keep_grey and is_whole and page.mode in _PLAIN_GREY and not page.has_transparency_data:
+            page = page if page.mode == "L" else page.convert("L")
+        else:
             page = _rgb(page, is_bare_jpeg=image.format == "JPEG" and "adobe" not in image.info)
         if not is_whole:
             page = partial.repeat_rows(page) if is_interlaced else page
@@ -159,13 +177,11 @@ def _upright(page: Image.Image, image: Image.Image) -> Image.Image:
     return page if undo is None else page.transpose(undo)
 
 
-def _is_plain_grey(image: Image.Image) -> bool:
-    return image.mode == "L" and not image.has_transparency_data
-
-
 def _rgb(image: Image.Image, is_bare_jpeg: bool) -> Image.Image:
     if tones.is_wide_grey(image):
         image = tones.narrow_grey(image)
     elif image.mode == "CMYK":
         image = tones.cmyk_to_rgb(image, is_bare_jpeg)
-    return flatten(image) if image.has_transparency_data else image.convert("RGB")
+    if image.has_transparency_data:
+        return flatten(image)
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies RGB, too

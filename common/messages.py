@@ -38,6 +38,12 @@ class Options(WireModel):
     )
     formatted: bool = Field(False, description="Keep the structure: Markdown, LaTeX")
     mode: Literal["ocr", "layout"] = Field("ocr", description="`layout` adds the page's blocks")
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=20_000,
+        description="Read with these words instead of the service's own",
+    )
 
 
 Confidence = Annotated[float, Field(ge=0, le=1)]
@@ -122,18 +128,37 @@ class Request(WireModel):
     """A page to read, or a conversation to continue."""
 
     task: Literal["ocr", "chat"]
-    """`ocr` has one image and no text."""
+    """`ocr` has one image and no text; what is asked of it is in `options`."""
     turns: tuple[Turn, ...]
     max_tokens: int
     """Most tokens of the answer."""
     language: str | None = None
     """ISO 639-1 code where there is one ("ru"), else ISO 639-3."""
-    temperature: float = 0.0
-    """0 is greedy."""
-    top_p: float = 1.0
-    """Tokens are drawn from the likeliest ones that together have this probability."""
+    temperature: float | None = None
+    """0 is greedy; None: as the model's authors have it."""
+    top_p: float | None = None
+    """Tokens are drawn from the likeliest ones that together have this probability; None: as the
+    model's authors have it."""
     seed: int | None = None
-    """The same seed draws the same tokens."""
+    """The same seed draws the same tokens; the next answer of the same request the next seed's."""
+    top_k: int | None = None
+    """Tokens are drawn from so many of the likeliest ones; 0: from all. Here and below, None stands
+    for what the model's checkpoint says, or for no effect."""
+    min_p: float | None = None
+    """Tokens are drawn from those that are at least this likely, the likeliest counting as 1."""
+    repetition_penalty: float | None = None
+    """Above 1, tokens of the prompt and of the answer become less likely."""
+    frequency_penalty: float | None = None
+    """Above 0, tokens of the answer become less likely each time they are there."""
+    presence_penalty: float | None = None
+    """Above 0, tokens of the answer become less likely once they are there."""
+    min_tokens: int | None = None
+    """The answer has at least so many tokens before it ends by itself or at a stop text."""
+    logprobs: int | None = None
+    """How many likeliest tokens are told in the place of each token, with their log probabilities;
+    None tells no log probabilities."""
+    n: int = 1
+    """How many answers are made."""
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these texts."""
     options: Options = Options()
@@ -173,6 +198,21 @@ class Block(WireModel):
     text: str
 
 
+class TokenLogprob(WireModel):
+    """A token, and the logarithm of its probability."""
+
+    data: bytes
+    """Its text in UTF-8; it may begin or end in the middle of a character."""
+    logprob: float
+
+
+class ChosenToken(TokenLogprob):
+    """A token of an answer."""
+
+    likeliest: tuple[TokenLogprob, ...]
+    """The likeliest tokens in its place, as many as were asked for."""
+
+
 class Answer(WireModel):
     """What a model answers to a request."""
 
@@ -192,6 +232,10 @@ class Answer(WireModel):
     source: TextSource | None = None
     """Where the text comes from, if the client asked for text layers."""
     warning: str | None = None
+    tokens: tuple[ChosenToken, ...] | None = None
+    """Its tokens, if their log probabilities were asked for."""
+    others: "tuple[Answer, ...]" = ()
+    """The other answers, where several were asked for; each has its own usage."""
 
     def with_warnings(self, warnings: Sequence[str | None]) -> "Answer":
         """This answer, with further sentences in its warning."""
@@ -203,6 +247,10 @@ class Piece(WireModel):
     """The next text of an answer that is still being made; whole characters only."""
 
     text: str
+    index: int = 0
+    """Which of several answers it is of, from 0."""
+    tokens: tuple[ChosenToken, ...] | None = None
+    """The tokens of the answer since the piece before, if log probabilities were asked for."""
 
 
 Stream = AsyncGenerator[Piece | Answer, None]

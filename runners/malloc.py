@@ -23,6 +23,18 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 64 * MIB)
 
 
+def return_freed_memory() -> None:
+    """Have every large piece of memory go back to the system as soon as it is freed.
+
+    By default glibc keeps such pieces once it has seen larger ones, and small ones that lie between
+    them keep them from being used again.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, MIB)
+
+
 def trim() -> None:
     """Return the memory that glibc keeps after it was freed."""
     if sys.platform == "linux":

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import bentoml
 
-from common.bentoml_workarounds import KEEP_CONNECTION, NO_TIMEOUT
+from common.bentoml_workarounds import KEEP_CONNECTION, NO_ACCESS_LOG, NO_TIMEOUT
 from common.catalog import Entry
 from common.deadline import Deadline
 from common.disconnect import CancelOnDisconnect
 from common.failures import Failure, Refusal
+from common.logs import request_ids
 from common.messages import Answer, Piece, Reply, Request, Status, Stream
 from runners.reader.engine import ReaderEngine
 from runners.vlm.engine import VlmEngine
@@ -76,20 +77,24 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
                 self.preloading = asyncio.create_task(_preload(self.engine))
 
         @bentoml.api
-        async def answer(self, request: Request, time_limit: float) -> Reply:
-            """Answer a request, within `time_limit` seconds from now."""
+        async def answer(self, request: Request, time_limit: float, request_id: str = "") -> Reply:
+            """Answer a request, within `time_limit` seconds from now. request_id: for the log."""
+            request_ids.current.set(request_id)
             try:
                 return Reply(outcome=await self.engine.answer(request, Deadline(time_limit)))
             except Refusal as refusal:
                 return Reply(outcome=refusal.failure)
 
         @bentoml.api
-        async def stream(self, request: Request, time_limit: float) -> AsyncGenerator[str, None]:
+        async def stream(
+            self, request: Request, time_limit: float, request_id: str = ""
+        ) -> AsyncGenerator[str, None]:
             """Answer a request, within `time_limit` seconds from now, in pieces.
 
             They are lines of ASCII JSON, a `Reply` each: BentoML's client may split or join what is
             sent.
             """
+            request_ids.current.set(request_id)
             try:
                 async with aclosing(self.engine.stream(request, Deadline(time_limit))) as pieces:
                     async for piece in pieces:
@@ -123,6 +128,7 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
     service: Any = bentoml.service(
         name=entry.id,
         traffic={"timeout": NO_TIMEOUT},
+        logging=NO_ACCESS_LOG,
         runner_connection=KEEP_CONNECTION,
     )(RunnerService)
     service.add_asgi_middleware(CancelOnDisconnect)

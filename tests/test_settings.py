@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def test_the_limits_of_the_contract_are_the_defaults():
         ("models", "got_ocr, reader,", ("got_ocr", "reader")),
         ("models", "got_ocr,tesseract", ("got_ocr", "reader")),
         ("default_model", "tesseract", "reader"),
+        (
+            "cors_origins",
+            "https://app.example.com, http://localhost:3000",
+            ("https://app.example.com", "http://localhost:3000"),
+        ),
+        ("cors_origins", "*", ("*",)),
+        ("root_path", "/pages/ocr/", "/pages/ocr"),
+        ("root_path", "/", ""),
         ("remote", "tesseract=http://host:3000", {"reader": ("http://host:3000",)}),
         ("models", "", ()),
         ("preload", "dots_ocr", ("dots_ocr",)),
@@ -95,6 +104,10 @@ def test_a_setting_is_read_from_the_environment(monkeypatch, name, text, value):
         ("devices", "got_ocr=0+"),
         ("max_pixels_by_model", "got_ocr=1"),
         ("remote", "invalid_model=http://host:3000"),
+        ("cors_origins", "app.example.com"),
+        ("cors_origins", "https://app.example.com/path"),
+        ("root_path", "pages"),
+        ("root_path", "/pages?"),
         ("remote", "got_ocr"),
         ("remote", "got_ocr=host:3000"),
         ("remote", "got_ocr=http://host"),
@@ -170,12 +183,14 @@ def test_the_models_of_a_catalog_file_may_be_named_by_every_setting(monkeypatch,
     assert CATALOG["mine"].folder == catalog.parent / "w"
 
 
-def test_a_model_of_a_catalog_file_has_the_smaller_bound_on_pixels(catalog):
-    assert Settings(catalog=catalog).max_pixels_of("mine") == 9000
-    assert Settings(catalog=catalog, max_pixels=8000).max_pixels_of("mine") == 8000
-    assert (
-        Settings(catalog=catalog, max_pixels_by_model={"mine": 5000}).max_pixels_of("mine") == 5000
-    )
+def test_a_model_of_a_catalog_file_has_the_bound_on_pixels_of_the_file(catalog):
+    def bound(**given) -> int:
+        settings = Settings(catalog=catalog, **given)
+        return settings.max_pixels_of(CATALOG["mine"], on_gpu=True)
+
+    assert bound() == 9000
+    assert bound(max_pixels=8000) == 8000
+    assert bound(max_pixels_by_model={"mine": 20_000}) == 20_000
 
 
 def test_a_wrong_catalog_file_ends_the_start_with_one_sentence(monkeypatch, catalog):
@@ -243,9 +258,16 @@ def test_a_setting_that_can_be_meant_is_not_named(tmp_path):
 
 
 def test_a_model_may_have_a_bound_on_pixels_of_its_own():
-    settings = Settings(max_pixels=5000, max_pixels_by_model={"got_ocr": 4000})
-    assert settings.max_pixels_of("got_ocr") == 4000
-    assert settings.max_pixels_of("dots_ocr") == 5000
+    dots, qwen = CATALOG["dots_ocr"], CATALOG["qwen3_vl_2b"]
+    assert Settings().max_pixels_of(dots, on_gpu=True) == 11_289_600
+    assert Settings().max_pixels_of(dots, on_gpu=False) == 1_003_520
+    settings = Settings(max_pixels=5_000_000, max_pixels_by_model={"qwen3_vl_8b": 20_000_000})
+    assert settings.max_pixels_of(dots, on_gpu=True) == 5_000_000
+    assert settings.max_pixels_of(dots, on_gpu=False) == 5_000_000
+    assert settings.max_pixels_of(qwen, on_gpu=True) == qwen.max_pixels < 5_000_000
+    assert settings.max_pixels_of(CATALOG["qwen3_vl_8b"], on_gpu=False) == 20_000_000
+    unknown = replace(qwen, id="fine_tuned", max_pixels=None)
+    assert Settings().max_pixels_of(unknown, on_gpu=True) == 1_003_520
 
 
 def test_a_model_runs_on_the_gpus_of_its_setting_or_on_the_first():

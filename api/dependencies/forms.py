@@ -15,6 +15,8 @@ from api.dependencies.admission import RequestDeadline
 from api.gateway import CurrentGateway
 from api.intake import base64_files
 from api.intake.completions import read_completion_request
+from api.intake.files.multipart_forms import Upload
+from api.intake.files.reading import read_files
 from api.intake.json_bodies import is_json, read_json_form
 from api.intake.parameters import (
     ChatParameters,
@@ -23,7 +25,7 @@ from api.intake.parameters import (
     PreviewParameters,
     parse,
 )
-from api.intake.uploads import MultipartReader, Upload
+from api.intake.unknown_parameters import unknown_parameters
 from api.schemas.openai import CompletionRequest
 
 
@@ -33,6 +35,8 @@ class FileForm(Generic[Parameters]):
 
     data: bytes
     parameters: Parameters
+    warning: str | None
+    """Names the parameters that the route does not have."""
 
 
 @dataclass(frozen=True)
@@ -41,42 +45,53 @@ class FilesForm(Generic[Parameters]):
 
     files: list[Upload]
     parameters: Parameters
+    warning: str | None
+    """Names the parameters that the route does not have."""
 
 
 def _one_file(kind: type[Parameters]) -> Callable[..., Awaitable[FileForm[Parameters]]]:
-    """A dependency that reads a multipart form with the file in 'file', or JSON. It raises
-    `Refusal`: BAD_PARAMETER, TOO_LARGE, or BAD_IMAGE if a URL cannot be fetched."""
+    """A dependency that reads a multipart form, a body that is the file, or JSON. It raises
+    `Refusal`: BAD_PARAMETER, TOO_LARGE, UNSUPPORTED_TYPE, or BAD_IMAGE if a URL cannot be fetched.
+    """
 
     async def read(
         request: Request, gateway: CurrentGateway, deadline: RequestDeadline
     ) -> FileForm[Parameters]:
         settings = gateway.settings
         if not is_json(request):
-            form = await MultipartReader(settings, "file", max_files=1).read(request)
-            return FileForm(form.files[0].data, parse(kind, request.query_params, form.fields))
+            form = await read_files(request, settings, "file", max_files=1)
+            return FileForm(form.files[0].data, *_parsed(kind, request, form.fields))
         json_form = await read_json_form(request, settings)
-        parameters = parse(kind, request.query_params, json_form.fields)
+        parameters, warning = _parsed(kind, request, json_form.fields)
         if json_form.is_url:
             data = await gateway.fetcher.fetch(json_form.file)
         else:
             data = await base64_files.decode(json_form.file, "image", settings)
-        return FileForm(data, parameters)
+        return FileForm(data, parameters, warning)
 
     return read
 
 
 def _several_files(kind: type[Parameters]) -> Callable[..., Awaitable[FilesForm[Parameters]]]:
-    """A dependency that reads a multipart form with the files in 'files'. It raises `Refusal`:
-    BAD_PARAMETER or TOO_LARGE."""
+    """A dependency that reads a multipart form, or a body that is one file. It raises `Refusal`:
+    BAD_PARAMETER, TOO_LARGE or UNSUPPORTED_TYPE."""
 
     async def read(
         request: Request, gateway: CurrentGateway, deadline: RequestDeadline
     ) -> FilesForm[Parameters]:
         settings = gateway.settings
-        form = await MultipartReader(settings, "files", settings.max_files).read(request)
-        return FilesForm(form.files, parse(kind, request.query_params, form.fields))
+        form = await read_files(request, settings, "files", settings.max_files)
+        return FilesForm(form.files, *_parsed(kind, request, form.fields))
 
     return read
+
+
+def _parsed(
+    kind: type[Parameters], request: Request, fields: list[tuple[str, str]]
+) -> tuple[Parameters, str | None]:
+    """The parameters of the query and the form, and a warning about those that `kind` lacks."""
+    names = [*request.query_params, *(name for name, _ in fields)]
+    return parse(kind, request.query_params, fields), unknown_parameters(kind, names)
 
 
 async def _completion(

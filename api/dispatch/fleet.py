@@ -9,6 +9,7 @@ from typing import Any
 from api.dispatch.loader import Loader
 from api.dispatch.replicas import Replicas
 from api.dispatch.runner_client import LocalRunnerClient, RunnerClient
+from api.request_record import current_record
 from api.streams import wait_for_first
 from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, Entry, current_id
 from common.deadline import Deadline
@@ -66,6 +67,7 @@ class Fleet:
                     ErrorCode.BAD_PARAMETER,
                     f"Model '{entry.id}' does not take the parameter '{option}'.",
                 )
+        current_record().model = entry.id
         if current_id(entry.id) not in self._replicas:
             raise Refusal(ErrorCode.UNAVAILABLE, _not_served(entry.id))
         return entry
@@ -78,7 +80,9 @@ class Fleet:
                 await self._ensure_loaded(runner, deadline)
                 return await runner.answer(request, deadline)
 
-        return await self._replicas[current_id(model)].try_each(answer)
+        answered = await self._replicas[current_id(model)].try_each(answer)
+        _note(request, answered)
+        return answered
 
     async def stream(self, model: str, request: Request, deadline: Deadline) -> Stream:
         """Pieces, then the whole answer. Raises `Refusal`. Closing the stream stops the work.
@@ -98,6 +102,8 @@ class Fleet:
 
         async with aclosing(await self._replicas[current_id(model)].try_each(begin)) as outcomes:
             async for outcome in outcomes:
+                if isinstance(outcome, Answer):
+                    _note(request, outcome)
                 yield outcome
 
     async def load(self, model: str) -> None:
@@ -161,3 +167,10 @@ def _entry(model: str) -> Entry:
 
 def _not_served(model: str) -> str:
     return f"Model '{model}' is not served here: CHATVLM_MODELS leaves it out."
+
+
+def _note(request: Request, answer: Answer) -> None:
+    """Note for the log what the request took."""
+    record = current_record()
+    record.pages += len(request.images)
+    record.tokens += answer.usage.completion_tokens if answer.usage else 0

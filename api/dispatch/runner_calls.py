@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from api.dispatch.runner_errors import check_model, failures_as_refusals
 from common.deadline import Deadline
 from common.failures import Failure, Refusal
+from common.logs import request_ids
 from common.messages import Answer, Reply, Request, Status, Stream
 from common.units import MIB
 
@@ -120,7 +121,11 @@ def arguments_of(request: Request | None, deadline: Deadline | None) -> dict[str
     if request is None or deadline is None:
         return {}
     deadline.check("The request's time limit passed before a model could begin.")
-    return {"request": request, "time_limit": deadline.left}
+    return {
+        "request": request,
+        "time_limit": deadline.left,
+        "request_id": request_ids.current.get(),
+    }
 
 
 def outcome_of(reply: Reply) -> Any:

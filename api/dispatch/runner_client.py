@@ -58,13 +58,18 @@ class RunnerClient:
 
     @contextmanager
     def track_request(self) -> Iterator[None]:
-        """Count a request while the context is open."""
+        """Count a request while the context is open.
+
+        Afterwards a model that was not known to be loaded may be: the embedded reader loads itself.
+        """
         self.requests += 1
         self.last_request = time.monotonic()
         try:
             yield
         finally:
             self.requests -= 1
+            if self.last_status.state != "loaded":
+                self._start_refresh()
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
         return await self._http.answer(request, deadline)
@@ -101,12 +106,16 @@ class RunnerClient:
 
     async def cached_status(self) -> Status:
         """The last status, refreshed if the runner reports within CACHED_STATUS_TIMEOUT."""
-        if self.reachable:
-            if self._refresh is None or self._refresh.done():
-                self._refresh = asyncio.create_task(self._refresh_status())
+        if refresh := self._start_refresh():
             # A refresh that is late goes on, so that the next caller finds what it brings.
-            await asyncio.wait({self._refresh}, timeout=CACHED_STATUS_TIMEOUT)
+            await asyncio.wait({refresh}, timeout=CACHED_STATUS_TIMEOUT)
         return self.last_status
+
+    def _start_refresh(self) -> asyncio.Task[None] | None:
+        """The refresh of the last status that runs or is started; None if no call may be sent."""
+        if self.reachable and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.create_task(self._refresh_status())
+        return self._refresh if self.reachable else None
 
     async def _refresh_status(self) -> None:
         try:

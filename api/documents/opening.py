@@ -14,7 +14,7 @@ from api.documents.sniffing import DocumentKind, document_kind, from_pdf_header
 from api.documents.text_layers.arranging import page_text
 from api.documents.tiff_pages import TiffPages
 from common.failures import ErrorCode, Refusal
-from common.images import check_size, read_size
+from common.images import INCOMPLETE, check_size, read_size
 from common.messages import PageText
 from settings import Settings
 
@@ -46,6 +46,9 @@ class Pages(Protocol):
 
         Boxes are in pixels of the image that `image` returns for the same arguments.
         """
+
+    async def warning(self, number: int) -> str | None:
+        """What its image does not show of page `number`, from 1, of a PDF; None for nothing."""
 
 
 class Documents:
@@ -98,6 +101,9 @@ class _Image:
     async def text_layer(self, number: int, max_pixels: int | None = None) -> None:
         return None
 
+    async def warning(self, number: int) -> None:
+        return None
+
 
 class _Tiff:
     is_document = True
@@ -111,6 +117,9 @@ class _Tiff:
         return await asyncio.to_thread(self._page, number)
 
     async def text_layer(self, number: int, max_pixels: int | None = None) -> None:
+        return None
+
+    async def warning(self, number: int) -> None:
         return None
 
     def _page(self, number: int) -> bytes:
@@ -155,6 +164,12 @@ class _Pdf:
             return await asyncio.to_thread(page_text, found)
         except DrawingError:
             return None  # drawing the page may still succeed
+
+    async def warning(self, number: int) -> str | None:
+        try:
+            return INCOMPLETE if await self._rasteriser.has_cut_pictures(number) else None
+        except DrawingError:
+            return None  # what was drawn is read
 
     async def close(self) -> None:
         await self._rasteriser.close()

@@ -81,6 +81,11 @@ class Rasteriser:
         async with self._turn:
             return (await self._answer(self._ask("text", number, max_pixels))).content
 
+    async def has_cut_pictures(self, number: int) -> bool:
+        """Whether a picture of page `number`, from 1, lacks its end. Raises `DrawingError`."""
+        async with self._turn:
+            return json.loads((await self._answer(self._ask("cut", number, 0))).content) is True
+
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:

@@ -8,13 +8,14 @@ Standard input:
 - one line of JSON with `size` (bytes of the document), `dpi`, `max_pixels` and `seconds` (limit on
   CPU time, for a process that nobody ends);
 - the document;
-- a line for each page wanted: "draw" or "text", its number from 0, and the most pixels to draw it
-  with. "text" asks for the text layer of a page that is drawn so.
+- a line for each page wanted: "draw", "text" or "cut", its number from 0, and the most pixels to
+  draw it with. "text" asks for the text layer of a page that is drawn so, "cut" whether one of its
+  pictures lacks its end.
 
 Standard output:
 - one line of JSON with `pages`, their number, or `error`;
 - for each page wanted one line of JSON with `error`; or with `size`, followed by as many bytes: of
-  an encoded image, or of the text layer in JSON, which is null for a page without a sound one.
+  an encoded image, or of JSON: the text layer, null for a page without a sound one, or a boolean.
 
 The process ignores the signals that stop the server, because a stopping server still answers the
 requests that it has accepted. It ends when its gateway closes the pipes or is gone.
@@ -22,6 +23,7 @@ requests that it has accepted. It ends when its gateway closes the pipes or is g
 
 import ctypes
 import io
+import itertools
 import json
 import math
 import signal
@@ -60,6 +62,12 @@ FALLBACK_FAMILIES = {
     0: (b"Liberation Sans", b"DejaVu Sans"),
 }
 """What is drawn with instead of fonts that are neither embedded nor installed, by their kind."""
+JPEG_END = b"\xff\xd9"
+JPEG_TAIL = 64
+"""Bytes at the end of a JPEG in which its end mark is looked for: some writers pad it."""
+JPEG_2000_STARTS = b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"
+PICTURES_CHECKED = 50
+"""How many pictures of a page are checked at most."""
 BASE_MEMORY = 2**30
 """Bytes allowed beside what an image of `max_pixels` takes."""
 BYTES_PER_PIXEL = 12
@@ -154,7 +162,27 @@ def _open_pdf(data: bytes, dpi: float) -> tuple[int, dict[bytes, Answer]]:
         found = layers.find(number, lambda page: scale_of(page, max_pixels))
         return json.dumps(found).encode()
 
-    return count, {b"draw": draw, b"text": text}
+    def cut(number: int, max_pixels: int) -> bytes:
+        page = document[number]
+        try:
+            pictures = page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=2)
+            checked = itertools.islice(pictures, PICTURES_CHECKED)
+            return json.dumps(any(map(_is_cut, checked))).encode()
+        finally:
+            page.close()
+
+    return count, {b"draw": draw, b"text": text, b"cut": cut}
+
+
+def _is_cut(picture: pypdfium2.PdfImage) -> bool:
+    """Whether a JPEG lacks its end, or a JPEG 2000 its start: PDFium draws what it can of them."""
+    compression = (picture.get_filters() or [""])[-1]
+    if compression not in ("DCTDecode", "JPXDecode"):
+        return False
+    data = bytes(picture.get_data(decode_simple=True))
+    if compression == "DCTDecode":
+        return JPEG_END not in data[-JPEG_TAIL:]
+    return not data.startswith(JPEG_2000_STARTS)
 
 
 def _text_layers(data: bytes) -> "TextLayers":

@@ -17,38 +17,51 @@ STATUS = {
     ErrorCode.LOADING: 503,
     ErrorCode.OUT_OF_MEMORY: 503,
     ErrorCode.DEADLINE: 504,
+    ErrorCode.UNKNOWN_ROUTE: 404,
+    ErrorCode.WRONG_METHOD: 405,
+    ErrorCode.UNSUPPORTED_TYPE: 415,
     ErrorCode.FAULT: 500,
 }
-DEFAULT_RETRY_AFTER = 300
-"""Seconds. Used where an operator has to act first."""
-OPENAI_PREFIX = "/v1/"
-"""Paths below it answer errors in OpenAI's form."""
+_OF_STATUS = {
+    404: ErrorCode.UNKNOWN_ROUTE,
+    405: ErrorCode.WRONG_METHOD,
+    413: ErrorCode.TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_TYPE,
+    503: ErrorCode.UNAVAILABLE,
+    504: ErrorCode.DEADLINE,
+}
+_OPENAI_WORDS = {ErrorCode.UNKNOWN_MODEL: "model_not_found"}
+"""OpenAI's own words, which its clients know, where they differ from `ErrorCode`."""
+OPENAI_PREFIX = "/v1"
+"""This path and those below it answer errors in OpenAI's form."""
 
 
-def error_body(path: str, status: int, detail: str, **fields: str | None) -> dict[str, Any]:
-    """The JSON body of an error: `{"detail": …}`, or OpenAI's error object under /v1.
-
-    fields: `param` and `code` of OpenAI's object; null where they are left out.
-    """
-    if not path.startswith(OPENAI_PREFIX):
-        return {"detail": detail}
+def error_body(
+    path: str, status: int, code: ErrorCode, detail: str, param: str | None = None
+) -> dict[str, Any]:
+    """The JSON body of an error: `{"detail": …, "code": …}`, or OpenAI's error object under /v1."""
+    if not f"{path}/".startswith(f"{OPENAI_PREFIX}/"):
+        return {"detail": detail, "code": code}
     kind = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": detail, "type": kind, "param": None, "code": None} | fields}
+    word = _OPENAI_WORDS.get(code, code)
+    return {"error": {"message": detail, "type": kind, "param": param, "code": word}}
 
 
 def failure_body(failure: Failure, path: str, param: str | None = None) -> dict[str, Any]:
     """The JSON body that answers a failed request to `path`."""
-    code = "model_not_found" if failure.code is ErrorCode.UNKNOWN_MODEL else None
-    return error_body(path, STATUS[failure.code], failure.detail, param=param, code=code)
+    return error_body(path, STATUS[failure.code], failure.code, failure.detail, param)
 
 
 def failure_response(failure: Failure, path: str, param: str | None = None) -> JSONResponse:
     """The response to a failed request to `path`."""
-    status = STATUS[failure.code]
-    headers = {}
-    if status == 503:
-        headers["Retry-After"] = str(failure.retry_after or DEFAULT_RETRY_AFTER)
+    status, pause = STATUS[failure.code], failure.retry_after
+    headers = {"Retry-After": str(pause)} if status == 503 and pause is not None else {}
     return JSONResponse(failure_body(failure, path, param), status, headers)
+
+
+def code_of_status(status: int) -> ErrorCode:
+    """The code of an error of which only the status is known."""
+    return _OF_STATUS.get(status, ErrorCode.BAD_PARAMETER if status < 500 else ErrorCode.FAULT)
 
 
 def status_sentence(status: int, method: str, path: str) -> str:

@@ -9,30 +9,44 @@ from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
 from api.errors.bodies import failure_body
+from api.request_record import current_record
 from api.schemas.extras import extras
 from api.schemas.guide import Batch, BatchError, BatchItem, Chat, ChatPiece, Ocr, Page, PageError
 from api.tasks.results import FileResult, PageFailure, PageResult
+from api.wording import joined
 from common.failures import Failure, Refusal
 from common.messages import Answer, Piece, Stream, TextSource
 
 
-def ocr(result: FileResult, model: str, language: str | None) -> Ocr:
-    """The answer of /ocr. language: the hint as it was given."""
-    return Ocr(model=model, language=language, **_file_fields(result))
+def ocr(result: FileResult, model: str, language: str | None, warning: str | None = None) -> Ocr:
+    """The answer of /ocr.
+
+    language: the hint as it was given. warning: about the request, added to the model's own.
+    """
+    answer = Ocr(model=model, language=language, **_file_fields(result))
+    answer.warning = joined(answer.warning, warning)
+    return answer
 
 
-def batch(outcomes: list[tuple[str, FileResult | Failure]]) -> Batch:
-    """The answer of /batch/ocr. outcomes: the name of each file, and its result or failure."""
+def batch(outcomes: list[tuple[str, FileResult | Failure]], warning: str | None = None) -> Batch:
+    """The answer of /batch/ocr.
+
+    outcomes: the name of each file, and its result or failure. warning: about the request.
+    """
     results = [_batch_entry(filename, outcome) for filename, outcome in outcomes]
     failed = sum(isinstance(result, BatchError) for result in results)
     return Batch(
-        results=results, total=len(results), successful=len(results) - failed, failed=failed
+        results=results,
+        total=len(results),
+        successful=len(results) - failed,
+        failed=failed,
+        warning=warning,
     )
 
 
 def _batch_entry(filename: str, outcome: FileResult | Failure) -> BatchItem | BatchError:
     if isinstance(outcome, Failure):
-        return BatchError(filename=filename, error=outcome.detail)
+        return BatchError(filename=filename, error=outcome.detail, code=outcome.code)
     return BatchItem(filename=filename, **_file_fields(outcome))
 
 
@@ -50,7 +64,7 @@ def _file_fields(result: FileResult) -> dict[str, Any]:
 
 def _page(page: PageResult | PageFailure) -> Page | PageError:
     if isinstance(page, PageFailure):
-        return PageError(number=page.number, error=page.failure.detail)
+        return PageError(number=page.number, error=page.failure.detail, code=page.failure.code)
     return Page(
         number=page.number,
         text=page.answer.text,
@@ -99,6 +113,7 @@ class ChatFormat:
                     else:
                         yield _event("answer", self.answer(outcome).model_dump_json())
             except Refusal as refusal:
+                current_record().reason = refusal.failure.detail
                 yield _event("error", to_json(failure_body(refusal.failure, "/chat")).decode())
 
 

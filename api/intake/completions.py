@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
+from api.defaults import MAX_TOKENS
 from api.intake.json_bodies import read_json
 from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
@@ -38,6 +39,13 @@ def _parse(body: Any) -> CompletionRequest:
         raise BadParameter(
             "max_tokens",
             "Parameters 'max_tokens' and 'max_completion_tokens' differ.",
+        )
+    if parsed.top_logprobs and not parsed.logprobs:
+        raise BadParameter("top_logprobs", "Parameter 'top_logprobs' needs 'logprobs': true.")
+    most = parsed.max_completion_tokens or parsed.max_tokens or MAX_TOKENS
+    if parsed.min_tokens and parsed.min_tokens > most:
+        raise BadParameter(
+            "min_tokens", f"Parameter 'min_tokens' is larger than 'max_tokens', which is {most}."
         )
     if parsed.stream_options and not parsed.stream:
         raise BadParameter("stream_options", "Parameter 'stream_options' is for streams only.")

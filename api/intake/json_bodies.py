@@ -1,15 +1,15 @@
 """Reads a JSON body within its limits, and turns it into the form that it stands for."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from multipart import parse_options_header
 from pydantic_core import from_json
 
-from api.intake.body import read_chunks
+from api.intake.body import content_type, read_chunks
 from common.failures import ErrorCode, Refusal
 from settings import Settings
 
@@ -31,16 +31,20 @@ class JsonForm:
 
 
 def is_json(request: Request) -> bool:
-    content_type, _ = parse_options_header(request.headers.get("content-type", ""))
-    return bool(content_type == JSON)
+    return content_type(request)[0] == JSON
 
 
 async def read_json(request: Request, settings: Settings, max_files: int) -> Any:
     """The parsed body. max_files: how many files in base64 it has room for.
 
-    Raises `Refusal`: TOO_LARGE while it arrives, BAD_PARAMETER if it is not valid JSON or has more
-    than `MAX_VALUE_MARKS` commas and brackets.
+    Raises `Refusal`: UNSUPPORTED_TYPE if its content type is another one, TOO_LARGE while it
+    arrives, BAD_PARAMETER if it is not valid JSON or has more than `MAX_VALUE_MARKS` commas and
+    brackets.
     """
+    if not is_json(request):
+        raise Refusal(
+            ErrorCode.UNSUPPORTED_TYPE, f"The body has to be JSON: send it as Content-Type {JSON}."
+        )
     body = bytearray()
     max_bytes = max_files * (settings.max_file_bytes * 4 // 3)
     async for chunk in read_chunks(request, settings, max_files, max_bytes):
@@ -71,6 +75,7 @@ async def read_json_form(request: Request, settings: Settings) -> JsonForm:
 
 
 def _parse(body: bytearray) -> Any:
+    body = body.removeprefix(BOM_UTF8)  # PowerShell and others write it
     if sum(map(body.count, VALUE_MARKS)) > MAX_VALUE_MARKS:
         raise _refusal(f"The body has more than {MAX_VALUE_MARKS} commas and brackets: send less.")
     try:

@@ -1,4 +1,4 @@
-"""OpenAPI of the requests that are read by hand, which FastAPI cannot derive: `openapi_extra`."""
+"""OpenAPI of what FastAPI cannot derive: requests that are read by hand, and their errors."""
 
 from typing import Any
 
@@ -16,14 +16,19 @@ _FILE_IN_JSON = {
 
 
 def one_file_request(parameters: type[BaseModel]) -> dict[str, Any]:
-    """A request with one file, as a multipart form or in JSON, and `parameters`."""
+    """A request with one file, as a multipart form, as the body itself or in JSON, and
+    `parameters`."""
     properties = _properties(parameters)
     json_schema = {
         "type": "object",
         "properties": {**_FILE_IN_JSON, **properties},
         "oneOf": [{"required": [name]} for name in _FILE_IN_JSON],
     }
-    content = {**_multipart("file", _FILE, properties), JSON: {"schema": json_schema}}
+    content = {
+        **_multipart("file", _FILE, properties),
+        JSON: {"schema": json_schema},
+        **{kind: {"schema": _FILE} for kind in ("image/*", "application/pdf")},
+    }
     return _request(properties, content)
 
 
@@ -43,6 +48,19 @@ def json_request(body: type[BaseModel]) -> dict[str, Any]:
     """A request with a JSON body."""
     schema = body.model_json_schema()
     return {"requestBody": {"required": True, "content": {JSON: {"schema": _without_defs(schema)}}}}
+
+
+def without_validation_errors(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without FastAPI's answer to wrong parameters: they get 400 and a sentence.
+
+    schema: is changed.
+    """
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    return schema
 
 
 def _properties(parameters: type[BaseModel]) -> dict[str, Any]:

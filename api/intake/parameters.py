@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
-from api.defaults import TEMPERATURE, TEXT_LAYER, TextLayerChoice
+from api.defaults import MOST_READING_TOKENS, TEMPERATURE, TEXT_LAYER, TextLayerChoice
 from api.intake.wrong_parameters import validation_sentence
 from common.failures import ErrorCode, Refusal
 from common.messages import Box, Options
@@ -58,6 +58,12 @@ class OcrParameters(Options):
         "never", description=f"{TEXT_LAYER}. With other options, the image is read"
     )
     box: BoxText | None = Field(None, description=Options.model_fields["box"].description)
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_READING_TOKENS,
+        description="Most tokens of the answer, for each page; by default the model's own number",
+    )
 
     @property
     def options(self) -> Options:
@@ -91,12 +97,12 @@ class ChatParameters(BaseModel):
         "never", description=f"{TEXT_LAYER}. A vision-language model looks at the image"
     )
     prompt: str = Field("Describe this image", max_length=20_000, description="What is asked")
-    temperature: float = Field(
-        TEMPERATURE,
+    temperature: float | None = Field(
+        None,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="0 is greedy, 1 the model's own spread",
+        description=f"0 is greedy, 1 the model's own spread. {TEMPERATURE}",
     )
     max_tokens: int = Field(512, ge=1, le=4096, description="Most tokens of the answer")
     stream: bool = Field(False, description="Answer in server-sent events, as the text is made")
@@ -115,11 +121,21 @@ def parse(
     with different values.
     """
     given: dict[str, str] = {}
+    again: list[tuple[str, str]] = []
     for name, value in [*query.multi_items(), *fields]:
         if value and given.setdefault(name, value) != value and name in kind.model_fields:
+            again.append((name, value))
+    parsed = _validated(kind, given)
+    for name, value in again:
+        # "False" and "false" are the same.
+        if getattr(_validated(kind, {name: value}), name) != getattr(parsed, name):
             raise Refusal(
                 ErrorCode.BAD_PARAMETER, f"Parameter '{name}' is given twice with different values."
             )
+    return parsed
+
+
+def _validated(kind: type[Parameters], given: dict[str, str]) -> Parameters:
     try:
         return kind.model_validate(given)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from api.intake.openapi import one_file_request
 from api.intake.parameters import ChatParameters
 from api.schemas.guide import ERRORS, Chat
 from api.tasks.questions import prepare_question
+from api.wording import joined
 from common.messages import TextSource
 
 router = APIRouter(tags=["chat"])
@@ -40,7 +41,8 @@ async def chat(
     entry = gateway.fleet.pick(asked.model)
     question = await prepare_question(form.data, asked, entry, gateway)
     source: TextSource | None = "image" if asked.text_layer == "auto" else None
-    answer_format = ChatFormat(entry.id, asked.prompt, question.warning, began, source)
+    warning = joined(question.warning, form.warning)
+    answer_format = ChatFormat(entry.id, asked.prompt, warning, began, source)
     if asked.stream:
         stream = gateway.fleet.stream(entry.id, question.request, deadline)
         return await stream_response(stream, answer_format.events)

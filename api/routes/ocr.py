@@ -29,7 +29,7 @@ async def ocr(form: OcrForm, gateway: CurrentGateway, deadline: RequestDeadline)
     """Read the text of one image or document."""
     reader = FileReader(gateway, form.parameters, deadline)
     result = await reader.read(form.data)
-    return guide.ocr(result, reader.entry.id, form.parameters.language)
+    return guide.ocr(result, reader.entry.id, form.parameters.language, form.warning)
 
 
 @router.post("/batch/ocr", responses=ERRORS, openapi_extra=several_files_request(OcrParameters))
@@ -42,4 +42,4 @@ async def batch(form: BatchForm, gateway: CurrentGateway, deadline: RequestDeadl
     if len(failures) == len(outcomes) and codes <= NOT_ABOUT_A_FILE:
         raise Refusal.of(failures[0])
     filenames = [upload.filename for upload in form.files]
-    return guide.batch(list(zip(filenames, outcomes, strict=True)))
+    return guide.batch(list(zip(filenames, outcomes, strict=True)), form.warning)

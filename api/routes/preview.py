@@ -13,6 +13,7 @@ from api.gateway import CurrentGateway
 from api.intake.openapi import one_file_request
 from api.intake.parameters import PreviewParameters
 from api.schemas.guide import ERRORS, Preview
+from api.wording import joined
 from common.images import decode_with_warnings
 
 router = APIRouter(tags=["ocr"])
@@ -41,7 +42,7 @@ async def preview(form: PreviewForm, gateway: CurrentGateway) -> Preview:
         image_size=list(size),
         page=number,
         pages=pages.count,
-        warning=" ".join(warnings) or None,
+        warning=joined(*warnings, form.warning),
     )
 
 

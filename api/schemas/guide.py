@@ -20,11 +20,13 @@ from api.schemas.extras import (
     WarningField,
     is_none,
 )
+from common.failures import ErrorCode
 from common.messages import State
 
 
 class Error(BaseModel):
     detail: str = Field(description="One sentence: what was wrong, what to do")
+    code: ErrorCode = Field(description="The kind of error, as a word for programs")
 
 
 class Root(BaseModel):
@@ -108,6 +110,7 @@ class PageError(BaseModel):
     number: int
     error: str
     status: Literal["error"] = "error"
+    code: ErrorCode
 
 
 PagesField = Annotated[
@@ -186,6 +189,7 @@ class BatchError(BaseModel):
     filename: str
     error: str
     status: Literal["error"] = "error"
+    code: ErrorCode
 
 
 class Batch(BaseModel):
@@ -193,12 +197,14 @@ class Batch(BaseModel):
     total: int
     successful: int
     failed: int
+    warning: WarningField = None
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "Bad image or parameter"},
     404: {"model": Error, "description": "Unknown model"},
     413: {"model": Error, "description": "A file or the body is over its limit"},
+    415: {"model": Error, "description": "The body's content type or encoding is not taken"},
     500: {"model": Error, "description": "A fault of the service"},
     503: {"model": Error, "description": "Busy, or the model cannot run here; see Retry-After"},
     504: {"model": Error, "description": "The request's time limit passed"},

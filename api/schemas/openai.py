@@ -89,23 +89,34 @@ class CompletionRequest(Sent):
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     max_tokens: int | None = Field(None, ge=1, le=4096)
     max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="The same")
-    temperature: float | None = Field(
-        None, ge=0, le=2, description=f"By default {TEMPERATURE}, as in /chat"
+    temperature: float | None = Field(None, ge=0, le=2, description=TEMPERATURE)
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="By default as the model's authors have it, else 1"
     )
-    top_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     text_layer: TextLayerChoice = Field("never", description=TEXT_LAYER)
-    n: Literal[1] | None = None
+    n: int | None = Field(None, ge=1, le=16, description="How many answers are made")
+    logprobs: bool | None = Field(
+        None, description="Tell the log probability of each token, as the model computed it"
+    )
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="Needs `logprobs`")
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(
+        None, gt=0, le=10, description="As in transformers: of the tokens of prompt and answer"
+    )
+    top_k: int | None = Field(None, ge=-1, description="-1 or 0: all tokens")
+    min_p: float | None = Field(None, ge=0, le=1)
+    min_tokens: int | None = Field(
+        None, ge=0, description="The answer does not end by itself before it has so many tokens"
+    )
     user: str | None = Field(None, description="A label for OpenAI's accounting; of no effect")
 
 
 NEUTRAL_VALUES: dict[str, Any] = {
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logprobs": False,
     "logit_bias": {},
     "tools": [],
     "tool_choice": "none",
@@ -131,10 +142,25 @@ class ReplyMessage(BaseModel):
     refusal: None = None
 
 
+class TopLogprob(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(BaseModel):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
 class Choice(BaseModel):
-    index: int = 0
+    index: int
     message: ReplyMessage
-    logprobs: None = None
+    logprobs: Logprobs | None
     finish_reason: FinishReason
 
 

@@ -1,6 +1,6 @@
 """Turns a chat completion of OpenAI's protocol into the request to a model."""
 
-from api.defaults import MAX_TOKENS, TEMPERATURE, TextLayerChoice
+from api.defaults import MAX_TOKENS, TextLayerChoice
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import too_many_pages
 from api.gateway import Gateway
@@ -19,16 +19,36 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
 
     Raises `Refusal`: BAD_PARAMETER, BAD_IMAGE or TOO_LARGE.
     """
+    if entry.is_embedded:
+        _check_reader_can(asked, entry)
     return Request(
         task="chat",
         turns=await _turns(asked, entry, gateway),
-        temperature=TEMPERATURE if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        top_k=None if asked.top_k is None else max(asked.top_k, 0),
+        min_p=asked.min_p,
+        repetition_penalty=asked.repetition_penalty,
+        frequency_penalty=asked.frequency_penalty,
+        presence_penalty=asked.presence_penalty,
+        min_tokens=asked.min_tokens,
         seed=asked.seed,
+        logprobs=asked.top_logprobs or 0 if asked.logprobs else None,
+        n=asked.n or 1,
         stop=tuple(asked.stop or ()),
         max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
         says_source=asked.text_layer == "auto",
     )
+
+
+def _check_reader_can(asked: CompletionRequest, entry: Entry) -> None:
+    """Raises `BadParameter` for what only a model that makes its answer token by token can do."""
+    if (asked.n or 1) > 1:
+        raise BadParameter("n", f"Model '{entry.id}' has one answer only: leave out 'n'.")
+    if asked.logprobs:
+        raise BadParameter(
+            "logprobs", f"Model '{entry.id}' knows no probabilities: leave out 'logprobs'."
+        )
 
 
 async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tuple[Turn, ...]:

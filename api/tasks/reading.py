@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from api.defaults import MAX_TOKENS
 from api.documents.opening import Pages
 from api.documents.selection import select_pages
 from api.gateway import Gateway
+from api.intake.files.multipart_forms import Upload
 from api.intake.languages import language_code
 from api.intake.parameters import OcrParameters
-from api.intake.uploads import Upload
+from api.request_record import current_record
 from api.tasks.results import FileResult, PageFailure, PageResult
 from common.catalog import Entry
 from common.deadline import Deadline
@@ -111,6 +111,7 @@ class FileReader:
             async with self._deadline.bound():
                 answer = await self._text_layer(pages, number)
                 image = b"" if answer else await pages.image(number)
+                warning = None if answer else await pages.warning(number)
             while answer is None:
                 try:
                     answer = await self._ask(image)
@@ -119,6 +120,7 @@ class FileReader:
                         raise
                     pause = refusal.failure.retry_after or 1
                     await asyncio.sleep(min(pause, self._deadline.left))
+        answer = answer.with_warnings([warning])
         return PageResult(number, answer, time.perf_counter() - began)
 
     async def _text_layer(self, pages: Pages, number: int) -> Answer | None:
@@ -128,6 +130,7 @@ class FileReader:
         text = await pages.text_layer(number)
         if text is None:
             return None
+        current_record().pages += 1
         return Answer(
             text=text.text,
             image_size=text.size,
@@ -141,7 +144,7 @@ class FileReader:
             task="ocr",
             turns=single_turn([image]),
             language=self._language,
-            max_tokens=MAX_TOKENS,
+            max_tokens=self._parameters.max_tokens or self.entry.reading_tokens,
             options=self._parameters.options,
         )
         answer = await self._gateway.fleet.ask(self.entry.id, request, self._deadline)

@@ -28,6 +28,7 @@ import traceback
 from collections.abc import Callable
 
 import torch
+from transformers.utils import logging
 
 from benchmarks.gpu import machine
 from benchmarks.gpu.exact import check_exact
@@ -44,6 +45,7 @@ def main() -> None:
     tiny: bool = parser.parse_args().tiny
     if not (machine.CUDA or tiny):
         sys.exit("PyTorch sees no GPU here: install a build with CUDA and a driver, or use --tiny.")
+    logging.disable_progress_bar()  # they would stand among the rows of the tables
     torch.backends.cuda.enable_cudnn_sdp(False)  # as the service does when it loads a model
     if not machine.CUDA:
         torch.set_num_threads(1)  # small models gain nothing by more

@@ -21,7 +21,7 @@ def make_engine(weights: Path, dtype: str, reuse_mib: float = 0) -> VlmEngine:
 
 async def ask_engine(engine: VlmEngine, asked: Asked) -> Usage:
     turns = single_turn([asked.png], asked.prompt)
-    request = Request(task="chat", turns=turns, max_tokens=asked.new_tokens)
+    request = Request(task="chat", turns=turns, max_tokens=asked.new_tokens, temperature=0)
     answer = await engine.answer(request, Deadline(TIME_LIMIT))
     assert answer.usage is not None
     return answer.usage

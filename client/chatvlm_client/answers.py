@@ -58,7 +58,7 @@ class ModelInfo(RunnerStatus):
     name: str
     params: str
     options: list[str] = []
-    """Which of box, color, formatted and mode the model takes."""
+    """Which of box, color, formatted, mode and prompt the model takes."""
     replicas: list[Replica] | None = None
     """Runners on other hosts; None if the model runs beside the gateway."""
 
@@ -162,6 +162,7 @@ class PageError(Answer):
     number: int
     error: str
     status: Literal["error"]
+    code: str | None = None
 
 
 class Document(Extras):
@@ -197,6 +198,7 @@ class BatchError(Answer):
     filename: str
     error: str
     status: Literal["error"]
+    code: str | None = None
 
 
 class Batch(Answer):
@@ -207,6 +209,7 @@ class Batch(Answer):
     total: int
     successful: int
     failed: int
+    warning: str | None = None
 
 
 class Piece(Answer):

@@ -33,6 +33,10 @@ class OcrOptions(TypedDict, total=False):
     color: Literal["red", "green", "blue"] | None
     formatted: bool | None
     mode: Literal["ocr", "layout"] | None
+    prompt: str | None
+    """Read with these words instead of the service's own."""
+    max_tokens: int | None
+    """Most tokens of the answer, for each page; by default the model's own number."""
 
 
 class ChatOptions(TypedDict, total=False):

@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     ocr.add_argument(
         "--formatted", action="store_true", default=None, help="keep the structure as Markdown"
     )
+    ocr.add_argument("--prompt", help="read with these words instead of the service's own")
+    ocr.add_argument("--max-tokens", type=int, help="length limit of the answer, for each page")
     ocr.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the texts (default: print them)"
     )
@@ -132,6 +134,8 @@ def _ocr(args: argparse.Namespace) -> int:
         text_layer=args.text_layer,
         mode=args.mode,
         formatted=args.formatted,
+        prompt=args.prompt,
+        max_tokens=args.max_tokens,
     )
     outcomes: list[Outcome] = []
     console = Console(stderr=True)

@@ -10,25 +10,28 @@ from pydantic import BaseModel, ValidationError
 class ChatVLMError(Exception):
     """A request failed. The text is one sentence: the service's own, or why there is no answer."""
 
-    def __init__(self, detail: str, status: int | None = None) -> None:
+    def __init__(self, detail: str, status: int | None = None, code: str | None = None) -> None:
         super().__init__(detail)
         self.status = status
         """HTTP status; None if there was no response, or if a stream failed after its start."""
+        self.code = code
+        """The service's word for the kind of error; None if the service did not answer."""
 
 
 class Detail(BaseModel):
     """The body of the service's error responses."""
 
     detail: str
+    code: str | None = None
 
 
 def error_of(response: httpx.Response) -> ChatVLMError:
     """The error that a response with an error status stands for; its body has been read."""
     try:
-        detail = Detail.model_validate_json(response.content).detail
+        body = Detail.model_validate_json(response.content)
     except ValidationError:
         return unexpected_answer(response)
-    return ChatVLMError(detail, response.status_code)
+    return ChatVLMError(body.detail, response.status_code, body.code)
 
 
 def unexpected_answer(response: httpx.Response) -> ChatVLMError:

@@ -46,6 +46,7 @@ class EventParser:
                     self._complete = True
                     yield Chat.model_validate_json(data)
                 case b"error":
-                    raise ChatVLMError(Detail.model_validate_json(data).detail)
+                    body = Detail.model_validate_json(data)
+                    raise ChatVLMError(body.detail, code=body.code)
         except ValidationError as error:
             raise unexpected_answer(self._response) from error

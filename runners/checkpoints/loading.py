@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -31,12 +31,21 @@ Classes = Mapping[str, tuple[type[PreTrainedModel], type[ProcessorMixin]]]
 """The classes of the model and the processor, by the `model_type` of the checkpoint's config."""
 
 
+def _no_fault(processor: ProcessorMixin) -> str | None:
+    return None
+
+
 def load_checkpoint(
-    entry: Entry, settings: Settings, classes: Classes, exact: bool = False
+    entry: Entry,
+    settings: Settings,
+    classes: Classes,
+    exact: bool = False,
+    fault_of: Callable[[ProcessorMixin], str | None] = _no_fault,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Fetches the weights of an entry if they are not here, and loads them for inference. Blocks.
 
     exact: refuse not only weights that lack tensors of the model, but also those with more.
+    fault_of: says what is wrong with the files of the processor; None if nothing is.
 
     Raises `Refusal`: UNAVAILABLE if the weights or the device are not there, or if the weights do
     not fit the model; OUT_OF_MEMORY if the device is too small.
@@ -60,6 +69,11 @@ def load_checkpoint(
         processor = processor_class.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
+        if fault := fault_of(processor):
+            raise Refusal(
+                ErrorCode.UNAVAILABLE,
+                f"The files of {entry.name} do not fit: {fault}. {weights.remedy(entry)}",
+            )
         model, report = model_class.from_pretrained(
             folder,
             dtype=dtype,
@@ -72,6 +86,8 @@ def load_checkpoint(
         if settings.quantize is not None or quantisation_of(config) is not None:
             convert_plain_parameters(model, dtype)
         model.eval().requires_grad_(False)
+    except Refusal:
+        raise
     except Exception as error:  # the library raises nearly anything on files that do not fit
         if torch_errors.is_out_of_memory(error):
             raise Refusal(

@@ -5,8 +5,9 @@ from typing import Any
 
 ANSWER = 2048
 """Tokens of a long answer."""
-_TOKENS_OF_A_TILE = 256
-"""Visual tokens of a page in GOT-OCR 2.0, whose config does not say it."""
+_TOKENS_OF_TILES = 7 * 256
+"""Visual tokens of a large page in GOT-OCR 2.0, six tiles and the whole; its config does not say
+them."""
 
 
 def kv_token_bytes(config: Mapping[str, Any], bytes_per_number: int) -> int:
@@ -22,7 +23,7 @@ def page_tokens(config: Mapping[str, Any], max_pixels: int) -> int:
     """Visual tokens of a page of so many pixels."""
     vision = config["vision_config"]
     if "spatial_merge_size" not in vision:
-        return _TOKENS_OF_A_TILE
+        return _TOKENS_OF_TILES
     side = vision.get("patch_size", 14) * vision["spatial_merge_size"]
     return int(max_pixels // side**2)
 

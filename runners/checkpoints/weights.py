@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from common import devices
-from common.catalog import Entry
+from common.catalog import Entry, is_built_in
 from common.failures import ErrorCode, Refusal
 from common.units import GIB
 from runners.checkpoints.dtype import is_float32
@@ -83,14 +83,16 @@ def fetch(entry: Entry, settings: Settings) -> Path:
     quantised and a package that their layers need is not installed.
     """
     folder = find_folder(entry, settings)
+    found = _absent_message(entry)
     if folder is not None:
         reason = why_incomplete(folder)
         if reason is None:
             return _checked(entry, settings, folder)
+        found = _incomplete_message(entry, reason)
         if _own_folder(entry, settings) is not None:
-            raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
+            raise Refusal(ErrorCode.UNAVAILABLE, found)
     if entry.repository is None:
-        raise Refusal(ErrorCode.UNAVAILABLE, _absent_message(entry))
+        raise Refusal(ErrorCode.UNAVAILABLE, found)
     size = f", about {entry.weights_gib:.1f} GiB" if entry.weights_gib else ""
     logger.info("Downloading %s%s", entry.repository, size)
     try:
@@ -104,7 +106,7 @@ def fetch(entry: Entry, settings: Settings) -> Path:
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
         logger.warning("%s could not be downloaded: %r", entry.repository, error)
-        raise Refusal(ErrorCode.UNAVAILABLE, _absent_message(entry)) from error
+        raise Refusal(ErrorCode.UNAVAILABLE, found) from error
     if reason := why_incomplete(folder):
         raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloaded %s", entry.repository)
@@ -132,12 +134,19 @@ class LoggedProgress(tqdm):
 
 
 def find_folder(entry: Entry, settings: Settings) -> Path | None:
-    """Returns the folder on this machine that holds the weights, whole or not; None if none."""
+    """Returns the folder on this machine that holds the weights, whole or not; None if none.
+
+    In the hub's cache, another revision than the pinned one of a built-in model will do, but not
+    another than the one that a catalog file names.
+    """
     own = _own_folder(entry, settings)
     if own is not None or entry.repository is None:
         return own
-    config = try_to_load_from_cache(entry.repository, "config.json", revision=entry.revision)
-    return Path(config).parent if isinstance(config, str) else None
+    for revision in (entry.revision, None) if is_built_in(entry.id) else (entry.revision,):
+        config = try_to_load_from_cache(entry.repository, "config.json", revision=revision)
+        if isinstance(config, str):
+            return Path(config).parent
+    return None
 
 
 def _own_folder(entry: Entry, settings: Settings) -> Path | None:

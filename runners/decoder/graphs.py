@@ -53,6 +53,8 @@ class GraphedStep:
         """Runs the steps of a model that cannot be captured."""
         self._graphs: dict[tuple[int, Way], _Graph] = {}
         self._generation = -1
+        self.captures = 0
+        """How often a graph was captured, or could not be."""
 
     def __call__(
         self, tokens: Sequence[int], positions: Sequence[int], parts: Sequence[Part]
@@ -74,6 +76,7 @@ class GraphedStep:
             inputs = StepInputs(rows, 1 << (width - 1).bit_length(), self._device)
         inputs.fill(tokens, positions, parts, self._pool.block_size)
         if graph is None:
+            self.captures += 1
             try:
                 graph = self._graphs[rows, way] = self._captured(inputs, way)
             except Exception as error:

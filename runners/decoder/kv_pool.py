@@ -63,14 +63,17 @@ class KvPool:
 
         One layer at a time moves into new tensors, so that little more memory is needed meanwhile.
         Where memory runs out half-way, what was kept is whole if the kept blocks were the first
-        ones, in their order, as they are when the pool grows.
+        ones, in their order, as they are when the pool grows; the layers that had grown shrink
+        again.
         """
-        grows = list(kept) == list(range(self.count))
+        grows = self._stay(kept)
         if not (grows and self.count <= count <= self._room):
             rooms = [count]
             if all(tensor.device.type == "cpu" for tensor in self.keys):
                 rooms.insert(0, count * _CPU_ROOM)
             if not any(self._move(room, kept) for room in rooms):
+                if grows:
+                    self._move(self._room, kept)
                 return False
         self._show(count)
         return True
@@ -84,12 +87,18 @@ class KvPool:
         self.count = count
         self.keys, self.values = ([whole[:count] for whole in wholes] for wholes in self._wholes)
 
+    def _stay(self, kept: Sequence[int]) -> bool:
+        """Whether all blocks are kept, in their order."""
+        return list(kept) == list(range(self.count))
+
     def _move(self, room: int, kept: Sequence[int]) -> bool:
         """Moves the kept blocks into tensors of so many blocks. Returns False if memory ran out."""
-        shown = min(self.count, room)
+        shown, stay = min(self.count, room), self._stay(kept)
         try:
             for wholes, tensors in zip(self._wholes, (self.keys, self.values), strict=True):
                 for layer, old in enumerate(wholes):
+                    if stay and len(old) == room:  # as where memory ran out half-way before
+                        continue
                     new = self._blocks(room, old.device)
                     _copy(old, new, kept)
                     wholes[layer], tensors[layer] = new, new[:shown]

@@ -1,6 +1,6 @@
 """GOT-OCR 2.0 (Wei et al., 2024) reads a page, a box of it, or what a coloured frame encloses.
 
-It follows a few fixed prompts, which the library's processor writes, and answers no questions.
+It follows a few fixed prompts and answers no questions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,11 @@ from transformers import (
     GotOcr2Processor,
     PreTrainedModel,
 )
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from common.catalog import Entry
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, FinishReason, Options
+from common.messages import Answer, Box, FinishReason, Options
 from runners.checkpoints.loading import load_checkpoint
 from runners.transformers_models.transformers_vlm import TransformersVlm
 from runners.vlm.interface import Encoded, Features, ModelRequest, Task, digest
@@ -28,6 +29,8 @@ _LANGUAGES = {"en", "zh"}
 _LARGE_PAGE = 4
 """A page of more than this many times a tile's area is read in tiles. In a single tile it would
 keep less than half of its resolution in each direction."""
+_MOST_TILES = 6
+"""Tiles of a large page, besides a small image of the whole; the model was trained on no more."""
 
 
 def load(entry: Entry, settings: Settings) -> "GotOcr":
@@ -40,7 +43,7 @@ def load(entry: Entry, settings: Settings) -> "GotOcr":
 
 class GotOcr(TransformersVlm):
     """GOT-OCR 2.0. It turns an image into 256 visual tokens; a large page, read in tiles, into up
-    to 13 times as many."""
+    to 7 times as many."""
 
     def __init__(
         self, model: PreTrainedModel, processor: GotOcr2Processor, reuse_bytes: int
@@ -54,12 +57,12 @@ class GotOcr(TransformersVlm):
     def encode(self, request: ModelRequest) -> Encoded:
         image = request.images[0].pixels
         options = request.task.options if request.task.kind == "ocr" else Options()
+        in_tiles = self._in_tiles(options, image)
         inputs = self._processor(
             image,
-            box=_checked_box(options, image),
-            color=options.color,
-            format=options.formatted,
-            crop_to_patches=self._in_tiles(options, image),
+            text=self._prompt(_query(options, image, in_tiles)),
+            crop_to_patches=in_tiles,
+            max_patches=_MOST_TILES,
             return_tensors="pt",
         )
         tokens, pixels = inputs["input_ids"][0], inputs["pixel_values"].to(self.dtype)
@@ -72,6 +75,7 @@ class GotOcr(TransformersVlm):
             prefix_length=int(visual[-1]) + 1,
             visual=visual,
             image_size=image.size,
+            seen_sizes=(self._seen_size(image, in_tiles),),
         )
 
     @property
@@ -98,6 +102,26 @@ class GotOcr(TransformersVlm):
             }
         )
 
+    def _seen_size(self, image: Image.Image, in_tiles: bool) -> tuple[int, int]:
+        """Width, height in which the model sees an image, in all tiles together."""
+        tile = self._processor.image_processor.size
+        across, down = 1, 1
+        if in_tiles:
+            sides = (image.height, image.width), (tile["height"], tile["width"])
+            across, down = get_optimal_tiled_canvas(*sides, 1, _MOST_TILES)
+        return across * tile["width"], down * tile["height"]
+
+    def _prompt(self, query: str) -> str:
+        """The whole prompt, with one image token, which the processor repeats."""
+        processor = self._processor
+        turns = (
+            processor.system_query,
+            f"user\n{processor.img_start_token}{processor.image_token}{processor.img_end_token}"
+            f"\n{query}",
+        )
+        begin, end = processor.message_start_token, processor.message_end_token
+        return "".join(f"{begin}{turn}{end}" for turn in turns) + f"{begin}assistant\n"
+
     def _in_tiles(self, options: Options, image: Image.Image) -> bool:
         """Returns whether a page is large. The model was trained on tiles of whole pages only."""
         if options.box or options.color:
@@ -106,21 +130,39 @@ class GotOcr(TransformersVlm):
         return image.width * image.height > _LARGE_PAGE * tile["height"] * tile["width"]
 
 
-def _checked_box(options: Options, image: Image.Image) -> list[int] | None:
-    """Returns the box as a new list, because the processor writes into it.
+def _query(options: Options, image: Image.Image, in_tiles: bool) -> str:
+    """The words that ask for a reading, as the model's authors write them.
+
+    The library's processor writes a space more before "OCR", and another after a colour.
+
+    Raises `Refusal` (BAD_PARAMETER) if the box is not inside the image, or beside a colour.
+    """
+    if options.box and options.color:
+        raise Refusal(
+            ErrorCode.BAD_PARAMETER,
+            "GOT-OCR 2.0 reads a box or a coloured frame: leave out 'box' or 'color'.",
+        )
+    where = f"{_thousandths(options.box, image)} " if options.box else ""
+    if options.color:
+        where = f"[{options.color}] "
+    how = " with format" if options.formatted else ""
+    return f"{where}OCR{how}{' upon the patch reference' if in_tiles else ''}: "
+
+
+def _thousandths(box: Box, image: Image.Image) -> list[int]:
+    """The box in thousandths of the image's sides.
 
     Raises `Refusal` (BAD_PARAMETER) if it is not inside the image.
     """
-    if options.box is None:
-        return None
-    left, top, right, bottom = options.box
+    left, top, right, bottom = box
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
             f"The box {left},{top},{right},{bottom} is empty or not inside the image, which has "
             f"{image.width} x {image.height} pixels.",
         )
-    return [left, top, right, bottom]
+    sides = (image.width, image.height) * 2
+    return [int(place / side * 1000) for place, side in zip(box, sides, strict=True)]
 
 
 def _warning(language: str | None) -> str | None:

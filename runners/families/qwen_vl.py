@@ -20,6 +20,7 @@ from transformers.vision_utils import (
 
 from common.catalog import Entry
 from runners.checkpoints.loading import load_checkpoint
+from runners.transformers_models.chat_template import template_fault
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Task
 from settings import Settings
@@ -40,8 +41,10 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
             "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor),
             "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLProcessor),
         },
+        fault_of=template_fault,
     )
-    return QwenVl(model, processor, settings.max_pixels_of(entry.id), settings.reuse_bytes)
+    max_pixels = settings.max_pixels_of(entry, model.device.type == "cuda")
+    return QwenVl(model, processor, max_pixels, settings.reuse_bytes)
 
 
 class QwenVl(QwenStyleVlm):

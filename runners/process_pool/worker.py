@@ -33,6 +33,8 @@ START_SECONDS = 60.0
 """Time limit of a start, the load included."""
 STOP_SECONDS = 3.0
 """Time in which a job that is to stop has to get to its next `Check`."""
+_EXIT_SECONDS = 1.0
+"""Time in which a process whose pipe has closed is gone."""
 _PROJECT = str(Path(__file__).parents[2])
 _PROGRAM = "runners.process_pool.program"
 
@@ -163,10 +165,22 @@ class Worker(Generic[Value, Result]):
             outcome: Outcome = pickle.loads(await self._process.stdout.readexactly(size))
         except (OSError, EOFError, RuntimeError) as error:
             # EOFError: the pipe closed. RuntimeError: uvloop's, for a pipe that is closed.
-            self.kill()
-            raise WorkerDied(f"exit code {await self._process.wait()}") from error
+            raise WorkerDied(f"exit code {await self._exit_code()}") from error
         self._is_busy = False
         return outcome
+
+    async def _exit_code(self) -> int:
+        """The exit code of a process whose pipe has closed. If it does not end, it is killed.
+
+        It is not killed at once: `Popen.kill` of a process that has just ended takes its exit code
+        from asyncio, which then reports 255.
+        """
+        assert self._process is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_SECONDS):
+                return await self._process.wait()
+        self.kill()
+        return await self._process.wait()
 
     def _send(self, message: object) -> None:
         assert self._process is not None

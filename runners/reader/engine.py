@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Piece, Request, Status, Stream
 from runners.process_pool.pool import ProcessPool
 from runners.process_pool.worker import WorkerDied
-from runners.reader import page_worker
+from runners.reader import large_images, page_worker
 from runners.reader.answers import make_answer
+from runners.reader.large_images import ManageableImage
 from runners.reader.page_layers import page_of_layer
 from runners.reader.read_page import ReadPage, UnreadPage
 from runners.reader.tessdata import LANGUAGES, find_tessdata
@@ -33,6 +35,7 @@ class ReaderEngine:
         self._pool: ProcessPool[UnreadPage, ReadPage] = ProcessPool(
             partial(page_worker.load, settings), settings.reader_processes
         )
+        self._decoding: ProcessPool[bytes, ManageableImage] = ProcessPool(large_images.load, 1)
         self._metrics: Metrics | None = None
         self._requests = 0
         """Requests taken and not yet answered."""
@@ -89,10 +92,11 @@ class ReaderEngine:
 
         Waits until they have ended, but at most the setting `unload_timeout`.
         """
-        found = await self._pool.retire(self._settings.unload_timeout)
-        if found:
+        timeout = self._settings.unload_timeout
+        found = await asyncio.gather(self._pool.retire(timeout), self._decoding.retire(timeout))
+        if any(found):
             self._report()
-        return found
+        return any(found)
 
     async def status(self) -> Status:
         """The status of all processes together."""
@@ -115,7 +119,7 @@ class ReaderEngine:
         )
 
     async def close(self) -> None:
-        await self._pool.close()
+        await asyncio.gather(self._pool.close(), self._decoding.close())
 
     @property
     def _waiting(self) -> int:
@@ -156,12 +160,23 @@ class ReaderEngine:
 
     async def _read(self, page: UnreadPage) -> ReadPage:
         try:
-            return await self._pool.run(page)
+            if not await asyncio.to_thread(large_images.is_large, page.image):
+                return await self._pool.run(page)
+            image = await self._manageable(page.image)
+            read = await self._pool.run(replace(page, image=image.data))
+            return replace(read.enlarged(image.size), warnings=image.warnings + read.warnings)
         except WorkerDied as death:
             raise Refusal(
                 ErrorCode.FAULT,
                 "The page could not be read: two processes ended while they read it.",
             ) from death
+
+    async def _manageable(self, image: bytes) -> ManageableImage:
+        """The large image, made so that it can be read. Its process ends, for it was large, too."""
+        try:
+            return await self._decoding.run(image)
+        finally:
+            await self._decoding.retire(0)
 
     def _report(self) -> None:
         if self._metrics is None:

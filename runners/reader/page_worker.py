@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from common.images import decode_with_warnings
+from runners import malloc
 from runners.process_pool.protocol import Check
 from runners.reader.read_page import ReadPage, UnreadPage
 from runners.reader.tessdata import find_tessdata
@@ -19,12 +20,15 @@ def load(settings: Settings) -> Callable[[UnreadPage, Check], ReadPage]:
     # There is a process per core: with threads of its own, each would slow the others down. OpenMP
     # reads this when Tesseract is imported, on the next line.
     os.environ["OMP_THREAD_LIMIT"] = "1"
+    malloc.return_freed_memory()
     from runners.reader.reading import Reader
 
     reader = Reader(find_tessdata(settings.tessdata), settings.recognisers)
 
     def read(page: UnreadPage, check: Check) -> ReadPage:
         image, warnings = decode_with_warnings(page.image, keep_grey=True)
-        return replace(reader.read(image, page.language, check), warnings=tuple(warnings))
+        read = reader.read(image, page.language, check)
+        malloc.trim()
+        return replace(read, warnings=tuple(warnings))
 
     return read

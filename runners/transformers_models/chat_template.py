@@ -3,12 +3,17 @@
 import re
 from collections.abc import Sequence
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import ProcessorMixin
 
-from runners.vlm.interface import ModelTurn
+from runners.vlm.interface import ModelTurn, TurnPart
 
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
+_BETWEEN_SYSTEMS = "\n\n"
+"""Stands between the texts of system turns that are joined."""
+_IMAGE: dict[str, str] = {"type": "image"}
+_TEXT = {"type": "text", "text": _SLOT}
 
 
 class ChatTemplate:
@@ -22,7 +27,9 @@ class ChatTemplate:
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
+        """The processor needs a template in which `template_fault` finds no fault."""
         self._processor = processor
+        self._joins_systems = not _writes_late_systems(processor)
         tokenizer = processor.tokenizer.backend_tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special_ids = {token.content: number for number, token in added.items()}
@@ -37,12 +44,18 @@ class ChatTemplate:
 
         Raises `ValueError` if the template leaves out a text or an image.
         """
+        if self._joins_systems:
+            turns = with_one_system(turns)
         parts = [part for turn in turns for part in turn.parts]
         texts = iter([part for part in parts if isinstance(part, str)])
         counts = iter(visual_tokens)
         tokens: list[int] = []
         plain = ""
-        for piece in self._pattern.split(self._rendered(turns)):
+        contents = [
+            (turn.role, [_TEXT if isinstance(part, str) else _IMAGE for part in turn.parts])
+            for turn in turns
+        ]
+        for piece in self._pattern.split(_rendered(self._processor, contents)):
             if piece == _SLOT:
                 plain += next(texts)
             elif piece in self._special_ids:
@@ -55,23 +68,61 @@ class ChatTemplate:
             raise ValueError("the chat template leaves a part out")
         return [*tokens, *self._encode(plain)]
 
-    def _rendered(self, turns: Sequence[ModelTurn]) -> str:
-        slot = {"type": "text", "text": _SLOT}
-        rendered: str = self._processor.apply_chat_template(
-            [
-                {
-                    "role": turn.role,
-                    "content": [
-                        slot if isinstance(part, str) else {"type": "image"} for part in turn.parts
-                    ],
-                }
-                for turn in turns
-            ],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        return rendered
-
     def _encode(self, plain: str) -> list[int]:
         ids: list[int] = self._plain.encode(plain, add_special_tokens=False).ids
         return ids
+
+
+def template_fault(processor: ProcessorMixin) -> str | None:
+    """Returns what is wrong with the chat template of a checkpoint's files; None if it can be used.
+
+    A template of the tokenizer's files is used if the processor's have none.
+    """
+    if processor.chat_template is None:
+        processor.chat_template = processor.tokenizer.chat_template
+    if processor.chat_template is None:
+        return (
+            "there is no chat template (chat_template.json, chat_template.jinja, or "
+            "'chat_template' in tokenizer_config.json)"
+        )
+    asked = [("user", [_IMAGE, _TEXT]), ("assistant", [_TEXT]), ("user", [_TEXT])]
+    try:
+        written = _rendered(processor, asked)
+    except (TemplateError, TypeError, ValueError):
+        written = ""
+    if written.count(_SLOT) == 3 and written.count(processor.image_token) == 1:
+        return None
+    return "their chat template does not write images and texts in turns"
+
+
+def with_one_system(turns: Sequence[ModelTurn]) -> list[ModelTurn]:
+    """The turns with all system turns joined to one, which comes first."""
+    systems = [turn for turn in turns if turn.role == "system"]
+    others = [turn for turn in turns if turn.role != "system"]
+    if not systems:
+        return others
+    parts: list[TurnPart] = []
+    for turn in systems:
+        parts += [*([_BETWEEN_SYSTEMS] if parts else []), *turn.parts]
+    return [ModelTurn("system", tuple(parts)), *others]
+
+
+def _writes_late_systems(processor: ProcessorMixin) -> bool:
+    """Whether the template writes a system turn that is not the first turn."""
+    asked = [("system", [_TEXT]), ("system", [_TEXT]), ("user", [_TEXT]), ("system", [_TEXT])]
+    try:
+        return _rendered(processor, asked).count(_SLOT) == len(asked)
+    except (TemplateError, TypeError, ValueError):  # such as a template's own raise_exception
+        return False
+
+
+def _rendered(
+    processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[dict[str, str]]]]
+) -> str:
+    """The prompt of turns, each a role and its parts."""
+    rendered: str = processor.apply_chat_template(
+        [{"role": role, "content": list(content)} for role, content in turns],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    return rendered

@@ -24,7 +24,7 @@ _FIRST_CUT = {
     "silu",
     "softmax",
 }
-"""Operations that treat each row of their first tensor alone. `softmax` is taken along rows."""
+"""Operations that treat each row of their first tensor alone, see `_treats_rows_alone`."""
 _ALL_CUT = {"add", "matmul", "mul"}
 """Operations on tensors that have the same rows, or one for all."""
 
@@ -35,7 +35,9 @@ class CutOperations(TorchFunctionMode):
     """While it is entered, `function` is called after every operation of PyTorch in this thread.
 
     An operation that takes long is computed in slices of its rows, and the function is called after
-    each. The numbers are those of the whole, but for how a library's matrix products round.
+    each. The numbers are those of the whole, but for how a library's matrix products round. What
+    is cut depends on the arguments that are given by place, as the library's towers give them; an
+    operation with a tensor that is given by name is computed at once.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -52,13 +54,13 @@ class CutOperations(TorchFunctionMode):
         """PyTorch calls it in place of an operation. Within it, the mode is not entered."""
         kwargs = kwargs or {}
         name = getattr(operation, "__name__", "")
-        if "out" in kwargs:
+        if not args or any(isinstance(one, Tensor) for one in kwargs.values()):
             return self._call(operation, args, kwargs)
         if name == "scaled_dot_product_attention":
             return self._attend(operation, args, kwargs)
         if name == "cat":
             return self._concatenate(operation, args, kwargs)
-        if name in _FIRST_CUT:
+        if name in _FIRST_CUT and _treats_rows_alone(name, args, kwargs):
             return self._in_slices(operation, args, kwargs, args[:1])
         if name in _ALL_CUT:
             return self._in_slices(operation, args, kwargs, args)
@@ -103,8 +105,9 @@ class CutOperations(TorchFunctionMode):
         args: the tensors, and the dimension if it is not in `kwargs`.
         """
         tensors: Sequence[Tensor] = args[0]
-        dim: int = kwargs.get("dim", args[1] if len(args) > 1 else 0)
-        if sum(one.numel() for one in tensors) <= _limit() or len({t.dtype for t in tensors}) > 1:
+        dim: int = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+        kinds = {(one.dtype, one.dim()) for one in tensors}
+        if sum(one.numel() for one in tensors) <= _limit() or len(kinds) > 1:
             return self._call(operation, args, kwargs)
         sizes = [one.shape[dim] for one in tensors]
         shape = list(tensors[0].shape)
@@ -123,7 +126,7 @@ class CutOperations(TorchFunctionMode):
 
         args: queries, keys and values, [images, heads, tokens, head size]; perhaps a mask.
         """
-        if len(args) > 3 or not _sees_all(kwargs):
+        if len(args) != 3 or not _sees_all(args, kwargs):
             return self._call(operation, args, kwargs)
         queries, keys, values = args
         images, heads, tokens, size = queries.shape
@@ -147,10 +150,23 @@ def _limit() -> int:
     return _MOST * torch.get_num_threads()
 
 
-def _sees_all(kwargs: dict[str, Any]) -> bool:
+def _treats_rows_alone(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether an operation of `_FIRST_CUT` treats each row alone with these arguments."""
+    match name:
+        case "softmax":
+            dim = args[1] if len(args) > 1 else kwargs.get("dim")
+            return dim in (-1, args[0].dim() - 1)
+        case "layer_norm":
+            return len(args) > 1 and len(args[1]) == 1
+        case "embedding":  # `torch.embedding` takes the weights first
+            return not args[0].is_floating_point()
+    return True
+
+
+def _sees_all(args: Sequence[Tensor], kwargs: dict[str, Any]) -> bool:
     """Whether, by these arguments of attention, every query sees all keys of its own head."""
-    changes = kwargs.get("is_causal") or kwargs.get("enable_gqa")
-    return not changes and kwargs.get("attn_mask") is None
+    heads = {(one.dim(), one.shape[1]) for one in args}
+    return len(heads) == 1 and args[0].dim() == 4 and not kwargs.get("is_causal")
 
 
 def _spans(size: int, step: int) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,9 @@ from transformers import BaseImageProcessor
 from common.failures import ErrorCode, Refusal
 from runners.vlm.request_images import RequestImage
 
+_LEAST_BOUND = 1280
+"""Visual tokens that an image may become however little memory there is."""
+
 
 class QwenImages:
     """Resizes images and cuts them into patches. For any thread."""
@@ -27,20 +30,32 @@ class QwenImages:
         self._min_pixels = min(processor.size["shortest_edge"], max_pixels)
         self._dtype = dtype
 
-    def patches(self, images: Sequence[RequestImage]) -> Tensor:
+    def bound(self, tokens: int) -> None:
+        """Lets no image become more visual tokens than this, or than it may have in any case."""
+        pixels = max(tokens, _LEAST_BOUND) * self.token_size**2
+        self._max_pixels = min(self._max_pixels, pixels)
+        self._min_pixels = min(self._min_pixels, self._max_pixels)
+
+    def patches(self, images: Sequence[RequestImage], grids: Tensor) -> Tensor:
         """Returns the patches of all images, one a row, [patches, channels * frames * size * size].
 
-        Raises `Refusal` (BAD_IMAGE).
+        grids: as `grids` returns them. Raises `Refusal` (BAD_IMAGE).
         """
-        return torch.cat([self._patches(image.pixels) for image in images])
+        sizes = (grids[:, 1:] * self.patch_size).tolist()
+        return torch.cat(
+            [self._patches(image.pixels, size) for image, size in zip(images, sizes, strict=True)]
+        )
 
-    def grids(self, images: Sequence[RequestImage]) -> Tensor:
+    def grids(self, images: Sequence[RequestImage], most_tokens: int | None = None) -> Tensor:
         """Returns the grid of each image, [images, 3] int64: patches in time, height and width.
+
+        most_tokens: visual tokens that all images may become together, each an equal share of them.
 
         Decodes no image whose size is known. Raises `Refusal` (BAD_IMAGE), also for an image that
         is too long and thin.
         """
-        sizes = [self.sides(*image.facts.size) for image in images]
+        share = None if most_tokens is None else most_tokens // len(images)
+        sizes = [self.sides(*image.facts.size, share) for image in images]
         return torch.tensor([[1, *(side // self.patch_size for side in sides)] for sides in sizes])
 
     def token_counts(self, grids: Tensor) -> list[int]:
@@ -49,11 +64,15 @@ class QwenImages:
         counts: list[int] = (grids.prod(-1) // merged).tolist()
         return counts
 
-    def _patches(self, image: Image.Image) -> Tensor:
+    def seen_sizes(self, grids: Tensor) -> tuple[tuple[int, int], ...]:
+        """Returns width and height in which the model sees each image."""
+        return tuple((across, down) for _, down, across in (grids * self.patch_size).tolist())
+
+    def _patches(self, image: Image.Image, sides: list[int]) -> Tensor:
         processor, size = self._processor, self.patch_size
         resized = functional.resize(
             functional.pil_to_tensor(padded(image, self.token_size)),
-            self.sides(*image.size),
+            sides,
             InterpolationMode.BICUBIC,
             antialias=True,
         )
@@ -71,11 +90,17 @@ class QwenImages:
         frames = scaled.to(self._dtype)[:, :, None]
         return frames.expand(-1, -1, processor.temporal_patch_size, -1, -1).flatten(1)
 
-    def sides(self, width: int, height: int) -> list[int]:
-        """Returns height and width in which the model sees an image. Raises as `grids` does."""
+    def sides(self, width: int, height: int, most_tokens: int | None = None) -> list[int]:
+        """Returns height and width in which the model sees an image. Raises as `grids` does.
+
+        most_tokens: visual tokens that it may become, if they are fewer than those of any image.
+        """
         side = self.token_size
         width, height = padded_size(width, height, side)
-        sides = smart_resize(height, width, side, self._min_pixels, self._max_pixels)
+        most = self._max_pixels
+        if most_tokens is not None:
+            most = min(most, max(1, most_tokens) * side**2)
+        sides = smart_resize(height, width, side, min(self._min_pixels, most), most)
         return [max(side, length) for length in sides]  # a thin strip's side is shrunk to nothing
 
 

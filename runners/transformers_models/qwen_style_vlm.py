@@ -22,6 +22,9 @@ from runners.vlm.interface import (
 )
 from runners.vlm.request_images import RequestImage, key_of
 
+_IMAGES_SHARE = 0.8
+"""Share of the tokens which a model takes that may be images'; the rest is for texts and answer."""
+
 
 class QwenStyleVlm(TransformersVlm):
     """Encodes conversations with a chat template.
@@ -81,14 +84,23 @@ class QwenStyleVlm(TransformersVlm):
         added = getattr(seen, "deepstack_features", None) or []
         return Features(torch.cat(seen.pooler_output), [torch.cat(layer) for layer in added])
 
+    @property
+    def most_visual_tokens(self) -> int:
+        """Visual tokens that all images of a conversation may become together."""
+        return int(self._context * _IMAGES_SHARE)
+
+    def bound_images(self, tokens: int) -> None:
+        self.images.bound(tokens)
+
     def encode(self, request: ModelRequest) -> Encoded:
         turns, images = request.turns, request.images
         if request.task.kind == "ocr":
-            turns = (ModelTurn("user", (*images, self.instruction(request.task))),)
+            words = request.task.options.prompt or self.instruction(request.task)
+            turns = (ModelTurn("user", (*images, words)),)
         pixels: Mapping[str, Tensor] = {}
         grids, counts, image_key = None, [], key_of(images)
         if images:
-            grids = self.images.grids(images)
+            grids = self.images.grids(images, self.most_visual_tokens)
             counts = self.images.token_counts(grids)
         tokens = self._template.tokens(turns, counts)
         if len(tokens) + request.max_tokens > self._context:
@@ -109,13 +121,17 @@ class QwenStyleVlm(TransformersVlm):
             prefix_length=int(visual[-1]) + 1 if images else 0,
             visual=visual,
             image_size=images[0].facts.size if images else (0, 0),
+            seen_sizes=() if grids is None else self.images.seen_sizes(grids),
         )
 
     def _pixels(
         self, images: Sequence[RequestImage], grids: Tensor, image_key: bytes
     ) -> Mapping[str, Tensor]:
-        def make() -> dict[str, Tensor]:
-            return {"pixel_values": self.images.patches(images), "image_grid_thw": grids}
+        def make(images: Sequence[RequestImage]) -> dict[str, Tensor]:
+            return {"pixel_values": self.images.patches(images, grids), "image_grid_thw": grids}
 
+        if not self.has_features(image_key):
+            return make(images)
         # If the features are given up meanwhile, the patches are made when the tower needs them.
-        return LazyTensors(make) if self.has_features(image_key) else make()
+        undecoded = [image.undecoded for image in images]
+        return LazyTensors(lambda: make(undecoded))

@@ -3,14 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
 from runners.checkpoints.quantising import stored_parts
+from runners.checkpoints.sampling_defaults import checkpoint_parameters
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
@@ -25,6 +28,9 @@ an image take a fifth (Qwen3-VL 8B) to a fiftieth (GOT-OCR 2.0) of the memory of
 values, so they are kept for longer."""
 _MOST_TOKENS = {"cpu": 512, "cuda": 8192}
 """Tokens of the largest prefill. On a CPU the hidden states of more leave its caches."""
+
+_BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
+"""The byte for which each character stands in a byte-level vocabulary."""
 
 
 class TransformersVlm(Vlm):
@@ -47,6 +53,7 @@ class TransformersVlm(Vlm):
         self.device = model.device
         self.dtype = model.dtype
         self.stop_tokens = _stop_tokens(model, tokenizer)
+        self.sampling = checkpoint_parameters(model.generation_config)
         self.decoder = Decoder(model)
         pack_linears(model)
         self.weights_bytes = _bytes_of(model, self.decoder)
@@ -99,6 +106,12 @@ class TransformersVlm(Vlm):
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
+    def token_data(self, token: int) -> bytes:
+        written = cast(str, self.tokenizer.convert_ids_to_tokens(token))
+        if token in self.tokenizer.added_tokens_decoder or not _BYTES.keys() >= set(written):
+            return written.encode()
+        return bytes(_BYTES[character] for character in written)
+
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
     ) -> Answer:
@@ -107,6 +120,10 @@ class TransformersVlm(Vlm):
     def has_features(self, image_key: bytes) -> bool:
         """Whether the features of images are kept now. For any thread."""
         return image_key in self._features
+
+    @property
+    def captures(self) -> int:
+        return self.decode_step.captures if isinstance(self.decode_step, GraphedStep) else 0
 
     def release_buffers(self) -> None:
         if isinstance(self.decode_step, GraphedStep):

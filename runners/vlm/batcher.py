@@ -20,16 +20,17 @@ from common.messages import FinishReason
 from runners import torch_errors, torch_threads
 from runners.decoder.part import Part
 from runners.metrics import Metrics
+from runners.sampling.sampler import NO_TOKEN, Choices, Chosen, Sampler, choose
 from runners.scheduling.kv_space import KvSpace
 from runners.scheduling.prefill_budget import PrefillBudget
-from runners.scheduling.row import Finished, Row
+from runners.scheduling.row import Row
 from runners.scheduling.scheduler import Scheduler, Slice
 from runners.vlm.interface import Encoded, Features, RowPart, Vlm
-from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+"""A token, and its log probabilities if its row wants them."""
 
 
 IDLE_SECONDS = 10.0
@@ -79,6 +80,9 @@ class Batcher:
         )
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
+        self._sampler = Sampler(model.device, model.stop_tokens)
+        self._captures = 0
+        """`Vlm.captures` after the last step."""
         self._last_step = 0.0
         """When the last decode step ended, in seconds of `time.monotonic`."""
         self._asked = 0.0
@@ -173,13 +177,15 @@ class Batcher:
             self._advance(prefill=False)
         else:
             self._advance(prefill=True)
-        self._update_metrics()
-        return not self._scheduler.is_idle
+        if is_idle := self._scheduler.is_idle:
+            self._update_metrics()
+        return not is_idle
 
     @torch.inference_mode()
     def shrink(self) -> None:
         """Give the memory of free blocks back to the device. No row may be there."""
         self._space.shrink()
+        self._sampler.forget()
         self._model.release_buffers()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -235,12 +241,16 @@ class Batcher:
             return
         started = time.monotonic()
         # If it fails, that is because of a prompt, if there is one: running rows try again.
-        tokens = self._attempt(rows, lambda _: self._next_tokens(slices, running))
+        chosen = self._attempt(rows, lambda _: self._next_tokens(slices, running))
+        if chosen is None:
+            return
+        self._update_metrics()  # while a GPU computes; reading the tokens waits for it
+        tokens = self._attempt(rows, lambda _: chosen.read())
         self._last_step = time.monotonic()
         if tokens is None:
             return
         self._record_time(slices, running, self._last_step - started)
-        made = []
+        made: list[tuple[Row, Chosen]] = []
         for done, token in zip(slices, tokens, strict=False):
             self._scheduler.finish_slice(done)
             if done.is_last:
@@ -254,17 +264,14 @@ class Batcher:
             made.append((row, token))
         self._take(made)
 
-    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> list[int]:
-        """Runs a forward. Returns the token that follows each slice, and each running row."""
+    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> Choices:
+        """Starts a forward. Returns the token that follows each slice, and each running row."""
         parts = [(one.row, one.start, one.end) for one in slices]
         parts += [(row, row.columns - 1, row.columns) for row in running]
-        draws = make_draws(
-            [(row.sampling, len(row.tokens)) for row, _, _ in parts], self._model.device
-        )
+        draws = self._sampler.prepare([row for row, _, _ in parts])
         forward = self._model.prefill if slices else self._model.decode
         logits = forward([_part_of(*part) for part in parts])
-        tokens: list[int] = next_tokens(logits, draws).tolist()
-        return tokens
+        return choose(logits, draws)
 
     def _record_time(self, slices: list[Slice], running: list[Row], seconds: float) -> None:
         if slices:
@@ -272,7 +279,9 @@ class Batcher:
             self._scheduler.record_prefill(count, seconds, beside_rows=bool(running))
             self._metrics.prefill_seconds.observe(seconds)
         else:
-            self._scheduler.record_step(seconds)
+            if self._model.captures == self._captures:  # otherwise the next steps are faster
+                self._scheduler.record_step(seconds)
+            self._captures = self._model.captures
             self._metrics.step_seconds.observe(seconds)
 
     def _attempt(self, rows: list[Row], compute: Callable[[list[Row]], Result]) -> Result | None:
@@ -290,6 +299,7 @@ class Batcher:
         # Handled after the except block, because the exception's frames keep tensors alive.
         self._model.forget()
         self._space.forget()
+        self._sampler.forget()
         held = self._scheduler.rows
         if len(held) == 1 and held[0] in rows:
             self._run_short(held[0])
@@ -310,12 +320,13 @@ class Batcher:
             self._scheduler.leave(row)
             self._fail(row, _out_of_memory())
 
-    def _take(self, made: list[tuple[Row, int]]) -> None:
+    def _take(self, made: list[tuple[Row, Chosen]]) -> None:
         """Append to each row the token that was made for it; some rows end with it."""
         ended: list[tuple[Row, FinishReason | None]] = []
-        for row, token in made:
+        ends = self._model.stop_tokens, self._model.text
+        for row, (token, logprobs) in made:
             reason = None
-            if token == NO_TOKEN or (reason := row.take(token, self._model.stop_tokens)):
+            if token == NO_TOKEN or (reason := row.take(token, logprobs, *ends)):
                 ended.append((row, reason))
         self._metrics.tokens.inc(len(made) - sum(reason in (None, "stop") for _, reason in ended))
         self._after_tokens()
@@ -329,7 +340,7 @@ class Batcher:
     def _finish(self, row: Row, reason: FinishReason) -> None:
         self._metrics.count_ended(reason)
         with suppress(InvalidStateError):  # cancelled meanwhile
-            row.future.set_result(Finished(row.tokens, reason))
+            row.future.set_result(row.result(reason))
 
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):

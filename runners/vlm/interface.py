@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from common.catalog import UNSAID, SamplingParameters
 from common.messages import Answer, FinishReason, Options
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
@@ -30,12 +31,16 @@ class Task:
     options: Options = field(default_factory=Options)
 
 
+TurnPart = str | RequestImage
+"""A text or an image of a turn."""
+
+
 @dataclass(frozen=True)
 class ModelTurn:
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    parts: tuple[str | RequestImage, ...]
+    parts: tuple[TurnPart, ...]
     """Texts and images, in order."""
 
 
@@ -73,6 +78,8 @@ class Encoded:
     """[visual tokens] int64, where the image tokens are."""
     image_size: tuple[int, int]
     """Width, height of the first upright image before any resizing; zeros without an image."""
+    seen_sizes: tuple[tuple[int, int], ...] = ()
+    """Width, height in which the model sees each image; empty if the family does not say it."""
 
     @cached_property
     def length(self) -> int:
@@ -140,8 +147,8 @@ class RowPart:
 class Vlm(ABC):
     """One loaded model.
 
-    `encode`, `text`, `answer` and `reuse_stats` may be called from any thread; everything else from
-    one thread at a time.
+    `encode`, `text`, `token_data`, `answer` and `reuse_stats` may be called from any thread;
+    everything else from one thread at a time.
     """
 
     stop_tokens: frozenset[int]
@@ -154,6 +161,8 @@ class Vlm(ABC):
     """How many bytes of keys and values may be kept between requests."""
     most_tokens: int
     """Tokens of the largest prefill."""
+    sampling: SamplingParameters = UNSAID
+    """How tokens are chosen, as far as the checkpoint's generation config says it."""
 
     @abstractmethod
     def encode(self, request: ModelRequest) -> Encoded:
@@ -189,16 +198,28 @@ class Vlm(ABC):
         """The text of tokens, without special tokens. A cut UTF-8 sequence becomes U+FFFD."""
 
     @abstractmethod
+    def token_data(self, token: int) -> bytes:
+        """The UTF-8 of a token, a special one too; it may be a part of a character."""
+
+    @abstractmethod
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
     ) -> Answer:
         """Build the answer from the text of a finished row; its usage is filled in later."""
+
+    def bound_images(self, tokens: int) -> None:  # noqa: B027 not every family shrinks them less
+        """Let no image become more visual tokens than this."""
 
     def forget(self) -> None:  # noqa: B027 not every family keeps something
         """Drop everything that is kept for reuse between requests."""
 
     def release_buffers(self) -> None:  # noqa: B027 not every model has some
         """Give back the memory that steps work in; the next step takes it anew."""
+
+    @property
+    def captures(self) -> int:
+        """How often `decode` captured a graph first, which takes many times as long as a step."""
+        return 0
 
     @property
     def reuse_stats(self) -> dict[str, dict[str, int]]:

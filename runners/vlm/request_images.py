@@ -8,12 +8,13 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from PIL import Image
 
-from common.images import decode_with_warnings
+from common.images import decode_with_warnings, is_blank
+from runners.legibility import letter_height
 
 _MOST_REMEMBERED = 4096
 """Images; each takes some 300 bytes."""
@@ -27,6 +28,10 @@ class ImageFacts:
     """Width, height, upright."""
     warnings: tuple[str, ...]
     """What of it was not read, a sentence each."""
+    is_blank: bool
+    """Whether it shows nothing."""
+    letter_height: float | None = None
+    """As `letter_height` measures it; None until somebody needs it."""
 
 
 class RequestImage:
@@ -48,8 +53,21 @@ class RequestImage:
         """Raises `Refusal` (BAD_IMAGE) if nothing can be decoded."""
         if self._facts is None:
             image, warnings = self._decoded
-            self._facts = ImageFacts(image.size, tuple(warnings))
+            self._facts = ImageFacts(image.size, tuple(warnings), is_blank(image))
         return self._facts
+
+    @property
+    def undecoded(self) -> "RequestImage":
+        """The same image without its pixels, which would take memory as long as it is held."""
+        return RequestImage(self._data, self.key, self._facts)
+
+    def letter_height(self) -> float:
+        """As the function `letter_height` measures it. Raises as `facts` does."""
+        facts = self.facts
+        if facts.letter_height is None:
+            self._facts = facts = replace(facts, letter_height=letter_height(self.pixels))
+        assert facts.letter_height is not None
+        return facts.letter_height
 
     @cached_property
     def _decoded(self) -> tuple[Image.Image, list[str]]:

@@ -2,6 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from common.messages import ChosenToken, Piece
+from runners.sampling.logprobs import chosen_tokens
+from runners.scheduling.row import Row
+
 
 class Detokeniser:
     """Turns tokens of a byte-level vocabulary into whole characters, token by token.
@@ -51,6 +55,102 @@ class StopTexts:
     def rest(self) -> str:
         """The text held back, to be shown when no more pieces come."""
         return self._held
+
+
+class Stripped:
+    """Leaves out the white space at both ends of a text that arrives in pieces.
+
+    The white space at the end of the text is held back until something follows it.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._started = False
+
+    def add(self, piece: str) -> str:
+        """Append a piece. Returns what can be shown now."""
+        text = self._held + piece
+        if not self._started:
+            text = text.lstrip()
+        shown = text.rstrip()
+        self._started = self._started or bool(shown)
+        self._held = text[len(shown) :]
+        return shown
+
+
+class AnswerText:
+    """Makes the text of an answer from its tokens: whole characters, stripped, up to a stop text.
+
+    Stop texts are looked for in what follows the first `min_tokens` tokens.
+    """
+
+    def __init__(
+        self, text: Callable[[Sequence[int]], str], stops: Sequence[str], min_tokens: int
+    ) -> None:
+        self.count = 0
+        """How many tokens were added."""
+        self._detokeniser = Detokeniser(text)
+        self._stop = StopTexts(stops)
+        self._stripped = Stripped()
+        self._min_tokens = min_tokens
+        self._shown: list[str] = []
+
+    @property
+    def met(self) -> bool:
+        """Whether a stop text was there."""
+        return self._stop.met
+
+    @property
+    def shown(self) -> str:
+        """All that was shown."""
+        return "".join(self._shown)
+
+    def add(self, token: int) -> str:
+        """Append a token. Returns what can be shown now."""
+        self.count += 1
+        piece = self._detokeniser.add(token)
+        if self.count > self._min_tokens:
+            piece = self._stop.add(piece)
+        return self._show(piece)
+
+    def end(self) -> str:
+        """The rest of the text, when no more tokens come."""
+        return self._show(self._stop.rest())
+
+    def _show(self, piece: str) -> str:
+        piece = self._stripped.add(piece)
+        self._shown.append(piece)
+        return piece
+
+
+class StreamedAnswer:
+    """Makes the pieces of one answer of a stream while the tokens of its row come."""
+
+    def __init__(self, text: AnswerText, row: Row, data: Callable[[int], bytes]) -> None:
+        """data: the UTF-8 of a token."""
+        self.text = text
+        self.tokens: list[ChosenToken] = []
+        """Those that came, if their log probabilities are wanted."""
+        self._row = row
+        self._data = data
+        self._told = 0
+        """How many of them were in a piece."""
+
+    def add(self, token: int) -> Piece | None:
+        """Append a token. Returns the next piece, if there is one."""
+        if self._row.sampling.logprobs is not None:
+            logprobs = self._row.logprobs[len(self.tokens)]
+            self.tokens += chosen_tokens([token], [logprobs], self._data)
+        shown = self.text.add(token)
+        return self._piece(shown) if shown or self.text.met else None
+
+    def end(self) -> Piece | None:
+        """The last piece, if something is left."""
+        return self._piece(self.text.end())
+
+    def _piece(self, shown: str) -> Piece | None:
+        tokens, self._told = self.tokens[self._told :], len(self.tokens)
+        return Piece(text=shown, tokens=tuple(tokens) or None) if shown or tokens else None
 
 
 def _overlap(text: str, stop: str) -> int:

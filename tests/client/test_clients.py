@@ -110,6 +110,15 @@ def test_an_answer_of_another_service_is_an_error(response: httpx.Response) -> N
         client(responses(response)).ocr(b"page")
 
 
+@pytest.mark.parametrize("code", ["too_large", None])
+def test_an_error_has_the_services_word_where_it_sends_one(code: str | None) -> None:
+    word = {} if code is None else {"code": code}
+    response = httpx.Response(413, json={"detail": "The file is too large.", **word})
+    with pytest.raises(ChatVLMError, match="too large") as raised:
+        client(responses(response)).ocr(b"page")
+    assert (raised.value.status, raised.value.code) == (413, code)
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://service", "http://", "http://a:b:c"])
 def test_a_wrong_address_is_an_error_at_once(url: str) -> None:
     with pytest.raises(ChatVLMError, match="not the address of a service"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.catalog import CATALOG
-from tests.support.hub import COMMIT, Hub
+from tests.support.hub import Hub
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.server import ROOT
 
@@ -56,7 +56,7 @@ def test_weights_are_fetched_to_the_cache_and_checked(pull, checkpoint, tmp_path
     assert said[0] == "Qwen3-VL 2B: fetching Qwen/Qwen3-VL-2B-Instruct"
     folder = Path(said[1].removeprefix("Qwen3-VL 2B: whole, in "))
     assert folder.is_relative_to(tmp_path / "home")
-    assert folder.name == COMMIT
+    assert folder.name == ENTRY.revision
     assert names(folder) == names(checkpoint)
     assert "100%" in run.stderr
 

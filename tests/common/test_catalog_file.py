@@ -1,15 +1,18 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from common.catalog import CATALOG
-from common.catalog_file import ListedModel, read_catalog
+from common.catalog import CATALOG, UNSAID, SamplingParameters
+from common.catalog_file import ListedModel, ListedSampling, read_catalog
 
 QWEN = {"id": "mine", "family": "qwen_vl", "repository": "me/mine"}
 
 
 def text_of(*models: dict) -> str:
     def value(one: object) -> str:
+        if isinstance(one, dict):
+            return "{" + ", ".join(f"{name} = {value(part)}" for name, part in one.items()) + "}"
         return f'"{one}"' if isinstance(one, str) else str(one)
 
     return "\n".join(
@@ -34,15 +37,18 @@ def test_a_model_has_what_its_family_has(file):
     assert (entry.id, entry.name, entry.repository) == ("mine", "me/mine", "me/mine")
     assert (entry.max_images, entry.converses) == (known.max_images, known.converses)
     assert entry.options == known.options
-    assert (entry.revision, entry.folder, entry.max_pixels) == (None, None, None)
+    assert (entry.revision, entry.folder) == (None, None)
+    assert (entry.max_pixels, entry.reading_tokens) == (known.max_pixels, known.reading_tokens)
+    assert entry.sampling == UNSAID
     assert (entry.params, entry.weights_gib) == ("unknown", 0)
     (reads,) = read(file, {"id": "got", "family": "got_ocr", "folder": "got"})
     assert reads.options == CATALOG["got_ocr"].options
+    assert reads.sampling == CATALOG["got_ocr"].sampling != UNSAID
     assert not reads.converses
 
 
 def test_every_field_is_taken(file):
-    fields = {
+    given = {
         "name": "Mine, 4 bits",
         "folder": "weights/mine",
         "revision": "v2",
@@ -50,12 +56,20 @@ def test_every_field_is_taken(file):
         "weights_gib": 5,
         "max_images": 3,
         "max_pixels": 200_000,
+        "reading_tokens": 9000,
+        "sampling": {"temperature": 1, "top_p": 0.5},
     }
-    (entry,) = read(file, QWEN | fields)
-    assert fields.keys() | QWEN.keys() == ListedModel.model_fields.keys()
+    (entry,) = read(file, QWEN | given)
+    assert given.keys() | QWEN.keys() == ListedModel.model_fields.keys()
     assert entry.folder == file.parent / "weights" / "mine"
     assert (entry.name, entry.revision, entry.params) == ("Mine, 4 bits", "v2", "7B")
     assert (entry.weights_gib, entry.max_images, entry.max_pixels) == (5, 3, 200_000)
+    assert entry.reading_tokens == 9000
+    assert entry.sampling == SamplingParameters(temperature=1.0, top_p=0.5)
+
+
+def test_sampling_has_the_parameters_that_a_request_has():
+    assert list(ListedSampling.model_fields) == [field.name for field in fields(SamplingParameters)]
 
 
 def test_an_absolute_folder_stays_and_the_size_follows_from_the_number_of_parameters(file):
@@ -81,6 +95,16 @@ def test_several_models_keep_their_order(file):
         ([QWEN | {"repo": "me/mine"}], "'repo' is not a field; the fields are id, name, "),
         ([QWEN | {"repository": "mine"}], "'repository': String should match"),
         ([QWEN | {"max_pixels": 10}], "'max_pixels': Input should be greater than or equal to"),
+        ([QWEN | {"reading_tokens": 0}], "'reading_tokens': Input should be greater than 0"),
+        (
+            [QWEN | {"sampling": {"temperature": 3}}],
+            "'sampling.temperature': Input should be less than or equal to 2, got '3'",
+        ),
+        (
+            [QWEN | {"sampling": {"temp": 1}}],
+            "'sampling.temp' is not a field; the fields are temperature, top_p, ",
+        ),
+        ([QWEN | {"sampling": 1}], "'sampling': Input should be "),
         ([QWEN | {"max_images": "two"}], "'max_images': Input should be a valid integer"),
         ([{"id": "mine", "family": "qwen_vl"}], "needs a repository of the hub or a folder"),
         (

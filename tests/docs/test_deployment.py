@@ -12,14 +12,14 @@ ROW = re.compile(
 ANSWER = 2048
 """Tokens."""
 PIXELS_OF_A_TOKEN = {"qwen_vl": 28**2, "qwen3_vl": 32**2, "dots_ocr": 28**2}
-GOT_TOKENS = 256
-"""Visual tokens of a page, whatever its size."""
+GOT_TOKENS = 7 * 256
+"""Visual tokens of the largest page: six tiles, and the whole in one."""
 
 
 def visual_tokens(model: str) -> int:
     series = model.rpartition("_")[0] if model.endswith("b") else model
     pixels = PIXELS_OF_A_TOKEN.get(series)
-    return Settings().max_pixels // pixels if pixels else GOT_TOKENS
+    return Settings().max_pixels_of(CATALOG[model], on_gpu=True) // pixels if pixels else GOT_TOKENS
 
 
 def test_the_memory_of_every_model_follows_from_its_shape() -> None:

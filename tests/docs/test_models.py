@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.catalog import CATALOG
+from common.catalog import CATALOG, UNSAID
 from common.catalog_file import ListedModel, read_catalog
 from common.units import GIB
 from runners.checkpoints.quantisation import PACKAGES
@@ -34,6 +34,22 @@ def test_every_model_has_its_options_and_number_of_images() -> None:
         entry = CATALOG[model]
         assert all(option in text for option in entry.options)
         assert ("one image" if entry.max_images == 1 else f"{entry.max_images} images") in text
+
+
+def test_the_table_of_limits_says_what_the_catalog_says() -> None:
+    rows = table_rows(sections("docs/models.md")["As their authors run them"])
+    entries = {f"`{entry.id}`": entry for entry in CATALOG.values() if entry.repository}
+    assert [row[0] for row in rows] == list(entries)
+    for model, pixels, tokens, sampling, revision in rows:
+        entry = entries[model]
+        assert entry.max_pixels is None or pixels == str(entry.max_pixels)
+        assert (tokens, revision) == (str(entry.reading_tokens), f"`{entry.revision}`")
+        said = (entry.sampling.temperature, entry.sampling.top_p)
+        if entry.sampling == UNSAID:
+            assert sampling.startswith("the checkpoint's: ")
+        else:
+            numbers = [value for value in said if value is not None]
+            assert [float(part) for part in sampling.split(",")] == numbers
 
 
 def test_the_sizes_of_quantised_weights_follow_from_their_number() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 COMMIT = "c0ffee" + 34 * "0"
+"""What every branch and every tag leads to."""
 
 
 class Hub:
@@ -54,6 +56,12 @@ class Hub:
         ]
 
 
+def _commit_of(path: str) -> str:
+    """The commit that a path names by itself or by a branch or tag; `COMMIT` if it names none."""
+    named = re.search(r"/(?:revision|tree|resolve)/([0-9a-f]{40})(?:/|$)", path)
+    return named[1] if named else COMMIT
+
+
 def _git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -65,7 +73,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             name = path.rpartition("/")[2]
             if "/revision/" in path:
                 hub.revisions.append(name)
-                self.reply(json.dumps({"id": "some/model", "sha": COMMIT}).encode())
+                self.reply(json.dumps({"id": "some/model", "sha": _commit_of(path)}).encode())
             elif "/tree/" in path:
                 self.reply(json.dumps(hub.listed()).encode())
             elif name in hub.files:
@@ -81,7 +89,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Content-Type", "application/json")
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", _commit_of(self.path.partition("?")[0]))
             self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
             self.end_headers()
             if self.command == "GET":

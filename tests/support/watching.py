@@ -39,8 +39,8 @@ def at_rest(processes: list[psutil.Process]) -> bool:
 
 
 def sentence(response: httpx.Response) -> str:
-    """The detail, which is all there is, and tells nothing of the machine."""
+    """The detail, which tells nothing of the machine. Beside it there is the code only."""
     body = response.json()
-    assert set(body) == {"detail"}
+    assert set(body) == {"detail", "code"}
     assert not re.search(r"Traceback|\.py\b|/(tmp|usr|home|root|work)/", body["detail"])
     return str(body["detail"])

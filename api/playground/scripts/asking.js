@@ -52,11 +52,11 @@ export class Asking {
     const item = element("li", {}, question, said, about);
     this.task.run(async (signal) => {
       byId("answers").append(item);
-      item.scrollIntoView({ block: "nearest" });
+      byId("answers").scrollTop = byId("answers").scrollHeight;
       try {
         const fields = { model: this.choice.model, prompt, pages: asked };
         for await (const { piece, answer } of ask(file, fields, signal)) {
-          if (piece) said.textContent += piece;
+          if (piece) this.#append(said, piece);
           if (answer) await this.#finish(answer, said, about, asked);
         }
         this.form.elements.prompt.value = "";
@@ -68,6 +68,14 @@ export class Asking {
         said.ariaBusy = "false";
       }
     }, this.trouble);
+  }
+
+  /** The newest text stays in view, unless somebody has scrolled up to read. */
+  #append(said, piece) {
+    const list = byId("answers");
+    const follows = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    said.textContent += piece;
+    if (follows) list.scrollTop = list.scrollHeight;
   }
 
   async #finish(answer, said, about, asked) {

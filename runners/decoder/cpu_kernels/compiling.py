@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -20,6 +21,8 @@ _SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 _FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-exceptions", "-fopenmp", "-fPIC"]
 _SECONDS = 120
 """How long a command of the compiler may take. Both take about two on an idle machine."""
+_MOST_SAID = 4000
+"""Characters of what a compiler said that go into the log: its first errors."""
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
     "attend": [*[_P] * 6, *[_I] * 8, _F],
@@ -41,16 +44,20 @@ def _kernels() -> dict[tuple[str, torch.dtype], Kernel]:
     """Compiles all kernels for the CPU at hand. There are none where that fails."""
     try:
         with tempfile.TemporaryDirectory(prefix="chatvlm-") as folder:
-            loaded = ctypes.CDLL(str(_compile(Path(folder))))
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return _kernels_of(ctypes.CDLL(str(_compile(Path(folder)))))
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
         output = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
         logger.warning(
             "The kernels for this CPU cannot be compiled or loaded, so PyTorch's operations are "
             "used instead, which take longer. The kernels need a C++ compiler (g++), and a "
             "temporary folder from which programs may be run. The reason: %s",
-            output.strip() or error,
+            output.strip()[:_MOST_SAID] or error,
         )
         return {}
+
+
+def _kernels_of(loaded: ctypes.CDLL) -> dict[tuple[str, torch.dtype], Kernel]:
+    """The kernels of a library. Raises `AttributeError` if it lacks one."""
     kernels = {}
     for name, arguments in _ARGUMENTS.items():
         for dtype, kind in _TYPES.items():
@@ -72,13 +79,21 @@ def _compile(folder: Path) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=folder,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=_SECONDS,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            # With the processes that it began: a compiler is a driver that starts others.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=said)

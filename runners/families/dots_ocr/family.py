@@ -1,5 +1,6 @@
 """dots.ocr reads a page as text or as its layout, depending on which fixed prompt it gets."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from runners.families.dots_ocr.layout import read_layout
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
 from runners.transformers_models.qwen_images import padded_size
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
-from runners.vlm.interface import Encoded, Task
+from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task
 from settings import Settings
 
 MAX_PIXELS = 11_289_600
@@ -44,11 +45,16 @@ its category, and the corresponding text content within the bbox.
 of its authors' repository, with the last line break. So the prompt cannot name a language."""
 
 _IMAGE_TOKEN = "<|imgpad|>"
+_IMAGE = f"<|img|>{_IMAGE_TOKEN}<|endofimg|>"
 _TEMPLATE = (
-    "{% for message in messages %}<|user|>{% for part in message.content %}"
-    "{% if part.type == 'image' %}<|img|><|imgpad|><|endofimg|>{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}<|endofuser|>{% endfor %}<|assistant|>"
+    "{% for message in messages %}<|{{ message.role }}|>{% for part in message.content %}"
+    f"{{% if part.type == 'image' %}}{_IMAGE}{{% else %}}{{{{ part.text }}}}{{% endif %}}"
+    "{% endfor %}<|endof{{ message.role }}|>{% if message.role == 'system' %}{{ '\n' }}{% endif %}"
+    "{% endfor %}<|assistant|>"
 )
+"""The form in which the authors serve the model. The template of their repository's files is not
+used: where a message's content is a list it leaves out `<|user|>` and `<|endofuser|>`, without
+which pages are read badly, and it fails for other roles."""
 
 
 def load(entry: Entry, settings: Settings) -> "DotsOcr":
@@ -57,12 +63,12 @@ def load(entry: Entry, settings: Settings) -> "DotsOcr":
     model, processor = load_checkpoint(
         entry, settings, {"dots_ocr": (DotsOCRForCausalLM, DotsOcrProcessor)}, exact=True
     )
-    max_pixels = min(settings.max_pixels_of(entry.id), MAX_PIXELS)
+    max_pixels = min(settings.max_pixels_of(entry, model.device.type == "cuda"), MAX_PIXELS)
     return DotsOcr(model, processor, max_pixels, settings.reuse_bytes)
 
 
 class DotsOcrProcessor(Qwen2VLProcessor):
-    """The library's processor, with the model's image token and a template if the files lack it."""
+    """The library's processor, with the model's image token and its authors' template."""
 
     def __init__(
         self,
@@ -72,9 +78,7 @@ class DotsOcrProcessor(Qwen2VLProcessor):
         chat_template: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if _IMAGE_TOKEN not in (chat_template or ""):  # the tokenizer's own template has no images
-            chat_template = _TEMPLATE
-        super().__init__(image_processor, tokenizer, video_processor, chat_template, **kwargs)
+        super().__init__(image_processor, tokenizer, video_processor, _TEMPLATE, **kwargs)
         self.image_token = _IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(_IMAGE_TOKEN)
         image_processor.temporal_patch_size = 1  # the default is two, for videos
@@ -84,6 +88,10 @@ class DotsOcr(QwenStyleVlm):
     """The model, whose answer to the layout prompt becomes blocks and Markdown."""
 
     patch_projection = "vision_tower.patch_embed.patchifier.proj"
+
+    def encode(self, request: ModelRequest) -> Encoded:
+        turns = tuple(map(_without_image_words, request.turns))
+        return super().encode(replace(request, turns=turns))
 
     def instruction(self, task: Task) -> str:
         return LAYOUT if task.options.mode == "layout" else READ
@@ -113,6 +121,20 @@ class DotsOcr(QwenStyleVlm):
 
     def _scale(self, encoded: Encoded) -> tuple[float, float]:
         """Returns pixels of the upright original per pixel of the resized one, across and down."""
-        height, width = self.images.sides(*encoded.image_size)
+        ((width, height),) = encoded.seen_sizes
         padded = padded_size(*encoded.image_size, self.images.token_size)
         return padded[0] / width, padded[1] / height
+
+
+def _without_image_words(turn: ModelTurn) -> ModelTurn:
+    """The turn without the image tokens that the authors' client writes before its prompt.
+
+    The client also sends the images, for which the template writes these tokens.
+    """
+    count = sum(not isinstance(part, str) for part in turn.parts)
+    words = count * _IMAGE
+    for index, part in enumerate(turn.parts):
+        if isinstance(part, str):
+            parts = (*turn.parts[:index], part.removeprefix(words), *turn.parts[index + 1 :])
+            return replace(turn, parts=parts)
+    return turn

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from runners.reader.lines.ink import columns_with_ink, grey_of
-from runners.reader.lines.merging import merge
+from runners.reader.lines.merging import is_plain_latin, merge, with_cyrillic
 from runners.reader.lines.pp_recogniser import HEIGHT, PPRecogniser
 from runners.reader.lines.quads import Pixels, Quad, cut_out
 from runners.reader.lines.tesseract import Tesseract
@@ -23,6 +23,8 @@ _LATIN_SURE = 0.9
 _SURELY_LATIN = 10
 """Letters; what has so many, all read in Latin, is not in Cyrillic letters that look alike."""
 _CYRILLIC_SURE = 0.85
+_CYRILLIC_CLEAR = 0.9
+"""Confidence under which a line is not in Cyrillic if all of it is plain Latin."""
 _CYRILLIC = 0.6
 """Confidence under which what was read is not in Cyrillic letters."""
 _FEWEST_CYRILLIC = 3
@@ -39,6 +41,8 @@ _LONG = 8.0
 """Heights of a line; longer ones are read in the page's alphabet first."""
 _REACH = 0.5
 """How far the ink of a word may reach out of its place, in heights of the line."""
+_INEXACT = 0.15
+"""How far from its place a letter may seem to be, in heights of the line."""
 _BESIDE = 0.08
 """Paper around a word that is read alone, in heights of the line."""
 
@@ -93,21 +97,23 @@ class LineReading:
         """
         if mostly_cyrillic and self._length > _LONG:
             confidence = mean_confidence(self.cyrillic)
-            if confidence > _CYRILLIC_SURE:
+            if confidence > _CYRILLIC_CLEAR:
                 return merge(self.cyrillic, self._read_latin)
         words, whole = self.latin
         latin = mean_confidence(words) if whole else 0.0
         letters = _letters(words)
         alike = any_cyrillic and 0 < letters < _SURELY_LATIN
         if latin >= _LATIN_SURE and not alike and not mostly_cyrillic:
-            return words
+            return with_cyrillic(words, lambda: self.cyrillic) if any_cyrillic else words
         if latin >= _LATIN_SURE and not letters:
             return words
         cyrillic = mean_confidence(self.cyrillic)
         if not any_cyrillic and (cyrillic < _CYRILLIC or self._is_latin_after_all(cyrillic)):
             return words
         if latin > cyrillic + (_DIFFERENCE if any_cyrillic else 0.0):
-            return words
+            return with_cyrillic(words, lambda: self.cyrillic)
+        if whole and cyrillic < _CYRILLIC_CLEAR and all(map(is_plain_latin, words)):
+            return with_cyrillic(words, lambda: self.cyrillic)
         return merge(self.cyrillic, self._read_latin)
 
     def _is_latin_after_all(self, confidence: float) -> bool:
@@ -123,7 +129,8 @@ class LineReading:
         is_clear = letters >= _AS_MANY * cyrillic and mean_confidence(words) >= _LATIN_CLEAR
         return is_clear and confidence <= _CYRILLIC_SURE
 
-    def _read_latin(self, start: float, end: float) -> LineWord | None:
+    def _read_latin(self, start: float, end: float) -> list[LineWord]:
+        """What stands between two places in Latin letters; empty if it cannot be read whole."""
         height, width = self._pixels.shape[:2]
         ink = self._ink
         left, right = max(0, round(start * height)), min(width, round(end * height))
@@ -137,17 +144,14 @@ class LineReading:
         left, right = max(0, left - beside), min(width, right + beside)
         part = self._pixels[:, left:right]
         if part.shape[1] < 4:
-            return None
+            return []
         characters = self._reader.latin.read(part)
-        if not any(c.text.strip() for c in characters) or not is_whole(characters, part):
-            return None
-        return LineWord(
-            tuple(
-                replace(c, start=c.start + left / height, end=c.end + left / height)
-                for c in characters
-                if c.text.strip()
-            )
-        )
+        if not is_whole(characters, part):
+            return []
+        offset = left / height
+        placed = [replace(c, start=c.start + offset, end=c.end + offset) for c in characters]
+        # A letter of the next word may have been cut out, too.
+        return to_words([c for c in placed if start - _INEXACT <= c.middle <= end + _INEXACT])
 
 
 def _letters(words: list[LineWord]) -> int:

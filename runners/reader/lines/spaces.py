@@ -1,4 +1,4 @@
-"""Finds spaces that PP-OCR's recogniser passed over, by the paper between two letters."""
+"""Finds spaces that a recogniser passed over, by the paper between two letters."""
 
 from itertools import pairwise
 from statistics import median
@@ -19,16 +19,23 @@ _WIDER = 2.5
 _MOST = 0.75
 """Share of the letters: narrow ones of typewriters stand apart, too."""
 
+_WIDER_AT_NUMBER = 1.75
+"""How many times wider than between most letters the paper between a word and a number is."""
 _AFTER_A_WORD = frozenset(".,;:!?)]}%»”’…")
 """What no space stands before, however far it is from the letter before it."""
 
 
 def with_passed_over(
-    characters: list[Character], ink: NDArray[np.bool_], height: int
+    characters: list[Character],
+    ink: NDArray[np.bool_],
+    height: int,
+    *,
+    before_numbers_only: bool = False,
 ) -> list[Character]:
     """The characters of a line, with a space wherever the paper is as wide as one.
 
-    ink: which columns of the line have ink, see `columns_with_ink`.
+    ink: which columns of the line have ink, see `columns_with_ink`. before_numbers_only: all other
+    spaces were read.
     """
     letters = [n for n, character in enumerate(characters) if not character.text.isspace()]
     if len(letters) < 2:
@@ -42,6 +49,10 @@ def with_passed_over(
     wide = [gap for gap in spaces if gap > _NARROWEST]
     least = _LIKE_A_SPACE * median(wide) if wide else _SURELY
     least = max(least, _WIDER * float(np.quantile(narrow, _MOST)))
+    # Before a number, less is enough: recognisers part words as they know them from texts.
+    at_number = max(
+        _WIDER_AT_NUMBER * median(narrow), _LIKE_A_SPACE * median(spaces) if spaces else 0.0
+    )
     complete = list(characters)
     for at in reversed(range(len(gaps))):
         # The place of a letter may be so wrong that the paper of the space beside it seems to be on
@@ -52,7 +63,11 @@ def with_passed_over(
         left, right = letters[at], letters[at + 1]
         if characters[right].text in _AFTER_A_WORD:
             continue
-        if gaps[at] >= least and not parted[at] and not is_beside:
+        begins_number = characters[left].text.isalpha() and characters[right].text.isdigit()
+        if before_numbers_only and not begins_number:
+            continue
+        enough = at_number if begins_number else least
+        if gaps[at] >= enough and not parted[at] and not is_beside:
             place = characters[left].end, characters[right].start
             complete.insert(right, Character(" ", 1.0, min(place), max(place)))
     return complete

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tesserocr import PSM, RIL, PyTessBaseAPI
 
 from runners.reader.lines.ink import columns_with_ink
+from runners.reader.lines.spaces import with_passed_over
 from runners.reader.lines.words import Character
 
 _BESIDE = 4
@@ -34,7 +35,8 @@ class Tesseract:
     def read(self, grey: NDArray[np.uint8]) -> list[Character]:
         """The characters of a grey line, with spaces between words."""
         height = grey.shape[0]
-        ink = np.flatnonzero(columns_with_ink(grey))
+        has_ink = columns_with_ink(grey)
+        ink = np.flatnonzero(has_ink)
         if not len(ink):
             return []
         # More paper at the ends of a line is read as quotation marks and full stops.
@@ -62,5 +64,6 @@ class Tesseract:
                 if begins_word:
                     characters.append(Character(" ", 1.0, start, start))
             text, confidence = symbol.GetUTF8Text(RIL.SYMBOL), symbol.Confidence(RIL.WORD) / 100
-            characters.append(Character(text, confidence, start, min(end, start + _WIDEST)))
-        return characters
+            known = symbol.WordIsFromDictionary()
+            characters.append(Character(text, confidence, start, min(end, start + _WIDEST), known))
+        return with_passed_over(characters, has_ink, height, before_numbers_only=True)

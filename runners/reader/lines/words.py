@@ -26,6 +26,8 @@ class Character:
     start: float
     """Where it begins, in heights of the line from the line's left end."""
     end: float
+    is_known: bool = False
+    """Whether it is of a word that the recogniser's dictionary has."""
 
     @property
     def middle(self) -> float:
@@ -47,6 +49,11 @@ class LineWord:
         return sum(character.confidence for character in self.characters) / len(self.characters)
 
     @property
+    def is_known(self) -> bool:
+        """Whether the recogniser's dictionary has it."""
+        return all(character.is_known for character in self.characters)
+
+    @property
     def start(self) -> float:
         return self.characters[0].start
 
@@ -59,6 +66,12 @@ def to_words(characters: list[Character]) -> list[LineWord]:
     """The words that spaces part."""
     groups = groupby(characters, lambda character: character.text.isspace())
     return [LineWord(tuple(group)) for is_space, group in groups if not is_space]
+
+
+def joined(words: list[LineWord]) -> LineWord | None:
+    """The words as one; None if there are none."""
+    characters = tuple(character for word in words for character in word.characters)
+    return LineWord(characters) if characters else None
 
 
 def mean_confidence(words: list[LineWord]) -> float:

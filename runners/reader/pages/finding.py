@@ -9,13 +9,16 @@ from PIL import Image, ImageFilter
 
 from runners.reader.lines.detection import LineDetector, paper_of
 from runners.reader.lines.quads import Quad
+from runners.reader.pages.rules import without_rules
 from runners.reader.pages.seals import beside, without_marks
 from runners.reader.pages.upright import likely_direction, skew_of
 
 _LEANING = 6.0
 """Degrees; a page that leans further is straightened to find its lines."""
 _MAX_PIXELS = 12_000_000
-"""Pixels of a page that is straightened, and of one whose coloured marks are looked through."""
+"""Pixels of a page whose coloured marks are looked through."""
+_MAX_STRAIGHTENED = 5_000_000
+"""Pixels of a page that is straightened; it grows by this."""
 _JOIN_DOTS = ImageFilter.GaussianBlur(1.5)
 """What makes letters of the dots of a dot matrix printer."""
 
@@ -44,6 +47,8 @@ class LineFinder:
             quads = self._find(image, check)
         coloured = image.mode == "RGB"
         cleaned = without_marks(image) if small and coloured and quads else None
+        if small and quads:
+            image = without_rules(image, quads)
         if cleaned is None:
             return [FoundLine(quad, image) for quad in quads]
         through = self._find(cleaned, check)
@@ -60,15 +65,16 @@ class LineFinder:
         self, image: Image.Image, skew: float, check: Callable[[], None]
     ) -> list[Quad]:
         """The lines of a page that leans: the outlines of leaning lines are too wide."""
-        factor = min(1.0, (_MAX_PIXELS / (image.width * image.height)) ** 0.5)
+        factor = min(1.0, (_MAX_STRAIGHTENED / (image.width * image.height)) ** 0.5)
         size = round(image.width * factor), round(image.height * factor)
         small = image if factor == 1 else image.resize(size, Image.Resampling.BILINEAR)
-        straight = small.convert("RGB").rotate(
-            skew, Image.Resampling.BILINEAR, expand=True, fillcolor=paper_of(image)
-        )
+        paper = paper_of(image)
+        fill = paper if small.mode == "RGB" else paper[0]
+        straight = small.rotate(skew, Image.Resampling.BILINEAR, expand=True, fillcolor=fill)
         angle = math.radians(skew)
         back = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        middle, own_middle = np.array(straight.size) / 2, np.array(small.size) / 2
+        middle, own_middle = np.array(straight.size) / 2, np.array(size) / 2
+        del small  # the detector takes memory, too
         return [
             (((quad - middle) @ back.T + own_middle) / factor).astype(np.float32)
             for quad in self._detector.find(straight, check)

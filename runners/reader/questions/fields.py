@@ -49,7 +49,10 @@ FIELDS = {
     "time": _field("time время времени", r"\d\d?:\d\d"),
     "number": _field("number* num no nr id # № номер* ном", r"\d", generic=True),
     "mail": _field("email* mail* e-mail почт* емейл*", r"\S@\S+\.\w"),
-    "phone": _field("phone* telephone* tel mobile телефон* тел", r"\+?\d[\d ()-]{6,}\d"),
+    "phone": _field(
+        "phone* telephone* tel mobile телефон* тел",
+        r"(?:\+\d|\(\d{3,5}\))[\d ()-]{6,}\d|\b\d{3,5}[ -]\d{2,3}[ -]\d{2,4}\b",
+    ),
     "address": _field("address* адрес*"),
     "name": _field("name names surname* имя имени имена фамили* фио", generic=True),
     "customer": _field("customer* client* buyer* заказчик* покупател* клиент*"),

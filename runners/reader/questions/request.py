@@ -43,7 +43,7 @@ _TAG = re.compile(r"<[^<>]{0,40}>")
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:\.(?=\w)[^.!?;\n]*)*[.!?;\n]*")
 _INTO_TEXT = re.compile(r"\b(?:translate|перевед\w+|перевести)\b", re.IGNORECASE)
 _TEXTUAL = {Kind.TEXT, Kind.FORMAT}
-_SEARCHED = {Kind.SIGHT, Kind.BEYOND, Kind.KIND, Kind.TITLE}
+_SEARCHED = {Kind.SIGHT, Kind.BEYOND, Kind.KIND, Kind.TITLE, Kind.LOOKS, Kind.DONE}
 _ABOUT_READING = {Kind.READ, Kind.EXTRACT, Kind.SAYS, *_TEXTUAL}
 
 
@@ -102,6 +102,9 @@ class _Sentence:
     def verdict(self) -> _Verdict:
         """What the sentence asks for."""
         if self._has(Kind.BEYOND) and not self._turns_into_text():
+            return _Verdict.QUESTION
+        yes_or_no = self._is_question and not self._has(Kind.ASK, Kind.READ, Kind.EXTRACT)
+        if yes_or_no and self._has(Kind.LOOKS):
             return _Verdict.QUESTION
         if self._has(Kind.ABOUT):
             about = [word for word in self._after(Kind.ABOUT) if self._is_topic(word)]

@@ -51,6 +51,11 @@ class _Word:
     def field(self) -> Field | None:
         return FIELDS[self.name] if self.name else None
 
+    @property
+    def shows_itself(self) -> bool:
+        """Whether its value is known by its look, without a label: a date."""
+        return self.name in ("date", "time", "mail", "website")
+
 
 def is_on_page(word: str, stems: frozenset[str]) -> bool:
     """Whether the stems of a page hold the word, or a misread form of it."""
@@ -68,13 +73,24 @@ def find_rows(topic: Sequence[str], rows: Sequence[Line], *, counted: bool) -> l
         words = [word for word in words if word.name not in ("number", "address")]
     following = [*(row.text for row in rows[1:]), ""]
     texts = [_Row(row.text, after) for row, after in zip(rows, following, strict=True)]
+    found = _found(words, texts, counted=counted)
+    if not found and any(word.shows_itself for word in words):
+        # "What date is on the invoice?": the date of a document often stands without a label.
+        about = {Kind.KIND, Kind.DONE}
+        words = [w for w in words if w.shows_itself or not kinds_of(w.text) & about]
+        found = _found(words, texts, counted=counted)
+    return found
+
+
+def _found(words: Sequence[_Word], texts: Sequence["_Row"], *, counted: bool) -> list[int]:
     scores = _scores(words, texts, counted=counted)
     best = max(scores, default=0.0)
     if not best:
         return []
     found = [n for n, score in enumerate(scores) if score >= _NEARLY_BEST * best][:_MAX_ROWS]
-    found = [n for n in found if texts[n].has_value(words)] or found
-    after = [n + 1 for n in found if n + 1 < len(rows) and texts[n].is_label_only(words)]
+    with_value = [n for n in found if texts[n].has_value(words)]
+    found = with_value if any(word.shows_itself for word in words) else with_value or found
+    after = [n + 1 for n in found if n + 1 < len(texts) and texts[n].is_label_only(words)]
     return sorted({*found, *after})
 
 

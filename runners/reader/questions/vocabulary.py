@@ -103,6 +103,16 @@ class Kind(Enum):
         "женщин* ребен* дети лицо лица животн* предмет* чувств* эмоци* настроен* счастлив* "
         "грустн* улыб* красив*"
     )
+    # How letters look. "Is it handwritten?" asks about them, "What is handwritten?" for them.
+    LOOKS = (
+        "handwritten handwriting printed typed typewritten cursive legible blurry blurred "
+        "sharp bold italic рукопис* печатн* машинопис* курсив* разборчив* читаем* четк* размыт*"
+    )
+    # What was done with a document, which says nothing of where its date stands.
+    DONE = (
+        "issued made created drawn bought purchase* sold выдан* пробит* оформлен* составлен* "
+        "создан* покупк* куплен* купил*"
+    )
     # Words that begin a question.
     ASK = (
         "what whats which who whom whose where when why how что кто кого кому кем где куда когда "

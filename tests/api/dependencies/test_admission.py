@@ -16,9 +16,9 @@ async def test_more_requests_than_the_gateway_holds_are_refused(serve, runners):
     ]
     await runner.has_got(2)
     refused = await client.post("/chat", files={"file": picture()})
-    assert (refused.status_code, refused.json()) == (
+    assert (refused.status_code, refused.json()["detail"]) == (
         503,
-        {"detail": "The service is at its limit of requests; try again."},
+        "The service is at its limit of requests; try again.",
     )
     assert refused.headers["retry-after"] == "1"
     assert (await client.get("/health")).status_code == 200
@@ -36,9 +36,9 @@ async def test_a_request_past_its_time_is_answered_and_its_work_cancelled(
     runner.may_answer.clear()
     client = serve(request_timeout=0.2)
     response = await client.post(route, files={field: picture()})
-    assert (response.status_code, response.json()) == (
+    assert (response.status_code, response.json()["detail"]) == (
         504,
-        {"detail": "The request took longer than its limit of 0.2 seconds."},
+        "The request took longer than its limit of 0.2 seconds.",
     )
     await asyncio.wait_for(runner.stopped.wait(), 10)
 
@@ -89,9 +89,9 @@ async def test_the_time_in_which_a_body_arrives_counts_too(serve, monkeypatch, r
     client = serve(max_requests=1, request_timeout=0.1)
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     late = await client.post(route, content=stalled(b"--b\r\n"), headers=headers)
-    assert (late.status_code, late.json()) == (
+    assert (late.status_code, late.json()["detail"]) == (
         504,
-        {"detail": "The request took longer than its limit of 0.1 seconds."},
+        "The request took longer than its limit of 0.1 seconds.",
     )
     assert (await client.post("/ocr", files={"file": b"text"})).status_code == 400
 

@@ -119,6 +119,16 @@ async def test_the_cached_status_is_known_without_waiting_for_the_runner(runner,
     assert time.monotonic() - began < 1
 
 
+async def test_after_a_request_a_model_that_loaded_itself_is_known_to_be_loaded(runner, fake):
+    fake.status = Status(state="unloaded")
+    runner.open()
+    await until(lambda: runner.reachable)
+    with runner.track_request():
+        fake.status = Status(state="loaded", memory_bytes=5)
+    await until(lambda: runner.last_status == fake.status)
+    runner.close()
+
+
 async def test_a_request_is_counted_until_it_ends(runner):
     with runner.track_request():
         assert runner.requests == 1

@@ -7,11 +7,11 @@ from PIL import Image
 from api.documents import opening
 from api.documents.opening import Documents
 from common.failures import ErrorCode, Refusal
-from common.images import decode
+from common.images import INCOMPLETE, decode
 from settings import Settings
 from tests.support.fakes.runner import picture
-from tests.support.files.documents import locked, pdf, tiff
-from tests.support.pages import ENGLISH, RUSSIAN, render
+from tests.support.files.documents import layered, locked, pdf, tiff, wide_pages
+from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 
 
 async def sizes(data: bytes, **settings) -> list[tuple[int, int] | str]:
@@ -131,3 +131,22 @@ async def test_a_page_whose_text_layer_ends_the_process_has_none_and_is_drawn():
         process.kill()
         assert await pages.text_layer(1) is None
         assert await pages.image(1)
+
+
+async def test_a_page_whose_picture_lacks_its_end_has_a_warning():
+    picture = render(ENGLISH)
+    for cut, warning in ((0, None), (2, INCOMPLETE), (2000, INCOMPLETE)):
+        async with Documents(Settings()).open(layered(picture, (), cut=cut)) as pages:
+            assert await pages.image(1)
+            assert await pages.warning(1) == warning
+
+
+async def test_images_and_pages_of_a_tiff_have_no_warning_of_their_own():
+    for data in (encode(render(ENGLISH)), wide_pages(5, 6)):
+        async with Documents(Settings()).open(data) as pages:
+            assert await pages.warning(1) is None
+
+
+async def test_a_page_that_cannot_be_checked_has_no_warning():
+    async with Documents(Settings()).open(pdf(ENGLISH, None)) as pages:
+        assert await pages.warning(2) is None

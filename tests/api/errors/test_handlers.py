@@ -12,10 +12,11 @@ from tests.support.fakes.runner import picture
 
 async def test_an_unknown_route_is_404(client):
     response = await client.get("/nowhere")
-    assert (response.status_code, response.json()) == (
-        404,
-        {"detail": "There is no route '/nowhere'; see /docs."},
-    )
+    assert response.status_code == 404
+    assert response.json() == {
+        "detail": "There is no route '/nowhere'; see /docs.",
+        "code": "unknown_route",
+    }
 
 
 @pytest.mark.parametrize(
@@ -24,11 +25,31 @@ async def test_an_unknown_route_is_404(client):
 )
 async def test_a_wrong_method_is_405_and_says_which_is_right(client, method, path):
     response = await client.request(method, path)
-    assert (response.status_code, response.json()) == (
-        405,
-        {"detail": f"Route '{path}' does not take {method}; see /docs."},
-    )
+    assert response.status_code == 405
+    assert response.json() == {
+        "detail": f"Route '{path}' does not take {method}; see /docs.",
+        "code": "wrong_method",
+    }
     assert response.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/ocr", "OPTIONS, POST"),
+        ("/models", "GET, HEAD, OPTIONS"),
+        ("/models/got_ocr", "DELETE, OPTIONS, POST"),
+    ],
+)
+async def test_options_tells_the_methods_of_a_path(client, path, methods):
+    response = await client.options(path)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["allow"] == methods
+    assert (await client.patch(path)).headers["allow"] == methods
+
+
+async def test_options_of_an_unknown_path_is_404(client):
+    assert (await client.options("/nowhere")).status_code == 404
 
 
 async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monkeypatch, caplog):
@@ -38,10 +59,8 @@ async def test_a_fault_is_logged_and_answered_without_its_traceback(client, monk
     monkeypatch.setattr("api.dispatch.fleet.Fleet.ask", broken)
     with caplog.at_level(logging.ERROR, handlers.__name__):
         response = await client.post("/ocr", files={"file": picture()})
-    assert (response.status_code, response.json()) == (
-        500,
-        {"detail": "The service failed; its log says why."},
-    )
+    assert response.status_code == 500
+    assert response.json() == {"detail": "The service failed; its log says why.", "code": "fault"}
     [record] = [record for record in caplog.records if record.name == handlers.__name__]
     assert record.getMessage() == "POST /ocr failed"
     assert record.exc_info[0] is ZeroDivisionError
@@ -72,7 +91,7 @@ async def answer_to(error: HTTPException, path: str = "/raises") -> httpx.Respon
 )
 async def test_the_detail_of_an_http_exception_is_answered_and_its_headers_kept(status, detail):
     response = await answer_to(HTTPException(status, detail, {"WWW-Authenticate": "Bearer"}))
-    assert (response.status_code, response.json()) == (status, {"detail": detail})
+    assert (response.status_code, response.json()["detail"]) == (status, detail)
     assert response.headers["www-authenticate"] == "Bearer"
 
 
@@ -92,4 +111,4 @@ async def test_the_detail_of_an_http_exception_is_answered_in_openais_form_too()
 )
 async def test_an_http_exception_without_a_sentence_is_answered_with_one(error, detail):
     response = await answer_to(error)
-    assert (response.status_code, response.json()) == (error.status_code, {"detail": detail})
+    assert (response.status_code, response.json()["detail"]) == (error.status_code, detail)

@@ -34,7 +34,12 @@ def test_a_document_is_answered_page_by_page():
         "image_size": [4, 3],
         "language": None,
     }
-    assert pages[0] == {"number": 2, "error": "Page 2 is broken.", "status": "error"}
+    assert pages[0] == {
+        "number": 2,
+        "error": "Page 2 is broken.",
+        "status": "error",
+        "code": "bad_image",
+    }
     assert list(pages[1].items()) == [
         ("number", 1),
         ("text", "a"),
@@ -55,7 +60,12 @@ def test_a_batch_counts_its_files():
         *["filename", "text", "processing_time", "image_size", "status"],
         *["lines", "warning"],
     ]
-    assert failed == {"filename": "b.png", "error": "Page 2 is broken.", "status": "error"}
+    assert failed == {
+        "filename": "b.png",
+        "error": "Page 2 is broken.",
+        "status": "error",
+        "code": "bad_image",
+    }
     assert len(document["pages"]) == 2
 
 

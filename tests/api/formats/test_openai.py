@@ -28,9 +28,32 @@ async def told(*outcomes: Piece | Answer | Failure) -> list:
 def test_a_completion_has_openais_fields_first():
     completion = CompletionFormat("got_ocr", include_usage=False).completion(ANSWER)
     dumped = completion.model_dump(mode="json")
-    assert list(dumped) == ["id", "object", "created", "model", "choices", "usage", "lines"]
+    assert list(dumped) == [
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "lines",
+        "warning",
+    ]
     assert dumped["usage"] is None
     assert dumped["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [("stop", None), ("length", None), ("repetition", "repetition"), ("deadline", "time limit")],
+)
+async def test_a_warning_says_why_an_answer_was_cut_off(reason, word):
+    answer = ANSWER.model_copy(update={"finish_reason": reason, "warning": "No box was read."})
+    whole = CompletionFormat("got_ocr", include_usage=False).completion(answer).warning
+    *_, last, _ = await told(Piece(text="a"), answer)
+    assert last["warning"] == whole
+    assert whole.startswith("No box was read.")
+    assert ("cut off" in whole) is (word is not None)
+    assert word is None or word in whole
 
 
 async def test_what_more_the_model_says_is_in_the_chunk_that_ends_the_answer():
@@ -44,7 +67,7 @@ async def test_what_more_the_model_says_is_in_the_chunk_that_ends_the_answer():
     ("code", "kind", "word"),
     [
         (ErrorCode.UNKNOWN_MODEL, "invalid_request_error", "model_not_found"),
-        (ErrorCode.DEADLINE, "server_error", None),
+        (ErrorCode.DEADLINE, "server_error", "deadline"),
     ],
 )
 async def test_an_error_ends_a_stream_without_done(code, kind, word):

@@ -1,3 +1,6 @@
+import gzip
+import zlib
+
 import pytest
 
 from api.intake.body import FORM_OVERHEAD_BYTES, read_chunks
@@ -36,3 +39,39 @@ async def test_a_larger_body_is_refused_with_the_limit_of_its_files(files, detai
         await read(body, files)
     assert (caught.value.code, caught.value.failure.detail) == (ErrorCode.TOO_LARGE, detail)
     assert body.taken == (0 if declared else (files + 2) * MIB)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("Deflate", zlib.compress)],
+)
+@pytest.mark.parametrize("cut", [1, 1000, MIB])
+async def test_an_encoded_body_is_unpacked(encoding, pack, cut):
+    sent = bytes(range(256)) * 3000
+    packed = pack(sent)
+    chunks = [packed[at : at + cut] for at in range(0, len(packed), cut)]
+    assert await read(Body(chunks, content_encoding=encoding), 1) == sent
+
+
+async def test_an_encoded_body_is_refused_once_its_limit_is_unpacked():
+    bomb = gzip.compress(bytes(300 * MIB))
+    with pytest.raises(Refusal) as caught:
+        await read(Body([bomb], content_encoding="gzip"), 1)
+    assert caught.value.code == ErrorCode.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"no gzip", gzip.compress(b"x" * 100)[:-9], gzip.compress(b"x") + b"more", b""],
+)
+async def test_a_body_that_is_not_in_its_encoding_is_refused(sent):
+    with pytest.raises(Refusal, match="not complete gzip") as caught:
+        await read(Body([sent], content_encoding="gzip"), 1)
+    assert caught.value.code == ErrorCode.BAD_PARAMETER
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br"])
+async def test_an_encoding_that_is_not_decoded_is_named(encoding):
+    with pytest.raises(Refusal, match=f"encoded as '{encoding}'") as caught:
+        await read(Body([b"x"], content_encoding=encoding), 1)
+    assert caught.value.code == ErrorCode.UNSUPPORTED_TYPE

@@ -11,11 +11,18 @@ from tests.support.fakes.runner import picture
 @pytest.mark.parametrize(
     ("sent", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
+        ({"logprobs": 5}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"frequency_penalty": -1}, "frequency_penalty"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"frequency_penalty": -3}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"top_k": -2}, "top_k"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 20, "max_tokens": 19}, "min_tokens"),
         ({"logit_bias": {"50256": -100}}, "logit_bias"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools"),
@@ -71,7 +78,8 @@ async def test_what_is_not_served_is_refused_by_name(client, runners, sent, para
     [(b"{", "The body is not valid JSON."), (b"[]", "The body has to be a JSON object.")],
 )
 async def test_what_is_no_request_is_told_so(client, body, said):
-    response = await client.post("/v1/chat/completions", content=body)
+    headers = {"Content-Type": "application/json"}
+    response = await client.post("/v1/chat/completions", content=body, headers=headers)
     assert (response.status_code, response.json()["error"]["message"]) == (400, said)
 
 

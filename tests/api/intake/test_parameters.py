@@ -19,7 +19,7 @@ def refusal(params, query="", fields=()) -> str:
 
 def test_without_parameters_the_defaults_of_the_contract_hold():
     asked = parse(ChatParameters, QueryParams())
-    assert (asked.prompt, asked.temperature, asked.max_tokens) == ("Describe this image", 0.7, 512)
+    assert (asked.prompt, asked.temperature, asked.max_tokens) == ("Describe this image", None, 512)
     assert asked.model is None
     assert asked.stream is False
     assert parse(OcrParameters, QueryParams()).language is None
@@ -41,9 +41,18 @@ def test_form_and_query_say_the_same(query, fields):
     assert (asked.model, asked.language) == ("got_ocr", "ru")
 
 
+@pytest.mark.parametrize("second", ["False", "0", "no", "FALSE"])
+def test_the_same_value_may_be_written_differently(second):
+    asked = parse(OcrParameters, QueryParams("formatted=false"), [("formatted", second)])
+    assert asked.formatted is False
+    detail = "Parameter 'formatted' is given twice with different values."
+    assert refusal(OcrParameters, "formatted=true", [("formatted", second)]) == detail
+
+
 @pytest.mark.parametrize(
     ("query", "fields"),
     [
+        ("model=got_ocr&model=got_ocr", [("model", "got_ocr"), ("model", "dots_ocr")]),
         ("model=got_ocr&model=dots_ocr", []),
         ("model=got_ocr", [("model", "dots_ocr")]),
         ("", [("model", "got_ocr"), ("model", "dots_ocr")]),
@@ -106,6 +115,7 @@ def test_a_value_out_of_bounds_is_refused_by_name(name, values):
             "color=red&formatted=true&mode=layout",
             Options(color="red", formatted=True, mode="layout"),
         ),
+        ("prompt=Only the total", Options(prompt="Only the total")),
     ],
 )
 def test_only_options_that_change_something_are_asked_for(query, options):
@@ -159,3 +169,16 @@ def test_whatever_is_given_is_taken_or_refused(fields):
     for params in (OcrParameters, ChatParameters):
         with suppress(Refusal):
             assert isinstance(parse(params, QueryParams(), fields), params)
+
+
+@pytest.mark.parametrize("value", ["0", "32769", "many", "1.5"])
+def test_the_length_of_a_reading_has_bounds_of_its_own(value):
+    detail = refusal(OcrParameters, fields=[("max_tokens", value)])
+    assert detail.startswith("Parameter 'max_tokens': ")
+    assert parse(OcrParameters, QueryParams("max_tokens=32768")).max_tokens == 32_768
+
+
+def test_a_prompt_of_a_reading_is_not_longer_than_one_of_a_question():
+    assert refusal(OcrParameters, fields=[("prompt", "a" * 20_001)]).startswith(
+        "Parameter 'prompt': "
+    )

@@ -1,6 +1,5 @@
 import pytest
 
-from api.tasks.reading import MAX_TOKENS
 from common.failures import ErrorCode, Failure
 from common.messages import Answer, Block, Line, Options, Usage
 from tests.support.fakes.runner import picture
@@ -60,10 +59,39 @@ async def test_the_runner_gets_the_bytes_as_they_came_and_reads_greedily(client,
     )
     [request] = runners["got_ocr"].requests
     assert (request.task, request.images, request.language) == ("ocr", [page], "ru")
-    assert (request.temperature, request.max_tokens) == (0, MAX_TOKENS)
+    assert (request.temperature, request.max_tokens) == (None, 4096)  # the runner reads greedily
     assert request.options == Options(box=(0, 0, 5, 5), formatted=True)
     [time_limit] = runners["got_ocr"].time_limits
     assert 29 < time_limit <= 30
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("dots_ocr", 16_384), ("qwen_vl_7b", 2048), ("qwen3_vl_8b", 16_384)]
+)
+async def test_an_answer_is_as_long_as_the_model_s_authors_allow(client, runners, model, most):
+    await client.post("/ocr", files={"file": picture()}, params={"model": model})
+    assert runners[model].requests[0].max_tokens == most
+
+
+@pytest.mark.parametrize("path", ["/ocr", "/batch/ocr"])
+async def test_a_request_may_say_the_length_of_the_answer_and_the_prompt(client, runners, path):
+    file = "file" if path == "/ocr" else "files"
+    asked = {"model": "qwen3_vl_2b", "max_tokens": "77", "prompt": "Only the table, as HTML."}
+    response = await client.post(path, files={file: picture()}, data=asked)
+    assert response.status_code == 200
+    [request] = runners["qwen3_vl_2b"].requests
+    assert (request.task, request.max_tokens) == ("ocr", 77)
+    assert request.options.prompt == "Only the table, as HTML."
+
+
+@pytest.mark.parametrize("model", ["got_ocr", "reader"])
+async def test_a_prompt_is_refused_by_a_model_that_follows_none(client, model):
+    asked = {"model": model, "prompt": "Only the table"}
+    refused = await client.post("/ocr", files={"file": picture()}, data=asked)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        400,
+        f"Model '{model}' does not take the parameter 'prompt'.",
+    )
 
 
 @pytest.mark.parametrize("hint", ["Russian", "ru", "Русский", "rus+eng"])
@@ -129,7 +157,7 @@ async def test_the_language_is_echoed_as_it_was_given(client, runners, hint):
 async def test_a_request_that_cannot_be_answered_is_told_why(serve, status, detail, sent):
     client = serve(max_file_mib=1, max_image_pixels=1_000_000)
     response = await client.post("/ocr", **sent)
-    assert (response.status_code, response.json()) == (status, {"detail": detail})
+    assert (response.status_code, response.json()["detail"]) == (status, detail)
 
 
 async def test_a_batch_is_answered_in_the_order_sent(client):
@@ -163,6 +191,7 @@ async def test_files_that_fail_do_not_touch_the_others(serve):
         "filename": "2.png",
         "error": "The file is larger than 1 MB.",
         "status": "error",
+        "code": "too_large",
     }
 
 
@@ -186,7 +215,7 @@ async def test_a_batch_that_the_runner_cannot_take_gets_the_status_of_that(
 ):
     runners["reader"].outcome = Failure(code=code, detail="Not now.", retry_after=7)
     response = await client.post("/batch/ocr", files=pages(picture(), picture()))
-    assert (response.status_code, response.json()) == (status, {"detail": "Not now."})
+    assert (response.status_code, response.json()["detail"]) == (status, "Not now.")
     assert response.headers.get("retry-after") == ("7" if status == 503 else None)
 
 

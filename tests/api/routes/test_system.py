@@ -3,6 +3,7 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
+from common.catalog import CATALOG
 from common.messages import Options, Status
 from tests.support.fakes.runner import picture
 
@@ -85,7 +86,8 @@ async def test_models_says_which_parameters_each_takes_beside_those_of_all(clien
     listed = (await client.get("/models")).json()["available"]
     assert {model["id"]: model["options"] for model in listed if model["options"]} == {
         "got_ocr": ["box", "color", "formatted"],
-        "dots_ocr": ["mode"],
+        **{model: ["prompt"] for model in CATALOG if model.startswith("qwen")},
+        "dots_ocr": ["mode", "prompt"],
         "reader": ["mode"],
     }
 
@@ -98,9 +100,9 @@ async def test_a_loaded_model_is_unloaded_once(client, runners):
     )
     assert runners["qwen3_vl_2b"].status == UNLOADED
     second = await client.delete("/models/qwen3_vl_2b")
-    assert (second.status_code, second.json()) == (
+    assert (second.status_code, second.json()["detail"]) == (
         404,
-        {"detail": "Model 'qwen3_vl_2b' is not loaded."},
+        "Model 'qwen3_vl_2b' is not loaded.",
     )
 
 
@@ -122,17 +124,17 @@ async def test_a_model_is_loaded(client, runners):
 
 async def test_an_unknown_model_cannot_be_loaded(client):
     response = await client.post("/models/invalid_model")
-    assert (response.status_code, response.json()) == (
+    assert (response.status_code, response.json()["detail"]) == (
         404,
-        {"detail": "Failed to load model: Model 'invalid_model' not found"},
+        "Failed to load model: Model 'invalid_model' not found",
     )
 
 
 async def test_an_unknown_model_cannot_be_unloaded(client):
     response = await client.delete("/models/invalid_model")
-    assert (response.status_code, response.json()) == (
+    assert (response.status_code, response.json()["detail"]) == (
         404,
-        {"detail": "Failed to load model: Model 'invalid_model' not found"},
+        "Failed to load model: Model 'invalid_model' not found",
     )
 
 
@@ -169,15 +171,14 @@ async def test_the_schema_is_valid_openapi(client):
     }
 
 
+READING = {"model", "language", "pages", "text_layer", "max_tokens", *Options.model_fields}
+
+
 @pytest.mark.parametrize(
     ("path", "file", "fields"),
     [
-        ("/ocr", "file", {"model", "language", "pages", "text_layer", *Options.model_fields}),
-        (
-            "/batch/ocr",
-            "files",
-            {"model", "language", "pages", "text_layer", *Options.model_fields},
-        ),
+        ("/ocr", "file", READING),
+        ("/batch/ocr", "files", READING),
         (
             "/chat",
             "file",
@@ -196,7 +197,15 @@ async def test_the_schema_shows_each_parameter_as_form_field_and_in_the_query(
     json = operation["requestBody"]["content"].get("application/json")
     assert json is None or set(json["schema"]["properties"]) == {"image", "url", *fields}
     assert (json is None) == (file == "files")
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "500", "503", "504"}
+    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
+
+
+async def test_the_schema_has_no_answer_that_the_service_never_gives(client):
+    schema = (await client.get("/openapi.json")).json()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            assert "422" not in operation["responses"]
+    assert not any("ValidationError" in name for name in schema["components"]["schemas"])
 
 
 @pytest.mark.parametrize("path", ["/ocr", "/chat"])

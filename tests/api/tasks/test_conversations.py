@@ -1,5 +1,3 @@
-import pytest
-
 from common.messages import Image, Turn
 from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import data_url, picture
@@ -42,18 +40,58 @@ async def test_the_runner_gets_how_to_answer(client, runners):
     [request] = runners[MODEL].requests
     assert (request.temperature, request.top_p, request.seed) == (1.5, 0.3, 7)
     assert (request.stop, request.max_tokens) == (("\n",), 9)
+    assert (request.n, request.logprobs) == (1, None)
+
+
+async def test_the_runner_gets_penalties_and_all_else_that_chooses_tokens(client, runners):
+    runners[MODEL].outcome = ANSWER
+    sent = {
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.5,
+        "min_tokens": 3,
+        "n": 2,
+    }
+    await ask(client, **sent, top_k=-1, logprobs=True, top_logprobs=4)
+    await ask(client, logprobs=True, top_k=7)
+    await ask(client)
+    first, second, plain = runners[MODEL].requests
+    assert first.model_dump().items() >= {**sent, "top_k": 0, "logprobs": 4}.items()
+    assert (second.logprobs, second.top_k, second.n) == (0, 7, 1)
+    assert {plain.model_dump()[name] for name in sent if name != "n"} == {None}
 
 
 async def test_without_a_word_on_it_the_defaults_hold(client, runners):
     runners[MODEL].outcome = ANSWER
     await ask(client, max_tokens=None)
     [request] = runners[MODEL].requests
-    assert (request.temperature, request.top_p, request.seed) == (0.7, 1, None)
+    assert (request.temperature, request.top_p, request.seed) == (None, None, None)
     assert (request.stop, request.max_tokens) == ((), 2048)
 
 
-@pytest.mark.parametrize("model", ["got_ocr", "dots_ocr"])
-async def test_a_model_that_takes_one_question_about_one_image_gets_no_more(client, runners, model):
+async def test_a_model_may_take_a_conversation_about_one_image(client, runners):
+    runners["dots_ocr"].outcome = ANSWER
+    said = [
+        {"role": "system", "content": "Be brief."},
+        user(image(picture()), text("Read.")),
+        {"role": "assistant", "content": "a"},
+        user("Sure?"),
+    ]
+    assert (await ask(client, *said, model="dots_ocr")).status_code == 200
+    assert [turn.role for turn in runners["dots_ocr"].requests[0].turns] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
+    status, told = await error(client, said[1], *said[1:], model="dots_ocr")
+    assert told["message"] == "Model 'dots_ocr' takes at most one image at once, not 2."
+    assert status == 400
+
+
+async def test_a_model_that_takes_one_question_about_one_image_gets_no_more(client, runners):
+    model = "got_ocr"
     shown = user(image(picture()), text("Read."))
     runners[model].outcome = ANSWER
     assert (await ask(client, shown, model=model)).status_code == 200

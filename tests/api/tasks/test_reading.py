@@ -6,11 +6,11 @@ import pytest
 
 from api.tasks.reading import PAGES_AT_ONCE
 from common.failures import ErrorCode, Failure
-from common.images import decode
+from common.images import INCOMPLETE, decode
 from common.messages import Answer, Usage
 from tests.support.fakes.runner import Fails, data_url, picture
-from tests.support.files.documents import locked, pdf, wide_pages
-from tests.support.pages import ENGLISH
+from tests.support.files.documents import layered, locked, pdf, wide_pages
+from tests.support.pages import ENGLISH, render
 
 GUIDE_FIELDS = ["text", "model", "processing_time", "image_size", "language"]
 
@@ -75,6 +75,13 @@ async def test_what_more_the_model_says_stands_with_its_page(client, runners):
         assert page["warning"] == "Hm."
 
 
+async def test_a_page_of_a_pdf_whose_picture_is_cut_says_so(client):
+    for cut, said in ((0, False), (2000, True)):
+        file = layered(render(ENGLISH), (), cut=cut)
+        (page,) = (await client.post("/ocr", files={"file": file})).json()["pages"]
+        assert (page.get("warning") == INCOMPLETE) is said
+
+
 async def test_pages_are_chosen(client, runners):
     answer = (
         await client.post("/ocr", files={"file": wide_pages(5, 6, 7, 8)}, params={"pages": "4,1-2"})
@@ -105,7 +112,7 @@ async def test_a_document_that_cannot_be_read_is_told_why(serve, route, data, se
     if route == "/chat" and "at most" in detail:
         sent = {"pages": "1-3"}
     response = await serve(max_pages=2).post(route, files={"file": data}, data=sent)
-    assert (response.status_code, response.json()) == (400, {"detail": detail})
+    assert (response.status_code, response.json()["detail"]) == (400, detail)
 
 
 async def test_one_bad_page_fails_alone(client):
@@ -115,6 +122,7 @@ async def test_one_bad_page_fails_alone(client):
         "number": 2,
         "error": "Page 2 of the PDF is broken: it cannot be drawn.",
         "status": "error",
+        "code": "bad_image",
     }
     assert [page["status"] for page in answer["pages"]] == ["success", "error", "success"]
 
@@ -147,7 +155,7 @@ async def test_a_page_that_finds_the_queue_full_waits_for_its_place(client, runn
 async def test_a_document_that_finds_the_queue_full_is_refused(client, runners):
     Queue(runners["reader"], 0)
     response = await client.post("/ocr", files={"file": wide_pages(5, 6, 7)})
-    assert (response.status_code, response.json()) == (503, {"detail": "The queue is full."})
+    assert (response.status_code, response.json()["detail"]) == (503, "The queue is full.")
 
 
 async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, runners):
@@ -167,7 +175,7 @@ async def test_past_the_time_limit_the_pages_that_were_read_are_answered(serve, 
 async def test_a_document_whose_pages_all_come_too_late_is_a_timeout(client, runners):
     runners["reader"].outcome = Failure(code=ErrorCode.DEADLINE, detail="Time is up.")
     response = await client.post("/ocr", files={"file": wide_pages(5, 6)})
-    assert (response.status_code, response.json()) == (504, {"detail": "Time is up."})
+    assert (response.status_code, response.json()["detail"]) == (504, "Time is up.")
 
 
 async def test_a_fault_at_one_page_is_a_fault(client, runners):

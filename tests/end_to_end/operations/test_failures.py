@@ -131,7 +131,7 @@ def test_a_huge_upload_is_refused_while_it_arrives(length: str, reader: Server) 
         answer = HTTPResponse(peer)
         answer.begin()
         assert answer.status == 413
-        assert set(json.load(answer)) == {"detail"}
+        assert set(json.load(answer)) == {"detail", "code"}
     assert sent < 64 * MIB
     assert gateway.memory_info().rss - memory < 64 * MIB
     assert set(reader.temporary.rglob("*")) <= files

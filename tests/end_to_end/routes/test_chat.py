@@ -98,4 +98,4 @@ def test_a_stream_that_cannot_begin_is_a_plain_error(reader: Server) -> None:
         "/chat", files={"file": PAGES["en"][:45]}, data={"stream": "true"}
     )
     assert response.status_code == 400
-    assert set(response.json()) == {"detail"}
+    assert set(response.json()) == {"detail", "code"}

@@ -17,7 +17,7 @@ from runners.families import qwen_vl
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.greedy import first_logits
-from tests.support.models.prompts import ocr, page
+from tests.support.models.prompts import chat, ocr, page
 
 ENTRY = CATALOG["qwen_vl_2b"]
 
@@ -60,6 +60,32 @@ def test_every_vision_language_model_loads_a_checkpoint_of_its_kind(entry, tmp_p
     vlm = import_module(f"runners.families.{entry.family}").load(entry, settings)
     logits = first_logits(vlm, vlm.encode(ocr(page(100, 100))))
     assert logits.isfinite().all()
+
+
+def test_files_without_a_chat_template_are_refused_by_name(checkpoint, settings):
+    (checkpoint / "chat_template.json").unlink()
+    edit_tokenizer_config(checkpoint, chat_template=None)
+    detail = refusal(settings)
+    assert "there is no chat template (chat_template.json, chat_template.jinja, or" in detail
+    assert detail.startswith(f"The files of {ENTRY.name} do not fit")
+
+
+def test_a_chat_template_that_leaves_out_images_is_refused(checkpoint, settings):
+    template = "{% for m in messages %}{{ m.content[-1].text }}{% endfor %}"
+    (checkpoint / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert "does not write images and texts in turns" in refusal(settings)
+
+
+def test_the_chat_template_of_the_tokenizer_s_files_counts(checkpoint, settings):
+    asked = chat(page(100, 100), "What is this?")
+    tokens = qwen_vl.load(ENTRY, settings).encode(asked).tokens
+    (checkpoint / "chat_template.json").unlink()
+    assert torch.equal(qwen_vl.load(ENTRY, settings).encode(asked).tokens, tokens)
+
+
+def edit_tokenizer_config(checkpoint, **fields):
+    file = checkpoint / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -12,10 +12,10 @@ from runners.checkpoints import quantisation, weights
 from runners.checkpoints.quantising import computing_dtype, convert_plain_parameters
 from runners.families import got_ocr, qwen_vl
 from settings import Settings
+from tests.support.models.checkpoint_files.quantised import KEPT, QUANTISED, quantise
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.greedy import first_logits, first_logits_of_library
 from tests.support.models.prompts import chat, ocr, page
-from tests.support.models.quantised import KEPT, QUANTISED, quantise
 
 ENTRY = CATALOG["qwen3_vl_2b"]
 ON_LOADING = {

@@ -21,12 +21,10 @@ def test_it_is_what_the_loaded_model_takes(model, tmp_path):
         vlm = family.load(entry, Settings(weights=tmp_path, dtype="float32"))
     assert kv_token_bytes(config, 4) == vlm.pool.bytes_per_column
     encoded = vlm.encode(ocr(page(1400, 1000)))
-    tokens = page_tokens(config, Settings().max_pixels)
-    if model != "got_ocr":  # which reads this page in tiles
-        assert tokens * 0.95 < encoded.visual_tokens <= tokens
-    assert kv_page_bytes(config, Settings().max_pixels, 2) == (tokens + ANSWER) * kv_token_bytes(
-        config, 2
-    )
+    pixels = Settings().max_pixels_of(entry, on_gpu=False)
+    tokens = page_tokens(config, pixels)
+    assert tokens * 0.95 < encoded.visual_tokens <= tokens
+    assert kv_page_bytes(config, pixels, 2) == (tokens + ANSWER) * kv_token_bytes(config, 2)
 
 
 PUBLISHED = {

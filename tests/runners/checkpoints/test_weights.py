@@ -85,6 +85,24 @@ def test_the_hub_s_cache_is_used_without_asking_the_hub(cached, settings):
     assert weights.why_unavailable(ENTRY, settings) is None
 
 
+def test_the_pinned_revision_comes_before_another_in_the_cache(cached, settings, hub_cache):
+    pinned = cached.parent / ENTRY.revision
+    shutil.copytree(cached, pinned)
+    assert weights.fetch(ENTRY, settings) == pinned
+
+
+def test_the_pinned_revision_is_downloaded(checkpoint, settings, monkeypatch):
+    asked = {}
+
+    def download(repository, **how):
+        asked.update(how, repository=repository)
+        return str(checkpoint)
+
+    monkeypatch.setattr(weights, "snapshot_download", download)
+    assert weights.fetch(ENTRY, settings) == checkpoint
+    assert (asked["repository"], asked["revision"]) == (ENTRY.repository, ENTRY.revision)
+
+
 def test_sharded_weights_are_complete(own, settings):
     shard(own)
     assert weights.fetch(ENTRY, settings) == own
@@ -114,10 +132,12 @@ def test_a_folder_of_the_catalog_that_is_not_there_is_told_without_its_path(
 def test_a_revision_is_looked_for_by_its_name(cached, settings):
     (cached.parents[1] / "refs" / "v2").write_text("beef")
     beef = shutil.copytree(cached, cached.parent / "beef")
-    assert weights.fetch(replace(ENTRY, revision="v2"), settings) == beef
-    assert weights.fetch(replace(ENTRY, revision="c0ffee"), settings) == cached
+    mine = replace(ENTRY, id="mine")  # of a catalog file
+    assert weights.fetch(replace(mine, revision="v2"), settings) == beef
+    assert weights.fetch(replace(mine, revision="c0ffee"), settings) == cached
+    assert weights.fetch(replace(mine, revision=None), settings) == cached
     with pytest.raises(Refusal):
-        weights.fetch(replace(ENTRY, revision="v3"), settings)
+        weights.fetch(replace(mine, revision="v3"), settings)
 
 
 def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, tmp_path):
@@ -148,7 +168,7 @@ BROKEN = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json"),
     "no processor": (
-        lambda folder: (folder / "processor_config.json").unlink(),
+        lambda folder: (folder / "preprocessor_config.json").unlink(),
         "processor_config.json is missing",
     ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),

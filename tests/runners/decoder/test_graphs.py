@@ -85,6 +85,7 @@ def test_batches_of_one_bucket_share_a_graph(step, recorder):
         assert len(call(step, rows(count))) == count
     assert recorder.captured == [8]
     assert recorder.replays == 4
+    assert step.captures == 1
 
 
 def test_each_bucket_is_captured_once(step, recorder):

@@ -99,6 +99,38 @@ def test_where_memory_runs_out_while_it_grows_every_block_is_kept(pool, monkeypa
     assert pool.count == 50
 
 
+@pytest.mark.parametrize("calls", [1, 3])
+def test_layers_that_had_grown_shrink_again_where_memory_ran_out(pool, monkeypatch, calls):
+    real = KvPool._blocks
+    rooms = [len(whole) for wholes in pool._wholes for whole in wholes]
+    before, made = pool.generation, []
+
+    def failing(self, count, device):
+        made.append(count)
+        if count > rooms[0] and len(made) > calls:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, count, device)
+
+    monkeypatch.setattr(KvPool, "_blocks", failing)
+    assert not pool.resize(50, range(5))
+    assert [len(whole) for wholes in pool._wholes for whole in wholes] == rooms
+    assert [held[:5] for held in numbers(pool)] == [[0, 1, 2, 3, 4]] * 4
+    assert pool.generation != before
+    moved, places = pool.generation, [tensor.data_ptr() for tensor in pool.keys]
+    assert pool.resize(rooms[0], range(5))
+    assert (pool.generation, [tensor.data_ptr() for tensor in pool.keys]) == (moved, places)
+
+
+def test_a_pool_that_shrinks_within_its_room_puts_the_kept_blocks_first_too():
+    pool = KvPool(SHAPE, [CPU], block_size=4)
+    assert pool.resize(5, [])
+    assert pool.resize(40, range(5))
+    for number in range(40):
+        pool.keys[0][number] = number
+    assert pool.resize(5, [4, 3, 2, 1, 0])
+    assert pool.keys[0][:, 0, 0, 0].tolist() == [4, 3, 2, 1, 0]
+
+
 def test_another_error_is_raised_as_it_is(pool, monkeypatch):
     def failing(self, count, device):
         raise ValueError("a fault")

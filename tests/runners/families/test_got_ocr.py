@@ -16,17 +16,23 @@ from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import chat, ocr, page
 
 NEW_TOKENS = 10
+SYSTEM = (
+    "<|im_start|>system\n"
+    "You should follow the instructions carefully and explain your answers in detail.<|im_end|>"
+)
 SMALL, LARGE = (200, 300), (600, 700)  # a tile of the tiny checkpoint has 256 x 256 pixels
 ASKED = {
-    "plain": ({}, {}),
-    "formatted": ({"formatted": True}, {"format": True}),
-    "colour": ({"color": "green"}, {"color": "green"}),
-    "box": ({"box": (20, 30, 150, 290)}, {"box": [20, 30, 150, 290]}),
+    "plain": ({}, "OCR: "),
+    "formatted": ({"formatted": True}, "OCR with format: "),
+    "colour": ({"color": "green"}, "[green] OCR: "),
+    "formatted colour": ({"formatted": True, "color": "red"}, "[red] OCR with format: "),
+    "box": ({"box": (20, 30, 150, 290)}, "[100, 100, 750, 966] OCR: "),
     "formatted box": (
         {"formatted": True, "box": (0, 0, 200, 300)},
-        {"format": True, "box": [0, 0, 200, 300]},
+        "[0, 0, 1000, 1000] OCR with format: ",
     ),
 }
+"""Options for a small page, and the query that the model's authors write for them."""
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +58,16 @@ def vlm(load):
 
 @pytest.fixture(scope="module")
 def reference(checkpoint):
-    """What the library itself makes of an image and the processor's options."""
+    """What the library itself makes of an image and of the whole prompt."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(checkpoint)
 
-    def reference(image, **options):
-        inputs = processor(image, return_tensors="pt", **options)
+    def reference(image, query, **options):
+        prompt = (
+            f"{SYSTEM}<|im_start|>user\n<img><imgpad></img>\n{query}<|im_end|>"
+            "<|im_start|>assistant\n"
+        )
+        inputs = processor(image, text=prompt, return_tensors="pt", **options)
         tokens = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
 
@@ -65,9 +75,9 @@ def reference(checkpoint):
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
-    options, processor_options = ASKED[asked]
-    inputs, tokens = reference(page(*SMALL), **processor_options)
+def test_prompts_are_the_authors_and_tokens_the_library_s(vlm, reference, asked):
+    options, query = ASKED[asked]
+    inputs, tokens = reference(page(*SMALL), query)
     encoded = vlm.encode(ocr(page(*SMALL), options=Options(**options)))
     assert torch.equal(encoded.tokens[None], inputs["input_ids"])
     assert torch.equal(encoded.pixels["pixel_values"], inputs["pixel_values"])
@@ -75,13 +85,47 @@ def test_prompts_and_tokens_equal_the_library_s(vlm, reference, asked):
     assert greedy(vlm, encoded, NEW_TOKENS) == tokens
 
 
-def test_a_large_page_is_read_in_tiles_as_the_library_does(vlm, reference):
-    inputs, tokens = reference(page(*LARGE), crop_to_patches=True)
-    encoded = vlm.encode(ocr(page(*LARGE)))
+def test_a_prompt_is_these_tokens(vlm):
+    words = vlm.tokenizer.convert_tokens_to_ids
+    text = vlm.tokenizer.encode
+    turns = [
+        words("<|im_start|>"),
+        *text(SYSTEM.removeprefix("<|im_start|>").removesuffix("<|im_end|>")),
+        words("<|im_end|>"),
+        words("<|im_start|>"),
+        *text("user\n"),
+        words("<img>"),
+        *[words("<imgpad>")] * 256,
+        words("</img>"),
+        *text("\nOCR: "),
+        words("<|im_end|>"),
+        words("<|im_start|>"),
+        *text("assistant\n"),
+    ]
+    assert vlm.encode(ocr(page(*SMALL))).tokens.tolist() == turns
+
+
+@pytest.mark.parametrize(
+    ("options", "query"),
+    [
+        ({}, "OCR upon the patch reference: "),
+        ({"formatted": True}, "OCR with format upon the patch reference: "),
+    ],
+)
+def test_a_large_page_is_read_in_tiles_as_the_authors_do(vlm, reference, options, query):
+    inputs, tokens = reference(page(*LARGE), query, crop_to_patches=True, max_patches=6)
+    encoded = vlm.encode(ocr(page(*LARGE), options=Options(**options)))
     assert torch.equal(encoded.tokens[None], inputs["input_ids"])
     assert torch.equal(encoded.pixels["pixel_values"], inputs["pixel_values"])
     assert encoded.visual_tokens == 256 * len(inputs["pixel_values"]) > 256
+    across, down = encoded.seen_sizes[0]
+    assert across // 256 * (down // 256) + 1 == len(inputs["pixel_values"])
     assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+@pytest.mark.parametrize("size", [(2600, 2000), (1000, 1000), (300, 2000), (4000, 900)])
+def test_a_page_of_any_shape_is_read_in_at_most_six_tiles_and_as_a_whole(vlm, size):
+    assert 2 <= vlm.encode(ocr(page(*size))).visual_tokens / 256 <= 7
 
 
 @pytest.mark.parametrize("options", [{"box": (0, 0, 600, 700)}, {"color": "red"}])
@@ -134,6 +178,12 @@ def test_the_vision_tower_does_not_wait_for_the_device(load, monkeypatch):
 def test_a_box_that_is_not_inside_the_image_is_refused(vlm, box):
     with pytest.raises(Refusal, match="200 x 300") as refused:
         vlm.encode(ocr(page(*SMALL), options=Options(box=box)))
+    assert refused.value.code is ErrorCode.BAD_PARAMETER
+
+
+def test_a_box_and_a_colour_at_once_are_refused(vlm):
+    with pytest.raises(Refusal, match="'box' or 'color'") as refused:
+        vlm.encode(ocr(page(*SMALL), options=Options(box=(0, 0, 9, 9), color="red")))
     assert refused.value.code is ErrorCode.BAD_PARAMETER
 
 

@@ -1,11 +1,13 @@
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from common.catalog import CATALOG
+from common.catalog import CATALOG, SamplingParameters
 from common.failures import ErrorCode, Refusal
+from common.messages import Options
 from runners.decoder.operations import CompiledOperations
 from runners.families import qwen_vl
 from runners.vlm.interface import Task
@@ -15,7 +17,7 @@ from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.compiler import needs_compiler
 from tests.support.models.entries import listed
 from tests.support.models.greedy import first_logits, greedy, note_prefills
-from tests.support.models.prompts import chat, ocr, page, talk
+from tests.support.models.prompts import MAX_TOKENS, chat, ocr, page, talk
 
 MAX_PIXELS = 100_000
 SIZES = ((200, 300), (400, 100), (64, 64), (1400, 1000))
@@ -86,7 +88,9 @@ def reference(checkpoint):
             return_tensors="pt",
             processor_kwargs={"size": size},
         )
-        tokens = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+        tokens = model.generate(
+            **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, repetition_penalty=1.0
+        )
         return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
 
     return reference
@@ -121,6 +125,84 @@ def test_a_conversation_is_that_of_the_library_and_gets_its_tokens(vlm, referenc
         assert torch.equal(tensor, inputs[name])
     for _ in range(2):  # features missed, then reused
         assert greedy(vlm, encoded, NEW_TOKENS) == tokens
+
+
+WRITTEN = {
+    "one image": ([("user", PICTURES[0], "What?")], "{S}<|im_start|>user\n{}What?<|im_end|>\n"),
+    "two images": (
+        [("user", PICTURES[0], "and", PICTURES[1], "Which?")],
+        "{S}<|im_start|>user\n{}and{}Which?<|im_end|>\n",
+    ),
+    "several turns": (
+        [("user", PICTURES[0], "What?"), ("assistant", "A fox."), ("user", PICTURES[1], "This?")],
+        "{S}<|im_start|>user\n{}What?<|im_end|>\n<|im_start|>assistant\nA fox.<|im_end|>\n"
+        "<|im_start|>user\n{}This?<|im_end|>\n",
+    ),
+    "every role": (
+        [("system", "Be brief."), ("user", PICTURES[0], "What?"), ("assistant", "")],
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}What?<|im_end|>\n"
+        "<|im_start|>assistant\n<|im_end|>\n",
+    ),
+    "no image": ([("user", "What?")], "{S}<|im_start|>user\nWhat?<|im_end|>\n"),
+}
+"""Turns, and the prompt that is made of them, with a place for each image and for the system turn
+that Qwen2-VL adds."""
+
+
+@pytest.mark.parametrize(("turns", "prompt"), WRITTEN.values(), ids=WRITTEN)
+def test_a_conversation_is_written_as_the_authors_write_it(vlm, checkpoint, turns, prompt):
+    assert tokens_of(vlm, turns) == written(vlm, checkpoint, turns, prompt)
+
+
+SYSTEMS = {
+    "two at the start": [
+        ("system", "Be brief."),
+        ("system", "Be kind."),
+        ("user", PICTURES[0], "What?"),
+    ],
+    "one in the middle": [
+        ("system", "Be brief."),
+        ("user", PICTURES[0], "What?"),
+        ("system", "Be kind."),
+    ],
+    "none at the start": [
+        ("user", PICTURES[0], "What?"),
+        ("system", "Be brief."),
+        ("system", "Be kind."),
+    ],
+}
+
+
+@pytest.mark.parametrize("turns", SYSTEMS.values(), ids=SYSTEMS)
+def test_system_turns_are_joined_where_the_template_writes_only_the_first(vlm, checkpoint, turns):
+    if checkpoint.name == "qwen3_vl_2b":
+        expected = (
+            "<|im_start|>system\nBe brief.\n\nBe kind.<|im_end|>\n"
+            "<|im_start|>user\n{}What?<|im_end|>\n"
+        )
+    else:
+        expected = "".join(
+            f"<|im_start|>{role}\n{'{}' * (len(parts) > 1)}{parts[-1]}<|im_end|>\n"
+            for role, *parts in turns
+        )
+        expected = expected if turns[0][0] == "system" else "{S}" + expected
+    assert tokens_of(vlm, turns) == written(vlm, checkpoint, turns, expected)
+
+
+def tokens_of(vlm, turns):
+    return vlm.encode(talk(*turns)).tokens.tolist()
+
+
+def written(vlm, checkpoint, turns, prompt):
+    """The tokens of a prompt, which goes on with the model's own turn."""
+    added = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    grids = vlm.encode(talk(*turns)).pixels.get("image_grid_thw", [])
+    images = [
+        f"<|vision_start|>{'<|image_pad|>' * (int(grid.prod()) // 4)}<|vision_end|>"
+        for grid in grids
+    ]
+    whole = prompt.format(*images, S="" if checkpoint.name == "qwen3_vl_2b" else added)
+    return vlm.tokenizer.encode(f"{whole}<|im_start|>assistant\n")
 
 
 def test_the_next_turn_reuses_the_conversation_up_to_its_last_image(load, reference):
@@ -196,6 +278,20 @@ def test_an_image_that_the_model_has_seen_is_not_cut_into_patches_again(load, mo
     assert torch.equal(again.pixels["pixel_values"], first.pixels["pixel_values"])
 
 
+def test_an_image_that_the_model_has_seen_is_not_held_decoded(load):
+    vlm = load(reuse_mib=64)
+    (whole,) = vlm.encode_images([vlm.encode(ocr(PICTURES[0]))], None)
+    request = ocr(PICTURES[0])
+    decoded = weakref.ref(request.images[0].pixels)
+    encoded = vlm.encode(request)
+    assert decoded() is not None
+    del request
+    assert decoded() is None
+    vlm.forget()
+    (again,) = vlm.encode_images([encoded], None)
+    assert torch.equal(again.tokens, whole.tokens)
+
+
 def test_where_nothing_is_kept_the_tokens_are_the_same(load, reference):
     forgetting = load(reuse_mib=0)
     for turns in CONVERSATIONS.values():
@@ -266,8 +362,32 @@ def test_no_image_has_more_pixels_than_the_limit_of_its_model(load, checkpoint):
     vlm = load(max_pixels_by_model={checkpoint.name: 20_000})
     encoded = vlm.encode(ocr(page(1400, 1000)))
     patch = vlm.images.patch_size
-    assert int(encoded.pixels["image_grid_thw"].prod()) * patch**2 <= 20_000
+    _, rows, columns = encoded.pixels["image_grid_thw"][0].tolist()
+    assert rows * columns * patch**2 <= 20_000
     assert encoded.image_size == (1400, 1000)
+    assert encoded.seen_sizes == ((columns * patch, rows * patch),)
+
+
+def test_images_leave_room_for_texts_and_the_answer(load):
+    vlm = load(max_pixels=3_000_000)
+    many = vlm.encode(talk(("user", *[page(1500, 1500)] * 20, "Which?")))
+    assert vlm.images.token_counts(many.pixels["image_grid_thw"][:1])[0] < 1500
+    assert many.length + MAX_TOKENS <= vlm.model.config.get_text_config().max_position_embeddings
+
+
+def test_a_page_is_read_with_the_words_of_its_request(vlm):
+    words = "Only the table, as HTML."
+    asked = vlm.encode(ocr(page(64, 64), "ru", Options(prompt=words)))
+    assert torch.equal(asked.tokens, vlm.encode(chat(page(64, 64), words)).tokens)
+
+
+def test_sampling_is_that_of_the_generation_config(vlm, checkpoint):
+    expected = {
+        "qwen_vl_2b": SamplingParameters(0.01, 0.001, 1, repetition_penalty=1.0),
+        "qwen2_5_vl_3b": SamplingParameters(0.000001, repetition_penalty=1.05),
+        "qwen3_vl_2b": SamplingParameters(0.7, 0.8, 20, repetition_penalty=1.0),
+    }
+    assert vlm.sampling == expected[checkpoint.name]
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (10, 1990)])

@@ -72,6 +72,29 @@ def test_rows_of_a_table_come_out_as_rows(
     assert [line.text.count("\t") for line in page.lines] == [len(rows[0]) - 1] * len(rows)
 
 
+@pytest.mark.parametrize(
+    ("rows", "lefts"), [(INVOICE_RU, (40, 90, 320, 420, 540)), (GRADES_EN, (40, 260, 360, 450))]
+)
+def test_the_rules_of_a_grid_are_no_letters(
+    reader: Reader, rows: tuple[tuple[str, ...], ...], lefts: tuple[int, ...]
+) -> None:
+    page = draw_table(rows, lefts, rules=True)
+    for left in (*(left - 8 for left in lefts), page.width - 20):
+        ImageDraw.Draw(page).line((left, 32, left, page.height - 40), fill="black", width=2)
+    assert error_rate(reader.read(page, None), text_of(rows)) <= 0.015
+
+
+def test_latin_labels_and_names_stand_beside_russian_words(reader: Reader) -> None:
+    truth = (
+        "Name: Иван Петров",
+        "Intel Core, память 16 GB",
+        "Total: 1 250,00 руб.",
+        "ИНН 7708123436",
+    )
+    page = reader.read(render(truth, 28), None)
+    assert [" ".join(line.text.split()) for line in page.lines] == list(truth)
+
+
 @pytest.mark.parametrize("rows", [RECEIPT_EN, RECEIPT_RU])
 def test_prices_of_a_receipt_stay_with_their_names(
     reader: Reader, rows: tuple[tuple[str, ...], ...]

@@ -109,6 +109,43 @@ def test_tensors_of_several_types_are_concatenated_as_the_library_does():
         assert torch.cat(tensors).dtype == torch.float64
 
 
+HEADS = (1, 3, ROWS, 8)
+OTHERWISE_GIVEN = {
+    "a product by name": lambda: partial(
+        F.linear, input=states(ROWS, WIDTH), weight=states(5, WIDTH)
+    ),
+    "weights by name": lambda: partial(F.linear, states(ROWS, WIDTH), weight=states(5, WIDTH)),
+    "a sum by name": lambda: partial(torch.add, states(ROWS, WIDTH), other=states(ROWS, WIDTH)),
+    "tensors by name": lambda: partial(torch.cat, tensors=[states(ROWS, WIDTH)] * 2),
+    "along an axis": lambda: partial(torch.cat, [states(ROWS, WIDTH)] * 2, axis=1),
+    "beside an empty tensor": lambda: partial(torch.cat, [torch.empty(0), states(ROWS, WIDTH)], 1),
+    "softmax across rows": lambda: partial(F.softmax, states(ROWS, WIDTH), dim=0),
+    "softmax across rows of an image": lambda: partial(torch.softmax, states(1, ROWS, WIDTH), 1),
+    "a norm of all rows": lambda: partial(F.layer_norm, states(ROWS, WIDTH), (ROWS, WIDTH)),
+    "weights first": lambda: partial(torch.embedding, states(ROWS, WIDTH), torch.arange(ROWS)),
+    "attention by name": lambda: partial(
+        F.scaled_dot_product_attention,
+        query=states(*HEADS),
+        key=states(*HEADS),
+        value=states(*HEADS),
+    ),
+    "attention without images": lambda: partial(
+        F.scaled_dot_product_attention, *[states(*HEADS[1:])] * 3
+    ),
+    "heads that share their keys": lambda: partial(
+        F.scaled_dot_product_attention, states(*HEADS), *[states(1, 1, ROWS, 8)] * 2
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE_GIVEN)
+def test_arguments_that_are_given_in_another_way_give_the_same(kind):
+    operation = OTHERWISE_GIVEN[kind]()
+    with CutOperations(lambda: None):
+        cut = operation()
+    torch.testing.assert_close(cut, operation(), rtol=1e-6, atol=1e-6)
+
+
 def test_a_short_operation_is_computed_at_once():
     few, called = states(2, 3), []
     with CutOperations(lambda: called.append(1)):

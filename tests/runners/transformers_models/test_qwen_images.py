@@ -21,7 +21,8 @@ def images() -> QwenImages:
 
 def test_each_image_has_its_grid_and_the_patches_of_all_follow_each_other(images):
     asked = [request_image(page(200, 300)), request_image(page(64, 64))]
-    patches, grids = images.patches(asked), images.grids(asked)
+    grids = images.grids(asked)
+    patches = images.patches(asked, grids)
     assert patches.dtype is torch.bfloat16
     assert grids[:, 0].tolist() == [1, 1]
     assert len(patches) == int(grids.prod(1).sum())
@@ -42,12 +43,14 @@ def test_the_patches_are_those_of_the_library_to_the_bit(kind, size):
         antialias=True,
     )
     made = processor(images=[resized], do_resize=False, return_tensors="pt")
-    assert torch.equal(images.patches([image]), made["pixel_values"])
-    assert torch.equal(images.grids([image]), made["image_grid_thw"])
+    grids = images.grids([image])
+    assert torch.equal(images.patches([image], grids), made["pixel_values"])
+    assert torch.equal(grids, made["image_grid_thw"])
+    assert images.seen_sizes(grids) == ((width, height),)
 
 
 def test_the_grid_of_an_image_that_was_seen_before_needs_no_decoding(images):
-    image = RequestImage(b"never decoded", b"key", ImageFacts((200, 300), ()))
+    image = RequestImage(b"never decoded", b"key", ImageFacts((200, 300), (), is_blank=False))
     assert torch.equal(images.grids([image]), images.grids([request_image(page(200, 300))]))
 
 
@@ -55,6 +58,23 @@ def test_the_grid_of_an_image_that_was_seen_before_needs_no_decoding(images):
 def test_no_image_has_more_pixels_than_the_limit(images, size):
     grids = images.grids([request_image(page(*size))])
     assert int(grids.prod()) * images.patch_size**2 <= 100_000
+
+
+def test_images_share_the_tokens_that_they_may_have_together(images):
+    asked = [request_image(page(1400, 1000)), request_image(page(64, 64))]
+    alone, together = images.grids(asked), images.grids(asked, most_tokens=2 * 60)
+    large, small = images.token_counts(together)
+    assert 40 <= large <= 60 < images.token_counts(alone)[0]
+    assert small == images.token_counts(alone)[1]
+    assert len(images.patches(asked, together)) == int(together.prod(1).sum())
+
+
+@pytest.mark.parametrize(("memory", "most"), [(10**6, 5000), (2000, 2000), (10, 1280)])
+def test_memory_bounds_an_image_but_not_below_a_small_page(memory, most):
+    images = QwenImages(Qwen2VLImageProcessor(), 5000 * SIDE**2, torch.float32)
+    images.bound(memory)
+    (tokens,) = images.token_counts(images.grids([request_image(page(2500, 2500))]))
+    assert 0.9 * most < tokens <= most
 
 
 def test_an_image_is_padded_with_white_where_a_side_is_short():

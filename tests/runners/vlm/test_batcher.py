@@ -8,9 +8,9 @@ from common.deadline import Deadline
 from common.failures import ErrorCode
 from common.units import GIB
 from runners.metrics import Metrics
+from runners.sampling.sampler import Choices, Chosen, Sampler, choose
 from runners.scheduling.row import Finished, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.sampling import make_draws
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -44,17 +44,22 @@ def test_tokens_are_handed_over_as_they_are_made(vlm):
     assert seen == row.future.result(timeout=0).tokens
 
 
-def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
+def test_a_loop_is_stopped_and_only_its_beginning_is_handed_over(vlm):
     class Stuck(TextVlm):
         def decode(self, asked):
             positions = torch.tensor([one.part.start for one in asked])
             return torch.nn.functional.one_hot(positions % 3, 256).float()
 
-    row, batcher = make_row(b"abcd", new=2000), make_batcher(Stuck())
+    seen: list[int] = []
+    row, batcher = make_row(b"abcd", new=2000, on_token=seen.append), make_batcher(Stuck())
     batcher.submit(row)
     run(batcher)
+    result = row.future.result(timeout=0)
     first = vlm.generate(row.encoded, 1)
-    assert row.future.result(timeout=0) == Finished([*first, 1, 2, 0], "repetition")
+    loop = [1, 2, 0] * 20
+    assert result.reason == "repetition"
+    assert result.tokens == seen == [*first, *loop][: len(seen)]
+    assert 32 < len(seen) < 64 < 128 * 3 < result.made < 128 * 3 + 20
 
 
 def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
@@ -154,7 +159,7 @@ def test_a_row_whose_time_ends_while_it_waits_to_go_on_ends_with_what_it_has():
     assert made
     row.deadline = Deadline(0)
     batcher.step()
-    assert row.future.result(timeout=0) == Finished(made, "deadline")
+    assert row.future.result(timeout=0) == Finished(made, "deadline", len(made))
     run(batcher)
     assert older.future.result(timeout=0).tokens == vlm.generate(older.encoded, 40)
 
@@ -190,6 +195,32 @@ def test_nobody_joins_while_steps_take_longer_than_their_target(vlm, monkeypatch
     while batcher.step():
         assert batcher.running_rows <= 1
     assert all(row.future.result(timeout=0) for row in rows)
+
+
+def test_a_step_that_captures_a_graph_says_nothing_of_the_time_of_others(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("runners.vlm.batcher.time.monotonic", lambda: now)
+
+    class Capturing(TextVlm):
+        captures = 0
+        """It captures a graph at every third step."""
+        decoded = 0
+
+        def decode(self, asked):
+            nonlocal now
+            captures = self.decoded % 3 == 0
+            self.captures += captures
+            self.decoded += 1
+            now += 5.0 if captures else 0.01
+            return super().decode(asked)
+
+    batcher, row = make_batcher(Capturing()), make_row(new=10)
+    batcher.submit(row)
+    means = []
+    while batcher.step():
+        means.append(batcher._scheduler.mean_step)
+    assert 0 < max(means) <= 0.01
+    assert means.count(0.0) == 2  # after the prefill, and after the first step
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4])
@@ -231,13 +262,43 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
     def noted(name, call):
         return lambda *arguments: (order.append(name), call(*arguments))[1]
 
-    monkeypatch.setattr("runners.vlm.batcher.make_draws", noted("draws", make_draws))
+    monkeypatch.setattr(Sampler, "prepare", noted("draws", Sampler.prepare))
     monkeypatch.setattr(vlm, "prefill", noted("forward", vlm.prefill))
     monkeypatch.setattr(vlm, "decode", noted("forward", vlm.decode))
     batcher = make_batcher(vlm)
     batcher.submit(make_row(new=3, sampling=Sampling(1.0, seed=5)))
     run(batcher)
     assert order == ["draws", "forward"] * 3
+
+
+class Queued:
+    """Tokens that a GPU still computes: reading them waits for it."""
+
+    def __init__(self, choices: Choices, order: list[str]) -> None:
+        self._choices = choices
+        self._order = order
+
+    def read(self) -> list[Chosen]:
+        self._order.append("read")
+        return self._choices.read()
+
+
+def test_the_metrics_are_updated_while_a_gpu_computes_a_step(vlm, monkeypatch):
+    order: list[str] = []
+
+    def queued(logits, draws):
+        order.append("queued")
+        return Queued(choose(logits, draws), order)
+
+    monkeypatch.setattr("runners.vlm.batcher.choose", queued)
+    batcher, row = make_batcher(vlm), make_row(new=3)
+    update = batcher._update_metrics
+    monkeypatch.setattr(batcher, "_update_metrics", lambda: (order.append("metrics"), update()))
+    batcher.submit(row)
+    run(batcher)
+    assert order == ["queued", "metrics", "read"] * 3 + ["metrics"]
+    assert row.future.result(timeout=0).tokens == vlm.generate(row.encoded, 3)
+    assert batcher._metrics.rows._value.get() == 0
 
 
 def test_a_closed_batcher_refuses_all_that_it_holds_and_all_that_comes():

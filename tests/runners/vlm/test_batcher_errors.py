@@ -1,7 +1,9 @@
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 from common.failures import ErrorCode
 from runners.decoder.part import places
@@ -268,6 +270,30 @@ def test_a_device_that_is_broken_for_good_ends_the_process(where, monkeypatch):
     assert ended.wait(60)
     assert [row.future.exception(timeout=60) for row in rows] == [BROKEN]
     assert not batcher.is_alive
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), torch.OutOfMemoryError()])
+def test_an_error_that_shows_only_when_the_tokens_are_read_is_one_of_the_step(
+    vlm, error, monkeypatch
+):
+    batcher = make_batcher(vlm)
+    rows = running_rows(batcher)
+
+    def unreadable(logits: Tensor, draws: object) -> SimpleNamespace:
+        def read() -> None:
+            raise error
+
+        return SimpleNamespace(read=read)
+
+    with monkeypatch.context() as failing:
+        failing.setattr("runners.vlm.batcher.choose", unreadable)
+        batcher.step()
+    run(batcher)
+    if isinstance(error, ValueError):
+        assert [row.future.exception(timeout=0) for row in rows] == [error] * 3
+    else:
+        assert batcher.preemptions == 1
+        assert_as_alone(vlm, rows)
 
 
 class Overflowing(TextVlm):

@@ -15,6 +15,7 @@ from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.messages import Answer, Piece, Request, Stream, Usage, single_turn
 from runners.checkpoints import weights
+from runners.vlm import request_images
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 from tests.support.models.text_family import ENTRY, Family
@@ -58,13 +59,13 @@ def ask(
         Image.new("RGB", (3, 2)).save(file, "PNG")
         image = file.getvalue()
     turns = single_turn([image], text)
-    fields = {"task": "chat", "turns": turns, "max_tokens": new, **more}
+    fields = {"task": "chat", "turns": turns, "max_tokens": new, "temperature": 0.0, **more}
     return Request.model_validate(fields), Deadline(seconds)
 
 
 def alone(text: str, new: int = 20) -> str:
     tokens = TextVlm().generate(encode(text.encode()), new)
-    return bytes(tokens).decode(errors="replace").rstrip("\ufffd")
+    return bytes(tokens).decode(errors="replace").rstrip("\ufffd").strip()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -128,6 +129,13 @@ async def test_a_blank_page_has_no_text_and_asks_nothing_of_the_model(engine, mo
     assert [piece async for piece in engine.stream(*request)] == [answer]
 
 
+async def test_an_image_that_is_sent_again_is_not_decoded_again(engine, monkeypatch):
+    request = ask(task="ocr")
+    first = await engine.answer(*request)
+    monkeypatch.setattr(request_images, "decode_with_warnings", pytest.fail)
+    assert await engine.answer(*request) == first
+
+
 async def test_pieces_make_up_the_text_and_the_answer_comes_last(engine):
     *pieces, answer = [item async for item in engine.stream(*ask(new=60))]
     assert isinstance(answer, Answer)
@@ -163,6 +171,30 @@ async def test_a_stop_text_that_never_comes_changes_nothing(engine):
     request = ask(new=60, stop=("no such text", alone("page", 60) + "!"))
     *pieces, answer = [item async for item in engine.stream(*request)]
     assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
+
+
+@pytest.mark.parametrize("limit", [2000, 1200])
+async def test_a_loop_is_cut_alike_in_a_stream_and_in_a_whole_answer(engine, family, limit):
+    family.loop = b"  no end, "
+    request = ask(new=limit)
+    answer = await engine.answer(*request)
+    *pieces, streamed = await all_of(engine.stream(*request))
+    assert "".join(piece.text for piece in pieces) == streamed.text == answer.text
+    assert streamed == answer
+    assert answer.finish_reason == "repetition"
+    assert 3 <= answer.text.count("no end") <= 6
+    assert 500 < answer.usage.completion_tokens < 600
+
+
+async def test_rows_of_a_table_are_kept_whole_in_a_stream_too(engine, family):
+    family.says = b" Totals\n" + 150 * b"| 0.00 |\n" + b"The end. "
+    request = ask(new=4096)
+    answer = await engine.answer(*request)
+    *pieces, streamed = await all_of(engine.stream(*request))
+    assert streamed == answer
+    assert "".join(piece.text for piece in pieces) == answer.text == family.says.decode().strip()
+    assert answer.finish_reason == "stop"
+    assert answer.usage.completion_tokens == len(family.says)
 
 
 async def test_equal_seeds_draw_equally_beside_any_neighbour(engine):

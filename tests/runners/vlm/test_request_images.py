@@ -1,6 +1,7 @@
 import io
 
 import pytest
+from PIL import Image
 
 from common.failures import ErrorCode, Refusal
 from runners.vlm import request_images
@@ -36,6 +37,13 @@ def test_the_facts_of_an_image_that_is_sent_again_are_known_without_decoding(mon
     assert again.facts == first.facts
     assert again.facts.size == (300, 200)
     assert again.facts.warnings
+
+
+def test_of_an_image_is_known_whether_it_shows_something():
+    blank = io.BytesIO()
+    Image.new("RGB", (30, 20), "white").save(blank, "PNG")
+    assert ImageMemory().image(blank.getvalue()).facts.is_blank
+    assert not ImageMemory().image(png()).facts.is_blank
 
 
 def test_what_cannot_be_decoded_is_refused_and_not_remembered():

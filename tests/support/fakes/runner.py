@@ -20,6 +20,7 @@ from api.dispatch.runner_errors import RunnerLost
 from common.deadline import Deadline
 from common.failures import Failure, Refusal
 from common.images import decode
+from common.logs import request_ids
 from common.messages import Answer, Piece, Reply, Request, Status
 
 GONE = "No runner of model 'got_ocr' answers at the moment; try again."
@@ -59,6 +60,7 @@ class FakeRunner:
         self.url = ""
         self.requests: list[Request] = []
         self.time_limits: list[float] = []
+        self.request_ids: list[str] = []
         self.waiting = asyncio.Event()
         self.stopped = asyncio.Event()
         """Set once a request was cancelled while it was worked on."""
@@ -129,6 +131,7 @@ class FakeRunner:
             asked = Request.model_validate(body["request"])
             self.requests.append(asked)
             self.time_limits.append(body["time_limit"])
+            self.request_ids.append(body["request_id"])
             outcomes = self.stream if call == "stream" else []
             return await self._answered(outcomes or [await self.answer(asked)], request, response)
         await response.prepare(request)
@@ -182,7 +185,8 @@ class FakeDependency:
         self.error: Exception | None = None
         """Raised instead of an answer."""
 
-    async def answer(self, request: Request, time_limit: float) -> Reply:
+    async def answer(self, request: Request, time_limit: float, request_id: str) -> Reply:
+        assert request_id == request_ids.current.get()
         if self.error:
             raise self.error
         try:

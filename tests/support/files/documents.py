@@ -60,15 +60,17 @@ def layered(
     place: tuple[float, float, float, float] = (0, 0, *A4),
     printed: Sequence[str] = (),
     font: float = 14,
+    cut: int = 0,
 ) -> bytes:
     """An A4 page with a picture on it, and an invisible layer of lines, such as a scanner makes.
 
     place: left, bottom, width, height of the picture, points. printed: lines that are drawn.
-    Lines stand where those of `pdf` do.
+    Lines stand where those of `pdf` do. cut: bytes that the picture, a JPEG, lacks at its end.
     """
     file = io.BytesIO()
     picture.convert("RGB").save(file, "JPEG", quality=90)
-    stream = file.getvalue().hex() + ">"
+    data = file.getvalue()
+    stream = data[: len(data) - cut].hex() + ">"
     left, bottom, across, up = place
     drawn = [f"q {across} 0 0 {up} {left} {bottom} cm /I Do Q"]
     for mode, texts in (("3 Tr", lines), ("0 Tr", printed)):

@@ -1,8 +1,8 @@
 """Tiny checkpoints of every vision-language model served, as folders that the real code loads.
 
-The classes, processors and file names are those of the real repositories; only the sizes are
-small (under 2M parameters), and the tokenizer is a byte-level BPE trained here, with the special
-tokens and the chat template of the family.
+The classes, processors and file names are those of the real repositories, and so is the shape of
+their files (`checkpoint_files/`); only the sizes are small (under 2M parameters), and the tokenizer
+is a byte-level BPE trained here, with the special tokens of the family.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,8 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
+from tests.support.models.checkpoint_files import hub_files
+
 QWEN_SPECIALS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -47,28 +49,14 @@ QWEN_SPECIALS = (
 )
 GOT_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<imgpad>")
 
-_TURNS = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_SYSTEM = (
-    "{% if messages[0]['role'] != 'system' %}"
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-)
-QWEN2_TEMPLATE = _SYSTEM + _TURNS
-QWEN3_TEMPLATE = _TURNS
-
 WORDS = "The quick brown fox jumps over a lazy dog while seven small wizards read old books"
 """The words of `says` that the tokenizer knows as one token each."""
 
 _TIED = {"got_ocr", "qwen_vl_2b", "qwen2_5_vl_3b", "qwen3_vl_2b", "qwen3_vl_4b"}
 """Models whose output projection is their embedding."""
 _GAINS = {"q_proj": 2.0, "k_proj": 2.0, "o_proj": 4.0}
-_PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+_SHARDS = {"qwen_vl_7b": "300KB", "qwen3_vl_4b": "300KB", "qwen3_vl_8b": "300KB"}
+"""Models whose weights are several files, and the size of each file."""
 
 
 def make_checkpoint(model_id: str, folder: Path, *, says: str | None = None, seed: int = 0) -> Path:
@@ -90,14 +78,14 @@ def make_checkpoint(model_id: str, folder: Path, *, says: str | None = None, see
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")],
         pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        do_sample=False,
     )
     if says is None:
         spread(model)
     else:
         say(model, tokenizer, says)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size=_SHARDS.get(model_id, "1GB"))
     processor.save_pretrained(folder)
+    _FILES[model_id.rpartition("_")[0]](folder)
     return folder
 
 
@@ -173,10 +161,10 @@ def _qwen2_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
         **_vision_tokens(tokenizer),
     )
     processor = Qwen2VLProcessor(
-        Qwen2VLImageProcessor(size=_PIXELS),
+        Qwen2VLImageProcessor(),
         tokenizer,
         Qwen2VLVideoProcessor(),
-        chat_template=QWEN2_TEMPLATE,
+        chat_template=hub_files.QWEN2_TEMPLATE,
     )
     return Qwen2VLForConditionalGeneration(config), processor
 
@@ -199,10 +187,10 @@ def _qwen2_5_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
         **_vision_tokens(tokenizer),
     )
     processor = Qwen2_5_VLProcessor(
-        Qwen2VLImageProcessor(size=_PIXELS),
+        Qwen2VLImageProcessor(),
         tokenizer,
         Qwen2VLVideoProcessor(),
-        chat_template=QWEN2_TEMPLATE,
+        chat_template=hub_files.QWEN2_TEMPLATE,
     )
     return Qwen2_5_VLForConditionalGeneration(config), processor
 
@@ -231,15 +219,10 @@ def _qwen3_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
         **_vision_tokens(tokenizer),
     )
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(
-            size={"shortest_edge": 65536, "longest_edge": 16777216},
-            patch_size=16,
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
-        ),
+        Qwen2VLImageProcessor(),
         tokenizer,
         Qwen3VLVideoProcessor(),
-        chat_template=QWEN3_TEMPLATE,
+        chat_template=hub_files.QWEN3_TEMPLATE,
     )
     return Qwen3VLForConditionalGeneration(config), processor
 
@@ -295,6 +278,12 @@ def _vision_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
     }
 
 
+_FILES = {
+    "got": hub_files.got_files,
+    "qwen_vl": hub_files.qwen2_files,
+    "qwen2_5_vl": hub_files.qwen2_5_files,
+    "qwen3_vl": hub_files.qwen3_files,
+}
 _MAKERS = {
     "got_ocr": _got_ocr,
     "qwen_vl_2b": _qwen2_vl,

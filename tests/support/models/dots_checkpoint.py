@@ -3,13 +3,12 @@
 Those of the remote code are there too, and fail where they are run.
 """
 
-import json
 from pathlib import Path
 
 import torch
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from runners.families.dots_ocr.model import DotsOCRConfig, DotsOCRForCausalLM
+from tests.support.models.checkpoint_files.hub_files import dots_files, update
 from tests.support.models.checkpoints import make_tokenizer, say, spread
 
 SPECIALS = (
@@ -22,14 +21,6 @@ SPECIALS = (
     "<|assistant|>",
     "<|endofassistant|>",
 )
-TEMPLATE = (
-    "{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|user|>' }}"
-    "{%- if m.content is string %}{{- m.content }}{%- else %}"
-    "{%- for part in m.content %}{%- if part.type == 'image' %}"
-    "{{- '<|img|><|imgpad|><|endofimg|>' }}{%- else %}{{- part.text }}{%- endif %}{%- endfor %}"
-    "{%- endif %}{{- '<|endofuser|>' }}{%- endif %}{%- endfor %}{{- '<|assistant|>' }}"
-)
-"""The processor's template, for pictures and texts in turn."""
 TEXT_TEMPLATE = (
     "{%- for m in messages %}{{- '<|user|>' + m.content + '<|endofuser|>' }}{%- endfor %}"
     "{{- '<|assistant|>' }}"
@@ -82,7 +73,7 @@ def make_dots_checkpoint(folder: Path, *, says: str | None = None, seed: int = 0
     model.save_pretrained(folder, max_shard_size="300KB")
     tokenizer.chat_template = TEXT_TEMPLATE
     tokenizer.save_pretrained(folder, save_jinja_files=False)
-    _update(
+    update(
         folder / "config.json",
         architectures=["DotsOCRForCausalLM"],
         auto_map=REMOTE_CODE,
@@ -95,30 +86,11 @@ def make_dots_checkpoint(folder: Path, *, says: str | None = None, seed: int = 0
         layer_types=None,
         vision_config=VISION | FOR_REMOTE_CODE,
     )
-    _update(
+    update(
         folder / "generation_config.json",
         eos_token_id=tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|endofassistant|>"]),
     )
-    _update(
-        folder / "preprocessor_config.json",
-        min_pixels=3136,
-        max_pixels=11289600,
-        patch_size=14,
-        temporal_patch_size=1,
-        merge_size=2,
-        image_mean=OPENAI_CLIP_MEAN,
-        image_std=OPENAI_CLIP_STD,
-        image_processor_type="Qwen2VLImageProcessor",
-        processor_class="DotsVLProcessor",
-    )
-    _update(folder / "chat_template.json", chat_template=TEMPLATE)
+    dots_files(folder)
     for module in ("configuration_dots", "modeling_dots_ocr", "modeling_dots_vision"):
         (folder / f"{module}.py").write_text("raise RuntimeError('remote code was run')\n")
     return folder
-
-
-def _update(file: Path, **entries: object) -> None:
-    """Sets entries of a JSON file; None removes one."""
-    old = json.loads(file.read_text()) if file.exists() else {}
-    kept = {key: value for key, value in (old | entries).items() if value is not None}
-    file.write_text(json.dumps(kept, indent=2))

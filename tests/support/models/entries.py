@@ -13,6 +13,7 @@ QWEN2_5_VL = replace(
     params="3B",
     repository="Qwen/Qwen2.5-VL-3B-Instruct",
     weights_gib=7.0,
+    revision=None,
 )
 """A model of a known family that only a catalog file adds."""
 

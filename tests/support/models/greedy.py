@@ -51,6 +51,7 @@ def _generated(model: PreTrainedModel, encoded: Encoded, max_new_tokens: int) ->
         attention_mask=torch.ones_like(ids),
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        repetition_penalty=1.0,  # whatever the generation config says
         output_logits=True,
         return_dict_in_generate=True,
         **inputs,

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from common.messages import Answer, FinishReason
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, Task, digest
+from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, digest
 
 STOP = 232
 _IMAGE = 1
@@ -48,10 +47,8 @@ class TextVlm(TransformersVlm):
     def text(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 
-    def answer(
-        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
-    ) -> Answer:
-        return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
+    def token_data(self, token: int) -> bytes:
+        return bytes([token])
 
     def prefill(self, asked: Sequence[RowPart]) -> Tensor:
         self.prefilled += [
@@ -70,8 +67,11 @@ class TextVlm(TransformersVlm):
             tokens = block(tokens)
         return Features(self.decoder.embedding(tokens), [])
 
-    def generate(self, encoded: Encoded, max_new_tokens: int) -> list[int]:
-        """What the library's own `generate` makes of this prompt alone, the stop token left out."""
+    def generate(self, encoded: Encoded, max_new_tokens: int, **more: float) -> list[int]:
+        """What the library's own `generate` makes of this prompt alone, the stop token left out.
+
+        more: arguments of the generation config.
+        """
         ids = encoded.tokens.clone()
         if encoded.pixels:
             ids[encoded.visual] = encoded.pixels["tokens"]
@@ -80,6 +80,7 @@ class TextVlm(TransformersVlm):
             attention_mask=torch.ones_like(ids[None]),
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            **more,
         )
         return [token for token in made[0, len(ids) :].tolist() if token != STOP]
 

@@ -1,7 +1,9 @@
 import re
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 import torch
 
@@ -37,6 +39,7 @@ def test_nothing_is_compiled_for_a_data_type_that_has_no_kernels(dtype, monkeypa
         ("true", "kernels.so"),
         ("sleep 60 #", "timed out after 0.2 seconds"),
         ("'c++", "No closing quotation"),
+        pytest.param("c++ -fvisibility=hidden", "undefined symbol", marks=needs_compiler),
     ],
 )
 def test_without_a_compiler_one_warning_says_what_to_do(compiler, reason, monkeypatch, caplog):
@@ -49,6 +52,26 @@ def test_without_a_compiler_one_warning_says_what_to_do(compiler, reason, monkey
     assert record.levelname == "WARNING"
     for part in (WITHOUT, "C++ compiler (g++)", reason):
         assert part in record.getMessage()
+
+
+def test_of_a_compiler_that_says_much_the_log_has_the_beginning(monkeypatch, caplog):
+    compile_anew(monkeypatch, "sh -c 'yes the first error | head -c 3000000 >&2; exit 1'")
+    assert find_kernel("norm", torch.float32) is None
+    assert "the first error" in caplog.text
+    assert len(caplog.text) < 10_000
+
+
+def test_a_compiler_that_hangs_is_ended_with_the_processes_that_it_began(
+    monkeypatch, tmp_path, caplog
+):
+    began = tmp_path / "began"
+    compile_anew(monkeypatch, f"sh -c 'sleep 300 & echo $! > {began}; wait'")
+    monkeypatch.setattr(compiling, "_SECONDS", 1)
+    assert find_kernel("norm", torch.float32) is None
+    assert "timed out" in caplog.text
+    with suppress(psutil.NoSuchProcess):
+        sleep = psutil.Process(int(began.read_text()))
+        assert sleep.status() == psutil.STATUS_ZOMBIE or sleep.wait(10) is None
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_error(monkeypatch, caplog):

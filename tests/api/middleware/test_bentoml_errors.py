@@ -4,7 +4,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from api.errors.bentoml_errors import BentomlErrors
+from api.middleware.bentoml_errors import BentomlErrors
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def plain() -> httpx.AsyncClient:
 )
 async def test_errors_of_other_layers_get_the_form_of_ours(plain, method, path, status, detail):
     response = await plain.request(method, path)
-    assert (response.status_code, response.json()) == (status, {"detail": detail})
+    assert (response.status_code, response.json()["detail"]) == (status, detail)
     assert response.headers["content-type"] == "application/json"
     assert int(response.headers["content-length"]) == len(response.content)
 

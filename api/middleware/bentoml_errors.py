@@ -3,7 +3,8 @@
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors.bodies import error_body, status_sentence
+from api.errors.bodies import code_of_status, error_body, status_sentence
+from api.request_record import current_record
 
 REPLACED_HEADERS = {b"content-type", b"content-length"}
 
@@ -39,7 +40,9 @@ def _is_foreign_error(start: Message) -> bool:
 
 def _response(scope: Scope, start: Message) -> JSONResponse:
     status, path = start["status"], scope["path"]
-    body = error_body(path, status, status_sentence(status, scope["method"], path))
+    sentence = status_sentence(status, scope["method"], path)
+    current_record().reason = sentence
+    body = error_body(path, status, code_of_status(status), sentence)
     headers = {
         name.decode("latin-1"): value.decode("latin-1")
         for name, value in start["headers"]

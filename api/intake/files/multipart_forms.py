@@ -4,18 +4,20 @@ Nothing is spooled to disk: a body is bounded before it is held in memory.
 """
 
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote
 
 from fastapi import Request
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from api.intake.body import file_too_large, read_chunks
+from api.intake.body import content_type, file_too_large, read_chunks
+from api.intake.files.names import field_name, upload_name
 from api.wording import counted
 from common.failures import ErrorCode, Failure, Refusal
 from settings import Settings
 
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 32
+FILE_FIELDS = {"file", "files", "file[]", "files[]"}
+"""Names that clients give to the field of one file, or of several: each means the same."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Upload:
 
 
 @dataclass
-class MultipartForm:
+class UploadForm:
     """The files and the text fields of a form."""
 
     files: list[Upload] = field(default_factory=list)
@@ -38,14 +40,15 @@ class MultipartForm:
 
 
 class MultipartReader:
-    """Reads one multipart body: `file_field` holds the files, all other parts are text fields."""
+    """Reads one multipart body: fields of `FILE_FIELDS` hold files, all other parts are text."""
 
     def __init__(self, settings: Settings, file_field: str, max_files: int) -> None:
+        """file_field: the name that the route's documents give to the field of its files."""
         self.settings = settings
         self.file_field = file_field
         self.max_files = max_files
 
-    async def read(self, request: Request) -> MultipartForm:
+    async def read(self, request: Request) -> UploadForm:
         """The form's files and fields.
 
         If the form takes one file, a file over its limit refuses the request at once. If it takes
@@ -54,14 +57,14 @@ class MultipartReader:
         Raises `Refusal`: BAD_PARAMETER if the body is not such a form, TOO_LARGE over a limit.
         """
         boundary = self._boundary(request)
-        form = MultipartForm()
+        form = UploadForm()
         part = _Part("", None)
         max_bytes = self.max_files * self.settings.max_file_bytes
         try:
             with PushMultipartParser(
                 boundary,
                 max_segment_count=self.max_files + MAX_FIELDS,
-                header_charset="latin-1",  # keeps every byte; `_name` decodes them
+                header_charset="latin-1",  # keeps every byte; `filenames` decodes them
             ) as parser:
                 async for chunk in read_chunks(request, self.settings, self.max_files, max_bytes):
                     if not chunk or parser.closed:
@@ -79,25 +82,25 @@ class MultipartReader:
                 "The form is broken or incomplete: it is not valid multipart/form-data.",
             ) from error
         if not form.files:
-            raise self._missing_file()
+            raise missing_file(self.file_field)
         return form
 
     def _boundary(self, request: Request) -> str:
-        content_type, options = parse_options_header(request.headers.get("content-type", ""))
-        if content_type != "multipart/form-data" or not options.get("boundary"):
-            raise self._missing_file()
-        return str(options["boundary"])
+        _, options = content_type(request)
+        if not options.get("boundary"):
+            raise missing_file(self.file_field)
+        return options["boundary"]
 
-    def _begin(self, segment: MultipartSegment, form: MultipartForm) -> "_Part":
-        name = _name(segment.name)
-        if name == self.file_field:
+    def _begin(self, segment: MultipartSegment, form: UploadForm) -> "_Part":
+        name = field_name(segment.name or "")
+        if name in FILE_FIELDS:
             if len(form.files) == self.max_files:
                 raise Refusal(
                     ErrorCode.BAD_PARAMETER,
                     f"Field '{self.file_field}' takes at most {counted(self.max_files, 'file')}: "
                     "send fewer.",
                 )
-            return _Part(name, _filename(segment.filename or "") or self.file_field)
+            return _Part(name, upload_name(segment) or self.file_field)
         if segment.filename is not None:
             raise Refusal(
                 ErrorCode.BAD_PARAMETER,
@@ -123,7 +126,7 @@ class MultipartReader:
             return
         part.data += data
 
-    def _end(self, part: "_Part", form: MultipartForm) -> None:
+    def _end(self, part: "_Part", form: UploadForm) -> None:
         if part.filename is not None:
             form.files.append(Upload(part.filename, bytes(part.data), part.failure))
             return
@@ -134,12 +137,13 @@ class MultipartReader:
                 ErrorCode.BAD_PARAMETER, f"Parameter '{part.name}' is not UTF-8 text."
             ) from error
 
-    def _missing_file(self) -> Refusal:
-        return Refusal(
-            ErrorCode.BAD_PARAMETER,
-            "The request has no file: send one as multipart/form-data in the field "
-            f"'{self.file_field}'.",
-        )
+
+def missing_file(file_field: str) -> Refusal:
+    """The refusal of a request that has no file."""
+    return Refusal(
+        ErrorCode.BAD_PARAMETER,
+        f"The request has no file: send one as multipart/form-data in the field '{file_field}'.",
+    )
 
 
 @dataclass
@@ -151,24 +155,3 @@ class _Part:
     """None for a text field."""
     data: bytearray = field(default_factory=bytearray)
     failure: Failure | None = None
-
-
-def _name(header: str) -> str:
-    """A name in a part's header, which the parser decoded as Latin-1.
-
-    It is UTF-8 (RFC 7578, section 5.1); bytes that are not, such as those that curl sends from a
-    console with a code page of its own, are replaced.
-    """
-    return header.encode("latin-1").decode(errors="replace")
-
-
-def _filename(header: str) -> str:
-    """A file's name, decoded as `_name` does.
-
-    It is also percent-decoded (RFC 7578, section 4.2), as aiohttp needs, but only where all of it
-    is percent-encoded.
-    """
-    name = _name(header)
-    decoded = unquote(name)
-    # The parser has decoded quotation marks and line breaks already.
-    return decoded if quote(decoded, safe='"\r\n') == name else name

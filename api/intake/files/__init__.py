@@ -1,0 +1,1 @@
+"""The files of a request: as a multipart form, or as the body itself."""

@@ -1,0 +1,1 @@
+"""What this process logs, and the id of the request that a line is about."""
