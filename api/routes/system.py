@@ -74,14 +74,14 @@ async def models(gateway: CurrentGateway) -> Models:
     )
 
 
-@router.post("/models/{model_name}", responses=_MODEL_ERRORS)
+@router.post("/models/{model_name:path}", responses=_MODEL_ERRORS)
 async def load(model_name: str, gateway: CurrentGateway) -> Done:
     """Load a model now, however long it takes; others may have to make room."""
     await gateway.fleet.load(model_name)
     return Done(message=f"Model {model_name} loaded")
 
 
-@router.delete("/models/{model_name}", responses=_MODEL_ERRORS)
+@router.delete("/models/{model_name:path}", responses=_MODEL_ERRORS)
 async def unload(model_name: str, gateway: CurrentGateway) -> Done:
     """Free a model's memory; the next request for it loads it again."""
     await gateway.fleet.unload(model_name)

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from api.intake import completions
-from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import base64_of, data_url, picture
+from tests.support.sent.completions import ANSWER, MODEL, ask, error, image, text, user
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
