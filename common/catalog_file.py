@@ -15,11 +15,7 @@ _PARAMETERS = {"M": 10**6, "B": 10**9}
 
 
 class ListedSampling(BaseModel):
-<<<<<<< HEAD
-    """The field `sampling` of a table, with the names and limits that they have in `/v1`."""
-=======
     """The field `sampling` of a table. Its fields are those of `SamplingParameters`."""
->>>>>>> weights
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -16,10 +16,7 @@ from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
 from runners.checkpoints.quantising import stored_parts
 from runners.checkpoints.sampling_defaults import checkpoint_parameters
-<<<<<<< HEAD
 from runners.constraints.vocabulary import vocabulary_of
-=======
->>>>>>> weights
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
