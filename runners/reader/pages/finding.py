@@ -15,9 +15,9 @@ from runners.reader.pages.upright import likely_direction, skew_of
 
 _LEANING = 6.0
 """Degrees; a page that leans further is straightened to find its lines."""
-_MAX_PIXELS = 12_000_000
-"""Pixels of a page whose coloured marks are looked through."""
-_MAX_STRAIGHTENED = 5_000_000
+_MAX_PIXELS = 9_000_000
+"""Pixels of a page, A4 at 300 dpi, that is cleaned of marks and rules: that takes memory."""
+_MAX_STRAIGHTENED = 4_000_000
 """Pixels of a page that is straightened; it grows by this."""
 _LINE = 4.0
 """How many times longer than high a line of words is at least."""
