@@ -5,7 +5,7 @@ from PIL import Image, ImageChops
 WHITE, BLACK, GREY = 255, 0, 128
 _SAMPLE_PIXELS = 4_000_000
 """The background is chosen by a picture of at most so many pixels."""
-_STRIP = 256
+_STRIP = 64
 """Rows that are converted at a time."""
 _EDGE = 16
 """Grey levels between neighbours that make an edge, as letters have."""

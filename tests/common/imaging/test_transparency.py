@@ -47,7 +47,7 @@ def test_white_ink_of_a_large_page_is_seen():
     assert flatten(page).getpixel((0, 0)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("height", [255, 256, 257, 600])
+@pytest.mark.parametrize("height", [63, 64, 65, 200])
 def test_every_row_lies_on_the_same_background(height: int) -> None:
     page = Image.new("RGBA", (40, height))
     page.paste(written("white"), (0, 0))
