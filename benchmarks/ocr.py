@@ -44,7 +44,7 @@ from settings import settings
 from tests.support.server import Server
 
 Read = Callable[[Image.Image], str]
-PAGES = 24
+PAGES = 12
 CLIENTS = (1, 2, 8)
 PROCESSES = (1, 2)
 

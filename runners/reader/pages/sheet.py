@@ -16,6 +16,10 @@ from runners.reader.pages.upright import reading_direction
 
 _SAMPLE = 4
 """Lines that are read to find out whether the page is upright, and its alphabet."""
+_ENOUGH = 2
+"""Lines of the sample after which no others are read if these read badly."""
+_BADLY = 0.6
+"""Confidence of lines that are read upside down at most."""
 _NO_TEXT = 0.45
 """Confidence of what is read into a rule or a picture."""
 _SOME_CYRILLIC = 4
@@ -98,11 +102,15 @@ class Sheet:
         """The confidence in the widest lines, and whether they are in Cyrillic."""
         widths = [size_of(line.quad)[0] for line in self._lines]
         widest = sorted(range(len(widths)), key=lambda number: -widths[number])[:_SAMPLE]
-        read = [self._begin(number).confidence() for number in widest]
-        if not read:
-            return 0.0, False
-        latin, cyrillic = (sum(side) / len(read) for side in zip(*read, strict=True))
-        return sum(map(max, read)) / len(read), cyrillic > latin
+        read: list[tuple[float, float]] = []
+        mean, mostly_cyrillic = 0.0, False
+        for number in widest:
+            read.append(self._begin(number).confidence(likely_cyrillic=mostly_cyrillic))
+            latin, cyrillic = (sum(side) / len(read) for side in zip(*read, strict=True))
+            mean, mostly_cyrillic = sum(map(max, read)) / len(read), cyrillic > latin
+            if len(read) == _ENOUGH and mean < _BADLY:
+                break
+        return mean, mostly_cyrillic
 
     def _words(self, mostly_cyrillic: bool) -> dict[int, list[LineWord]]:
         """The words of each line that has text, by its number."""
