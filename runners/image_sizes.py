@@ -6,6 +6,8 @@ from PIL import Image
 
 from common.failures import ErrorCode, Refusal
 
+IMAGES_SHARE = 0.8
+"""Share of the tokens which a model takes that may be images'; the rest is for texts and answer."""
 MAX_RATIO = 200
 """How many times as long as the other one side of an image may be, for Qwen's own code."""
 
