@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+MAX_PIXELS = 11_289_600
+"""Most pixels of an image that the model was trained on."""
 READ = "Extract the text content from this image."
 LAYOUT = """\
 Please output the layout information from the PDF image, including each layout element's bbox, \

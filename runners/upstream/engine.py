@@ -40,7 +40,8 @@ class UpstreamEngine:
         assert entry.family is not None
         self._entry = entry
         self._family = FAMILIES[entry.family]
-        self._max_pixels = settings.max_pixels_of(entry, on_gpu=True)
+        allowed = settings.max_pixels_of(entry, on_gpu=True)
+        self._max_pixels = min(allowed, self._family.max_pixels or allowed)
         self._server = Server(
             entry.name, settings.upstream[entry.id], settings.upstream_keys.get(entry.id)
         )
@@ -153,14 +154,16 @@ class UpstreamEngine:
         long a one as fits.
         """
         body = prepared.body
+        has_begun = False
         while True:
             try:
                 async with aclosing(self._server.chat(body)) as chunks:
                     async for chunk in chunks:
+                        has_begun = True
                         yield chunk
                 return
             except TooLong:
-                if "max_tokens" not in body:
+                if has_begun or "max_tokens" not in body:
                     raise
                 body = {name: value for name, value in body.items() if name != "max_tokens"}
             except NotKnown:

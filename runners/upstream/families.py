@@ -16,6 +16,8 @@ class UpstreamFamily:
     image_words: str | None = None
     """What stands for an image in the text of a turn, if the text says where the images are;
     otherwise they are parts of the turn, between its texts."""
+    max_pixels: int | None = None
+    """Most pixels of an image that the family takes, whatever the settings say."""
     has_layouts: bool = False
     """Whether it answers with dots.ocr's layout if it is asked for one."""
 
@@ -26,6 +28,7 @@ FAMILIES = {
     "dots_ocr": UpstreamFamily(
         lambda request: dots_ocr.instruction(request.options.mode),
         image_words=dots_ocr.IMAGE,
+        max_pixels=dots_ocr.MAX_PIXELS,
         has_layouts=True,
     ),
 }

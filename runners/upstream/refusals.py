@@ -42,7 +42,7 @@ def refusal_of(name: str, status: int, said: str, retry_after: str | None = None
                 f"{server} does not take this service's key: CHATVLM_UPSTREAM_KEYS has to name one "
                 "that it takes.",
             )
-        case 404 | 405:
+        case 301 | 302 | 307 | 308 | 404 | 405:
             return NotKnown(
                 ErrorCode.UNAVAILABLE,
                 f"{server} does not know what it is asked for: the address in CHATVLM_UPSTREAM has "

@@ -88,9 +88,11 @@ def _not_served(entry: Entry, served: Sequence[ServedModel], name: str | None) -
     names = [_last(model.id) for model in served]
     listed = ", ".join(f"'{one}'" for one in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    wanted = f"no model named '{name}'" if name else f"no model named as {entry.name} is"
+    wanted = (
+        f"serves no model named '{name}'" if name else f"serves no model named as {entry.name} is"
+    )
     return Failure(
         code=ErrorCode.UNAVAILABLE,
-        detail=f"The server for {entry.name} serves {wanted}, but {listed or 'none'}{more}: "
+        detail=f"The server for {entry.name} {wanted}, but {listed or 'none'}{more}: "
         "CHATVLM_UPSTREAM_NAMES says which one it is.",
     )

@@ -12,14 +12,12 @@ from common.messages import Answer, FinishReason
 from runners.checkpoints.loading import load_checkpoint
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
 from runners.family_words.dots_layout import read_layout
-from runners.family_words.dots_ocr import IMAGE, IMAGE_TOKEN, instruction
+from runners.family_words.dots_ocr import IMAGE, IMAGE_TOKEN, MAX_PIXELS, instruction
 from runners.image_sizes import padded_size
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task
 from settings import Settings
 
-MAX_PIXELS = 11_289_600
-"""Most pixels of an image that the model was trained on."""
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{% for part in message.content %}"
     f"{{% if part.type == 'image' %}}{IMAGE}{{% else %}}{{{{ part.text }}}}{{% endif %}}"

@@ -94,7 +94,7 @@ async def test_a_page_is_read_greedily_with_the_words_of_its_family(engine, upst
     assert text["text"] == FAMILIES["qwen_vl"].instruction(reading(language="ru"))
     assert text["text"].endswith("The text is in Russian.")
     assert upstream.body["temperature"] == 0
-    assert images[0].size == (300, 200)
+    assert images[0].size == (320, 224)
 
 
 async def test_a_page_is_read_with_the_words_of_its_request(engine, upstream):
@@ -283,3 +283,11 @@ async def test_requests_are_counted_until_they_are_answered(engine, upstream):
 def test_every_family_that_converses_can_be_asked_elsewhere():
     families = {entry.family for entry in CATALOG.values() if entry.converses and entry.family}
     assert families == FAMILIES.keys()
+
+
+async def test_no_setting_lets_dots_ocr_see_more_pixels_than_it_takes(make, upstream):
+    upstream.models = [{"id": "dots_ocr"}]
+    engine = make("dots_ocr", max_pixels_by_model={"dots_ocr": 20_000_000})
+    await engine.answer(question("Who?", drawn(4200, 2900)), Deadline(30))
+    width, height = upstream.images[0].size
+    assert 11_000_000 < width * height <= 11_289_600

@@ -52,9 +52,9 @@ async def known(engine) -> None:
         (lambda: web.Response(status=504, text="<html>"), *LOST, "does not answer"),
         (
             lambda: web.Response(status=302, headers={"Location": "http://elsewhere/"}),
-            ErrorCode.FAULT,
+            ErrorCode.UNAVAILABLE,
             None,
-            "failed on this request",
+            "ends in /v1",
         ),
         (lambda: web.json_response({"choices": []}), ErrorCode.FAULT, None, "OpenAI's protocol"),
     ],
@@ -165,6 +165,7 @@ async def test_comments_and_other_fields_of_a_stream_are_passed_over(engine, ups
     [
         ('{"message": "engine is dead", "code": 500}', ErrorCode.FAULT),
         ('{"message": "busy", "code": 503}', ErrorCode.QUEUE_FULL),
+        ('{"message": "the context length is 9", "code": 400}', ErrorCode.BAD_PARAMETER),
         ('{"message": "x", "code": "odd"}', ErrorCode.FAULT),
     ],
 )
@@ -172,6 +173,7 @@ async def test_an_error_within_a_stream(engine, upstream, error, code):
     begun = 'data: {"choices": [{"delta": {"content": "a"}}]}'
     upstream.lines = [begun, f'data: {{"error": {error}}}']
     assert (await refused(engine)).code is code
+    assert len(upstream.bodies) == 1
 
 
 async def test_an_answer_that_ends_for_an_unknown_reason_is_not_taken_for_whole(engine, upstream):
