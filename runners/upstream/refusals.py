@@ -56,8 +56,8 @@ def refusal_of(name: str, status: int, said: str, retry_after: str | None = None
         case 400 | 422 if _TOO_LONG.search(said):
             return TooLong(
                 ErrorCode.BAD_PARAMETER,
-                f"The request and its answer are longer than {server[0].lower()}{server[1:]} takes "
-                "them: send smaller or fewer images, less text, or a smaller max_tokens.",
+                f"The request and its answer are longer than what the server that runs {name} "
+                "takes: send smaller or fewer images, less text, or a smaller max_tokens.",
             )
         case 400 | 422:
             return Refusal(

@@ -136,7 +136,7 @@ async def test_a_wrong_path_is_told(vllm: str) -> None:
 async def test_an_answer_that_may_be_longer_than_the_context_is_as_long_as_fits(
     engine: UpstreamEngine,
 ) -> None:
-    request = asked("Who? " * 900, max_tokens=LONGEST * 2, stop=("\N{SNOWMAN}",))
+    request = asked("Who? " * 200, max_tokens=LONGEST * 2)
     answer = await engine.answer(request, Deadline(SECONDS))
     assert answer.finish_reason in ("length", "stop", "repetition")
     assert answer.usage is not None
@@ -144,7 +144,7 @@ async def test_an_answer_that_may_be_longer_than_the_context_is_as_long_as_fits(
 
 
 async def test_a_prompt_that_is_longer_than_the_context_is_refused(engine: UpstreamEngine) -> None:
-    with pytest.raises(Refusal, match="longer than the server") as refused:
+    with pytest.raises(Refusal, match="longer than what the server") as refused:
         await engine.answer(asked("Who? " * 4000), Deadline(SECONDS))
     assert refused.value.code is ErrorCode.BAD_PARAMETER
 

@@ -212,7 +212,7 @@ async def test_a_prompt_that_does_not_fit_is_refused(engine, upstream):
     await engine.answer(question(), Deadline(10))
     said = "The decoder prompt (length 9) is longer than the maximum model length of 8."
     upstream.refusals = [refusal(400, said), refusal(400, said)]
-    with pytest.raises(Refusal, match="longer than the server that runs") as refused:
+    with pytest.raises(Refusal, match="longer than what the server that runs") as refused:
         await engine.answer(question(), Deadline(10))
     assert refused.value.code is ErrorCode.BAD_PARAMETER
 
