@@ -13,7 +13,10 @@ export BENTOML_DO_NOT_TRACK := True
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 16
 
-serve: .venv/ready tessdata  ## install what is needed, then serve on HOST:PORT (127.0.0.1:8000)
+# What is installed to serve: with FOR=reader, all but the vision-language models
+READY := .venv/ready$(if $(filter reader,$(FOR)),-reader)
+
+serve: $(READY) tessdata  ## install what is needed (FOR=reader: no PyTorch), then serve on HOST:PORT (127.0.0.1:8000)
 	$(BIN)/bentoml serve --host $(HOST) --port $(PORT)
 
 develop: .venv/ready-dev tessdata  ## install what tests, benchmarks and notebooks need
@@ -59,6 +62,13 @@ clean:  ## remove .venv, .venv-peers and .tessdata
 	$(BIN)/python -m pip install --quiet --editable ./client
 	touch $@
 
+.venv/ready-reader: requirements-reader.txt client/pyproject.toml
+	@echo "Installing into .venv, about a minute"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements-reader.txt
+	$(BIN)/python -m pip install --quiet --editable ./client
+	touch $@
+
 .venv/ready-dev: requirements-dev.txt .venv/ready
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
@@ -69,7 +79,7 @@ clean:  ## remove .venv, .venv-peers and .tessdata
 	touch $@
 
 .PHONY: tessdata
-tessdata: .venv/ready  # Tesseract's trained data, where it is not there yet
+tessdata: $(READY)  # Tesseract's trained data, where it is not there yet
 	@scripts/tessdata
 
 check-gpu: .venv/ready-dev  ## check and measure the engine on this machine's GPU; needs no weights

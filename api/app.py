@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from api.errors import handlers
 from api.intake.openapi import without_validation_errors
 from api.request_record import current_record
-from api.routes import chat, ocr, openai, playground, preview, system
+from api.routes import chat, extract, ocr, openai, playground, preview, system
 
 DESCRIPTION = """Document OCR and visual chat.
 
@@ -31,7 +31,7 @@ app = FastAPIOffline(
     dependencies=[Depends(_note_route)],
 )
 handlers.install(app)
-for module in (system, ocr, preview, chat, openai, playground):
+for module in (system, ocr, preview, chat, extract, openai, playground):
     app.include_router(module.router)
 app.mount("/playground", playground.files)
 

@@ -27,6 +27,7 @@ from tests.support.models.text_vlm import TextVlm, encode
 _ROWS = (1, 8, 32, 128)
 _STEPS = 300
 _VOCABULARY = 256
+_ALL = Sampling(0.0, repetition_penalty=1.05, frequency_penalty=0.1, logprobs=0)
 _PROMPT = 1000
 """Tokens of a row's prompt: four blocks of a GPU's cache."""
 
@@ -34,9 +35,10 @@ _PROMPT = 1000
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
-    print("| rows | greedy, µs a row | streamed | temperature 0.7, seeded |\n|---|---|---|---|")
+    print("| rows | greedy, µs a row | streamed | temperature 0.7, seeded | penalties, log probs |")
+    print("|---|---|---|---|---|")
     for rows in _ROWS:
-        kinds = ((GREEDY, False), (GREEDY, True), (Sampling(0.7, seed=1), False))
+        kinds = ((GREEDY, False), (GREEDY, True), (Sampling(0.7, seed=1), False), (_ALL, False))
         cells = [f"{1e6 * asyncio.run(host_time(rows, *kind)) / rows:.1f}" for kind in kinds]
         print(f"| {rows} | {' | '.join(cells)} |", flush=True)
 

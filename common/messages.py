@@ -6,7 +6,7 @@ runner has a fault or its process died.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -110,18 +110,63 @@ class Image(WireModel):
     """The text layer of the page that it shows, which a model that only reads need not read."""
 
 
+class ToolCall(WireModel):
+    """A call of one of the client's functions."""
+
+    name: str
+    arguments: str
+    """A JSON object, as text."""
+
+
 class Turn(WireModel):
     """One turn of a conversation: what one side says."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
+    """`tool`: what a function that was called returned."""
     parts: tuple[str | Image, ...]
     """Texts and images, in the order in which they were given."""
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that the assistant called after its text."""
 
 
 def single_turn(images: Iterable[bytes | Image], *texts: str) -> tuple[Turn, ...]:
     """A conversation of one turn: the user's images, then the texts about them."""
     parts = (image if isinstance(image, Image) else Image(data=image) for image in images)
     return (Turn(role="user", parts=(*parts, *texts)),)
+
+
+class Constraint(WireModel):
+    """What the text of an answer is held to."""
+
+    kind: Literal["json", "regex", "choice", "grammar"]
+    text: str
+    """A JSON schema, a regular expression, a JSON array of texts, or a grammar in Lark's or GBNF's
+    notation."""
+    lenient: bool = False
+    """Whether keywords of a schema that cannot be held to are passed over."""
+
+
+class Tool(WireModel):
+    """A function of the client's that a model may call."""
+
+    name: str
+    description: str | None
+    parameters: dict[str, Any]
+    """The JSON schema of its arguments, an object."""
+    strict: bool = False
+    """Whether all of the schema has to be held to."""
+
+
+class Toolbox(WireModel):
+    """The functions that a model may call in its answer."""
+
+    tools: tuple[Tool, ...]
+    callable: tuple[str, ...]
+    """Names of those that may be called; the others are only described to the model."""
+    required: bool = False
+    """Whether the answer has to be a call."""
+    parallel: bool = True
+    """Whether it may be more than one."""
 
 
 class Request(WireModel):
@@ -140,10 +185,31 @@ class Request(WireModel):
     """Tokens are drawn from the likeliest ones that together have this probability; None: as the
     model's authors have it."""
     seed: int | None = None
-    """The same seed draws the same tokens."""
+    """The same seed draws the same tokens; the next answer of the same request the next seed's."""
+    top_k: int | None = None
+    """Tokens are drawn from so many of the likeliest ones; 0: from all. Here and below, None stands
+    for what the model's checkpoint says, or for no effect."""
+    min_p: float | None = None
+    """Tokens are drawn from those that are at least this likely, the likeliest counting as 1."""
+    repetition_penalty: float | None = None
+    """Above 1, tokens of the prompt and of the answer become less likely."""
+    frequency_penalty: float | None = None
+    """Above 0, tokens of the answer become less likely each time they are there."""
+    presence_penalty: float | None = None
+    """Above 0, tokens of the answer become less likely once they are there."""
+    min_tokens: int | None = None
+    """The answer has at least so many tokens before it ends by itself or at a stop text."""
+    logprobs: int | None = None
+    """How many likeliest tokens are told in the place of each token, with their log probabilities;
+    None tells no log probabilities."""
+    n: int = 1
+    """How many answers are made."""
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these texts."""
     options: Options = Options()
+    constraint: Constraint | None = None
+    """What the text of the answer is held to. Of the reader, a schema asks for a page's fields."""
+    toolbox: Toolbox | None = None
     says_source: bool = False
     """Whether the answer says where its text comes from."""
 
@@ -180,6 +246,21 @@ class Block(WireModel):
     text: str
 
 
+class TokenLogprob(WireModel):
+    """A token, and the logarithm of its probability."""
+
+    data: bytes
+    """Its text in UTF-8; it may begin or end in the middle of a character."""
+    logprob: float
+
+
+class ChosenToken(TokenLogprob):
+    """A token of an answer."""
+
+    likeliest: tuple[TokenLogprob, ...]
+    """The likeliest tokens in its place, as many as were asked for."""
+
+
 class Answer(WireModel):
     """What a model answers to a request."""
 
@@ -199,6 +280,12 @@ class Answer(WireModel):
     source: TextSource | None = None
     """Where the text comes from, if the client asked for text layers."""
     warning: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that the model calls, after its text."""
+    tokens: tuple[ChosenToken, ...] | None = None
+    """Its tokens, if their log probabilities were asked for."""
+    others: "tuple[Answer, ...]" = ()
+    """The other answers, where several were asked for; each has its own usage."""
 
     def with_warnings(self, warnings: Sequence[str | None]) -> "Answer":
         """This answer, with further sentences in its warning."""
@@ -206,10 +293,26 @@ class Answer(WireModel):
         return self.model_copy(update={"warning": " ".join(sentences) or None})
 
 
+class CallPiece(WireModel):
+    """The next of a function call that is still being made."""
+
+    number: int
+    """Of the call in the answer, from 0."""
+    name: str | None = None
+    """With the first piece of a call only."""
+    arguments: str = ""
+
+
 class Piece(WireModel):
     """The next text of an answer that is still being made; whole characters only."""
 
     text: str
+    call: CallPiece | None = None
+    """Or the next of a function call; the text is empty then."""
+    index: int = 0
+    """Which of several answers it is of, from 0."""
+    tokens: tuple[ChosenToken, ...] | None = None
+    """The tokens of the answer since the piece before, if log probabilities were asked for."""
 
 
 Stream = AsyncGenerator[Piece | Answer, None]

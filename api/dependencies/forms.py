@@ -20,6 +20,7 @@ from api.intake.files.reading import read_files
 from api.intake.json_bodies import is_json, read_json_form
 from api.intake.parameters import (
     ChatParameters,
+    ExtractParameters,
     OcrParameters,
     Parameters,
     PreviewParameters,
@@ -104,5 +105,6 @@ async def _completion(
 OcrForm = Annotated[FileForm[OcrParameters], Depends(_one_file(OcrParameters))]
 BatchForm = Annotated[FilesForm[OcrParameters], Depends(_several_files(OcrParameters))]
 ChatForm = Annotated[FileForm[ChatParameters], Depends(_one_file(ChatParameters))]
+ExtractForm = Annotated[FileForm[ExtractParameters], Depends(_one_file(ExtractParameters))]
 PreviewForm = Annotated[FileForm[PreviewParameters], Depends(_one_file(PreviewParameters))]
 CompletionForm = Annotated[CompletionRequest, Depends(_completion)]

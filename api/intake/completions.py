@@ -6,10 +6,14 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
+from api.defaults import MAX_TOKENS
 from api.intake.json_bodies import read_json
 from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
 from settings import Settings
+
+SCHEMA_NAMES = {"schema", "parameters", "json", "guided_json"}
+"""Members of a request that hold JSON schemas."""
 
 
 async def read_completion_request(request: Request, settings: Settings) -> CompletionRequest:
@@ -39,18 +43,39 @@ def _parse(body: Any) -> CompletionRequest:
             "max_tokens",
             "Parameters 'max_tokens' and 'max_completion_tokens' differ.",
         )
+    if parsed.top_logprobs and not parsed.logprobs:
+        raise BadParameter("top_logprobs", "Parameter 'top_logprobs' needs 'logprobs': true.")
+    most = parsed.max_completion_tokens or parsed.max_tokens or MAX_TOKENS
+    if parsed.min_tokens and parsed.min_tokens > most:
+        raise BadParameter(
+            "min_tokens", f"Parameter 'min_tokens' is larger than 'max_tokens', which is {most}."
+        )
     if parsed.stream_options and not parsed.stream:
         raise BadParameter("stream_options", "Parameter 'stream_options' is for streams only.")
-    if parsed.messages[-1].role != "user":
-        raise BadParameter("messages", "The last message has to be the user's.")
+    for number, message in enumerate(parsed.messages):
+        if not message.content and message.role not in ("assistant", "tool"):
+            raise BadParameter(f"messages.{number}.content", "A message has to say something.")
+        if message.tool_calls and message.role != "assistant":
+            raise BadParameter(
+                f"messages.{number}.tool_calls", "Only the assistant's messages call functions."
+            )
+    if parsed.messages[-1].role not in ("user", "tool"):
+        raise BadParameter("messages", "The last message has to be the user's, or a tool's result.")
     return parsed
 
 
 def _without_nulls(value: Any) -> Any:
-    """A JSON value without the members that are null: clients send back whole answers' messages."""
+    """A JSON value without the members that are null: clients send back whole answers' messages.
+
+    JSON schemas stay as they are, as null means something in them.
+    """
     match value:
         case dict():
-            return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+            return {
+                name: part if name in SCHEMA_NAMES else _without_nulls(part)
+                for name, part in value.items()
+                if part is not None
+            }
         case list():
             return [_without_nulls(part) for part in value]
     return value

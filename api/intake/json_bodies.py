@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from api.intake.body import content_type, read_chunks
 from common.failures import ErrorCode, Refusal
@@ -15,6 +15,8 @@ from settings import Settings
 
 JSON = "application/json"
 VALUE_MARKS = b",", b"[", b"{"
+JSON_FIELDS = {"schema", "fields"}
+"""Parameters whose text is JSON, which a JSON body may hold as such."""
 MAX_VALUE_MARKS = 200_000
 """Bounds how many values a body becomes: while it is parsed no other thread runs."""
 
@@ -87,6 +89,8 @@ def _parse(body: bytearray) -> Any:
 def _field_text(name: str, value: Any) -> str:
     """The text that a form's field would hold instead of a JSON value."""
     match value:
+        case dict() | list() if name in JSON_FIELDS:
+            return to_json(value).decode()
         case bool():
             return str(value).lower()
         case str() | float():

@@ -5,9 +5,16 @@ from contextlib import suppress
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import QueryParams
 
-from api.defaults import MOST_READING_TOKENS, TEMPERATURE, TEXT_LAYER, TextLayerChoice
+from api.defaults import (
+    MAX_TOKENS,
+    MOST_READING_TOKENS,
+    TEMPERATURE,
+    TEXT_LAYER,
+    TextLayerChoice,
+)
 from api.intake.wrong_parameters import validation_sentence
 from common.failures import ErrorCode, Refusal
 from common.messages import Box, Options
@@ -108,6 +115,47 @@ class ChatParameters(BaseModel):
     stream: bool = Field(False, description="Answer in server-sent events, as the text is made")
 
 
+def _parse_names(text: str) -> tuple[str, ...]:
+    names: object = None
+    if text.lstrip().startswith("["):
+        with suppress(ValueError):
+            names = from_json(text)
+    else:
+        names = [name.strip() for name in text.split(",")]
+    if isinstance(names, list) and names and all(isinstance(n, str) and n.strip() for n in names):
+        return tuple(dict.fromkeys(names))
+    raise ValueError("needs names with commas between them, or a JSON array of names")
+
+
+NamesText = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_parse_names, json_schema_input_type=str),
+]
+"""Sent as text: names with commas between them, or a JSON array of names."""
+
+
+class ExtractParameters(BaseModel):
+    model: ModelId = None
+    json_schema: str | None = Field(
+        None,
+        alias="schema",
+        max_length=100_000,
+        description="JSON schema of what is extracted; or send `fields`",
+    )
+    fields: NamesText | None = Field(
+        None, max_length=200, description="Names of the fields, as `number,date,total`"
+    )
+    pages: PageRangesText | None = Field(
+        None, description="Pages of a document, as 1-3,7; by default all"
+    )
+    text_layer: TextLayerChoice = Field(
+        "never", description=f"{TEXT_LAYER}. A vision-language model looks at the image"
+    )
+    max_tokens: int = Field(
+        MAX_TOKENS, ge=1, le=4096, description="Most tokens of the extracted JSON"
+    )
+
+
 Parameters = TypeVar("Parameters", bound=BaseModel)
 
 
@@ -120,15 +168,16 @@ def parse(
     Raises `Refusal` (BAD_PARAMETER) for a bad value, or if the same parameter is given twice
     with different values.
     """
+    names = {field.alias or name for name, field in kind.model_fields.items()}
     given: dict[str, str] = {}
     again: list[tuple[str, str]] = []
     for name, value in [*query.multi_items(), *fields]:
-        if value and given.setdefault(name, value) != value and name in kind.model_fields:
+        if value and given.setdefault(name, value) != value and name in names:
             again.append((name, value))
     parsed = _validated(kind, given)
     for name, value in again:
         # "False" and "false" are the same.
-        if getattr(_validated(kind, {name: value}), name) != getattr(parsed, name):
+        if _validated(kind, given | {name: value}) != parsed:
             raise Refusal(
                 ErrorCode.BAD_PARAMETER, f"Parameter '{name}' is given twice with different values."
             )

@@ -13,7 +13,7 @@ SHOWN_LENGTH = 50
 
 def unknown_parameters(kind: type[BaseModel], names: Iterable[str]) -> str | None:
     """One sentence that names those of `names` that `kind` does not have; None if it has all."""
-    known = list(kind.model_fields)
+    known = [field.alias or name for name, field in kind.model_fields.items()]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     if not unknown:
         return None

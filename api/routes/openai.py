@@ -64,7 +64,7 @@ async def complete(
     request = await prepare_conversation(form, entry, gateway)
     include_usage = form.stream_options is not None and form.stream_options.include_usage
     source: TextSource | None = "image" if form.text_layer == "auto" else None
-    answer_format = CompletionFormat(entry.id, include_usage, source)
+    answer_format = CompletionFormat(entry.id, include_usage, source, request.n)
     if form.stream:
         stream = gateway.fleet.stream(entry.id, request, deadline)
         return await stream_response(stream, answer_format.events)

@@ -17,6 +17,15 @@ from api.schemas.extras import (
     TruncatedField,
     WarningField,
 )
+from api.schemas.structured import (
+    CallOfTool,
+    FunctionTool,
+    ReplyCall,
+    ResponseFormat,
+    Schema,
+    StructuredOutputs,
+    ToolChoice,
+)
 
 
 class Sent(BaseModel):
@@ -55,7 +64,7 @@ Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
 
 Content = Annotated[
     list[Part],
-    Field(min_length=1, max_length=64),
+    Field(max_length=64),
     BeforeValidator(
         lambda content: (
             [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -66,8 +75,15 @@ Content = Annotated[
 
 
 class ChatMessage(Sent):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content = Field(default_factory=list, description="Empty only beside `tool_calls`")
+    tool_calls: list[CallOfTool] = Field(
+        default_factory=list, max_length=64, description="The functions that the assistant called"
+    )
+    tool_call_id: str | None = Field(None, description="Of the call that the tool's result is of")
+    name: str | None = Field(None, description="Of no effect")
+    refusal: str | None = Field(None, description="Of no effect")
+    annotations: list[Any] | None = Field(None, description="Of no effect")
 
 
 Stops = Annotated[
@@ -98,19 +114,36 @@ class CompletionRequest(Sent):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     text_layer: TextLayerChoice = Field("never", description=TEXT_LAYER)
-    n: Literal[1] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = Field(None, description="`structured_outputs.json`")
+    guided_regex: str | None = Field(None, max_length=20_000)
+    guided_choice: list[str] | None = Field(None, min_length=1, max_length=1000)
+    guided_grammar: str | None = Field(None, max_length=100_000)
+    tools: list[FunctionTool] | None = Field(None, max_length=128)
+    tool_choice: ToolChoice | None = Field(None, description="By default `auto`")
+    parallel_tool_calls: bool | None = Field(None, description="False: at most one call")
+    n: int | None = Field(None, ge=1, le=16, description="How many answers are made")
+    logprobs: bool | None = Field(
+        None, description="Tell the log probability of each token, as the model computed it"
+    )
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="Needs `logprobs`")
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(
+        None, gt=0, le=10, description="As in transformers: of the tokens of prompt and answer"
+    )
+    top_k: int | None = Field(None, ge=-1, description="-1 or 0: all tokens")
+    min_p: float | None = Field(None, ge=0, le=1)
+    min_tokens: int | None = Field(
+        None, ge=0, description="The answer does not end by itself before it has so many tokens"
+    )
     user: str | None = Field(None, description="A label for OpenAI's accounting; of no effect")
 
 
 NEUTRAL_VALUES: dict[str, Any] = {
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logprobs": False,
     "logit_bias": {},
-    "tools": [],
-    "tool_choice": "none",
     "modalities": ["text"],
-    "response_format": {"type": "text"},
     "store": False,
 }
 """Unsupported parameters. Each is accepted only with this value, OpenAI's default, or null."""
@@ -122,19 +155,35 @@ class CompletionUsage(BaseModel):
     total_tokens: int
 
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class ReplyMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
+    refusal: None = None
+    tool_calls: list[ReplyCall] | None = Field(None, exclude_if=lambda calls: calls is None)
+
+
+class TopLogprob(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(BaseModel):
+    content: list[TokenLogprob]
     refusal: None = None
 
 
 class Choice(BaseModel):
-    index: int = 0
+    index: int
     message: ReplyMessage
-    logprobs: None = None
+    logprobs: Logprobs | None
     finish_reason: FinishReason
 
 

@@ -1,5 +1,7 @@
 """Turns a chat completion of OpenAI's protocol into the request to a model."""
 
+import asyncio
+
 from api.defaults import MAX_TOKENS, TextLayerChoice
 from api.documents.pixel_budget import PixelBudget
 from api.documents.selection import too_many_pages
@@ -7,11 +9,12 @@ from api.gateway import Gateway
 from api.intake import base64_files
 from api.intake.wrong_parameters import BadParameter
 from api.schemas.openai import CompletionRequest, ImagePart, TextPart
+from api.tasks.answer_forms import constraint_of, toolbox_of
 from api.tasks.image_count import check_image_count
 from api.tasks.shown_pages import shown_pages
 from api.wording import counted
 from common.catalog import Entry
-from common.messages import Image, Request, Turn
+from common.messages import Image, Request, ToolCall, Turn
 
 
 async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> Request:
@@ -19,16 +22,43 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
 
     Raises `Refusal`: BAD_PARAMETER, BAD_IMAGE or TOO_LARGE.
     """
+    if entry.is_embedded:
+        _check_reader_can(asked, entry)
+    constraint, toolbox = await asyncio.to_thread(lambda: (constraint_of(asked), toolbox_of(asked)))
+    if toolbox is not None and constraint is not None and constraint.kind != "json":
+        raise BadParameter(
+            "tools", "Beside 'tools' an answer's form can only be JSON: leave out one of them."
+        )
     return Request(
         task="chat",
+        constraint=constraint,
+        toolbox=toolbox,
         turns=await _turns(asked, entry, gateway),
         temperature=asked.temperature,
         top_p=asked.top_p,
+        top_k=None if asked.top_k is None else max(asked.top_k, 0),
+        min_p=asked.min_p,
+        repetition_penalty=asked.repetition_penalty,
+        frequency_penalty=asked.frequency_penalty,
+        presence_penalty=asked.presence_penalty,
+        min_tokens=asked.min_tokens,
         seed=asked.seed,
+        logprobs=asked.top_logprobs or 0 if asked.logprobs else None,
+        n=asked.n or 1,
         stop=tuple(asked.stop or ()),
         max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
         says_source=asked.text_layer == "auto",
     )
+
+
+def _check_reader_can(asked: CompletionRequest, entry: Entry) -> None:
+    """Raises `BadParameter` for what only a model that makes its answer token by token can do."""
+    if (asked.n or 1) > 1:
+        raise BadParameter("n", f"Model '{entry.id}' has one answer only: leave out 'n'.")
+    if asked.logprobs:
+        raise BadParameter(
+            "logprobs", f"Model '{entry.id}' knows no probabilities: leave out 'logprobs'."
+        )
 
 
 async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tuple[Turn, ...]:
@@ -56,7 +86,11 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             images += len(pages)
             parts += pages
         role = "system" if message.role == "developer" else message.role
-        turns.append(Turn(role=role, parts=tuple(parts)))
+        calls = tuple(
+            ToolCall(name=call.function.name, arguments=call.function.arguments)
+            for call in message.tool_calls
+        )
+        turns.append(Turn(role=role, parts=tuple(parts), calls=calls))
     if not entry.converses and (images != 1 or len(turns) > 1):
         raise BadParameter(
             "messages", f"Model '{entry.id}' takes one message with one image, no conversation."

@@ -7,6 +7,7 @@ from chatvlm_client.answers import (
     Block,
     Chat,
     Done,
+    Extraction,
     Health,
     Line,
     ModelInfo,
@@ -20,7 +21,7 @@ from chatvlm_client.answers import (
     Usage,
     Word,
 )
-from chatvlm_client.calls import ChatOptions, File, OcrOptions
+from chatvlm_client.calls import ChatOptions, ExtractOptions, File, OcrOptions
 from chatvlm_client.clients import AsyncChatVLMClient, ChatVLMClient
 from chatvlm_client.errors import ChatVLMError
 
@@ -35,6 +36,8 @@ __all__ = [
     "ChatVLMClient",
     "ChatVLMError",
     "Done",
+    "ExtractOptions",
+    "Extraction",
     "File",
     "Health",
     "Line",

@@ -1,6 +1,6 @@
 """Types of the service's answers. Fields that a newer service adds are kept."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -227,3 +227,18 @@ class Chat(Extras):
     processing_time: float
     """Seconds."""
     prompt: str
+
+
+class Extraction(Extras):
+    """Answer of `POST /extract`."""
+
+    data: Any
+    """JSON that fits the schema where `valid`; None if it was cut off."""
+    valid: bool
+    pages: list[int]
+    """Numbers of the pages that were read, from 1."""
+    model: str
+    processing_time: float
+    """Seconds."""
+    text: str | None = None
+    """What there is of an answer that was cut off."""

@@ -1,7 +1,8 @@
 """Builds the request of each route, and parses its answer. Opens no connection."""
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypedDict, TypeVar
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from chatvlm_client.answers import Batch, Box, Chat, Done, Health, Models, Ocr
+from chatvlm_client.answers import Batch, Box, Chat, Done, Extraction, Health, Models, Ocr
 from chatvlm_client.errors import unexpected_answer
 
 T = TypeVar("T")
@@ -48,6 +49,17 @@ class ChatOptions(TypedDict, total=False):
     text_layer: Literal["auto", "never"] | None
     """Whether a PDF page's own text layer is taken where it is sound; by default never."""
     temperature: float | None
+    max_tokens: int | None
+
+
+class ExtractOptions(TypedDict, total=False):
+    """Options of an extraction; None leaves one out."""
+
+    model: str | None
+    pages: str | None
+    """Pages of a document, as "1-3,7"; by default all."""
+    text_layer: Literal["auto", "never"] | None
+    """Whether a PDF page's own text layer is taken where it is sound; by default never."""
     max_tokens: int | None
 
 
@@ -108,6 +120,15 @@ def ask(file: File, prompt: str, options: ChatOptions, stream: bool = False) -> 
         _fields(options, ChatOptions) | {"prompt": prompt} | ({"stream": "true"} if stream else {})
     )
     return Call("POST", "/chat", Chat, data, _parts("file", [file]))
+
+
+def extract(
+    file: File, wanted: Mapping[str, Any] | Sequence[str], options: ExtractOptions
+) -> Call[Extraction]:
+    """wanted: a JSON schema, or names of fields."""
+    name = "schema" if isinstance(wanted, Mapping) else "fields"
+    data = _fields(options, ExtractOptions) | {name: json.dumps(wanted, ensure_ascii=False)}
+    return Call("POST", "/extract", Extraction, data, _parts("file", [file]))
 
 
 def _path(model: str) -> str:

@@ -2,7 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from types import TracebackType
@@ -11,8 +20,8 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 import httpx
 
 from chatvlm_client import calls
-from chatvlm_client.answers import Batch, Chat, Done, Health, Models, Ocr, Piece
-from chatvlm_client.calls import Call, ChatOptions, File, OcrOptions
+from chatvlm_client.answers import Batch, Chat, Done, Extraction, Health, Models, Ocr, Piece
+from chatvlm_client.calls import Call, ChatOptions, ExtractOptions, File, OcrOptions
 from chatvlm_client.errors import ChatVLMError, translate_transport_errors
 from chatvlm_client.events import EventParser
 from chatvlm_client.retries import wait_after
@@ -70,6 +79,18 @@ class ChatVLMClient:
     def ask(self, file: File, prompt: str, **options: Unpack[ChatOptions]) -> Chat:
         """Ask about an image or a document; returns every field of the answer."""
         return self._answer(calls.ask, file, prompt, options)
+
+    def extract(
+        self,
+        file: File,
+        wanted: Mapping[str, Any] | Sequence[str],
+        **options: Unpack[ExtractOptions],
+    ) -> Extraction:
+        """Extract data from an image or a document.
+
+        wanted: a JSON schema, or names of fields, whose values are texts or None.
+        """
+        return self._answer(calls.extract, file, wanted, options)
 
     def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]
@@ -160,6 +181,14 @@ class AsyncChatVLMClient:
 
     async def ask(self, file: File, prompt: str, **options: Unpack[ChatOptions]) -> Chat:
         return await self._answer(calls.ask, file, prompt, options)
+
+    async def extract(
+        self,
+        file: File,
+        wanted: Mapping[str, Any] | Sequence[str],
+        **options: Unpack[ExtractOptions],
+    ) -> Extraction:
+        return await self._answer(calls.extract, file, wanted, options)
 
     async def stream(
         self, file: File, prompt: str, **options: Unpack[ChatOptions]

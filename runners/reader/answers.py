@@ -1,12 +1,14 @@
 """Makes the answer to a request from the pages that were read."""
 
+import json
 import re
 from collections.abc import Sequence
 
 import langcodes
 
-from common.messages import Answer, Block, Line, Request, TextSource, Usage
-from runners.reader.questions.replies import reply_to
+from common.messages import Answer, Block, Constraint, Line, Request, TextSource, Usage
+from runners.reader.extraction.extract import extract
+from runners.reader.questions.replies import lines_of, reply_to
 from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
 
@@ -35,6 +37,8 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
             rotation=page.rotation,
             warning=warning,
         )
+    if request.constraint is not None:
+        return _extraction(request, request.constraint, pages, warning)
     prompt = _prompt(request)
     reply = reply_to(prompt, pages)
     whole = reply.text
@@ -52,6 +56,29 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
         source=_source(request) if request.says_source else None,
         warning=warning,
     )
+
+
+def _extraction(
+    request: Request, constraint: Constraint, pages: Sequence[ReadPage], warning: str | None
+) -> Answer:
+    """The fields that a schema asks for, as JSON.
+
+    Raises `Refusal` (BAD_PARAMETER) if what the answer is held to is no schema of fields.
+    """
+    schema = json.loads(constraint.text) if constraint.kind == "json" else {}
+    found = extract(schema, lines_of(pages))
+    text = json.dumps(found.data, ensure_ascii=False)
+    answer = Answer(
+        text=text,
+        image_size=pages[0].size,
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=_count(text)),
+        lines=found.lines,
+        rotation=pages[0].rotation,
+        source=_source(request) if request.says_source else None,
+        warning=warning,
+    )
+    return answer.with_warnings([found.warning])
 
 
 def _source(request: Request) -> TextSource:

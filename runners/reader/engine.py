@@ -58,6 +58,17 @@ class ReaderEngine:
             raise Refusal(
                 ErrorCode.BAD_PARAMETER, f"{self._name} reads images: send one with the question."
             )
+        if request.toolbox is not None:
+            raise Refusal(
+                ErrorCode.BAD_PARAMETER,
+                f"{self._name} calls no functions: leave out 'tools', or ask a vision-language "
+                "model.",
+            )
+        if request.constraint is not None and request.constraint.kind != "json":
+            raise Refusal(
+                ErrorCode.BAD_PARAMETER,
+                f"{self._name} fills in JSON schemas only: ask a vision-language model.",
+            )
         find_tessdata(self._settings.tessdata)  # before a process is started for nothing
         language = request.language if request.language in LANGUAGES else None
         self._requests += 1

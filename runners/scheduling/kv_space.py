@@ -85,10 +85,12 @@ class KvSpace:
     def open(self, row: Row, reserve: int, alone: bool) -> bool:
         """Give a row the blocks for all its tokens so far; False, and nothing, if there are none.
 
-        The columns of a prefix that is kept count as computed. reserve: free blocks that have to be
-        left over. alone: whether the row is the only one, for which the limit does not hold.
+        The columns of a prefix that is kept count as computed, and those of a sibling's prompt but
+        for the last one, from which the row's first token follows. reserve: free blocks that have
+        to be left over. alone: whether the row is the only one, for which the limit does not hold.
         """
-        prefix = self._prefix_of(row)
+        sibling = self._prompt_of_sibling(row)
+        prefix = sibling or self._prefix_of(row)
         whole = prefix.length // self._store.block_size if prefix else 0
         shared = prefix.blocks[:whole] if prefix else []
         self._blocks.share(shared)
@@ -99,7 +101,7 @@ class KvSpace:
             return False
         row.blocks = [*shared, *taken]
         row.computed = 0
-        if row.encoded.prefix_length and self.keeps_prefixes:
+        if row.encoded.prefix_length and self.keeps_prefixes and not sibling:
             self._hits, self._misses = self._hits + bool(prefix), self._misses + (not prefix)
         if prefix:
             row.computed = prefix.length
@@ -155,6 +157,14 @@ class KvSpace:
             self.forget()
             self._blocks.resize(0)
             self._store.resize(0, [])
+
+    def _prompt_of_sibling(self, row: Row) -> Prefix | None:
+        """The prompt but for its last token, if a sibling has computed it."""
+        length = row.encoded.length - 1
+        for sibling in row.siblings:
+            if sibling.blocks and sibling.computed >= length > 0:
+                return Prefix(sibling.blocks[: self._blocks_for(length)], length)
+        return None
 
     def _prefix_of(self, row: Row) -> Prefix | None:
         if not row.encoded.prefix_length or not self._prefixes:

@@ -152,7 +152,13 @@ class Scheduler:
         )
 
     def _waits_for_prefix(self, row: Row) -> bool:
-        """Whether a row is being prefilled whose prefix this one can take over."""
+        """Whether a row is being prefilled whose prefix or prompt this one can take over."""
+        if any(
+            other.computed < other.encoded.length - 1
+            for other in self.prefilling
+            if other in row.siblings
+        ):
+            return True
         if not row.encoded.prefix_length or not self._space.keeps_prefixes:
             return False
         return any(

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import ProcessorMixin
 
+from common.messages import Toolbox
+from runners.transformers_models.tool_prompts import call, definition, unshielded
 from runners.vlm.interface import ModelTurn, TurnPart
 
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
@@ -33,14 +36,25 @@ class ChatTemplate:
         tokenizer = processor.tokenizer.backend_tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special_ids = {token.content: number for number, token in added.items()}
-        self._pattern = re.compile(f"({'|'.join(map(re.escape, [*self._special_ids, _SLOT]))})")
+        self._specials = re.compile("|".join(map(re.escape, [*self._special_ids, _SLOT])))
+        self._pattern = re.compile(f"({self._specials.pattern})")
         self._plain = Tokenizer.from_str(tokenizer.to_str())
         self._plain.encode_special_tokens = True
 
-    def tokens(self, turns: Sequence[ModelTurn], visual_tokens: Sequence[int]) -> list[int]:
+    def takes_tools(self, turns: Sequence[ModelTurn], toolbox: Toolbox) -> bool:
+        """Whether the template describes functions to the model."""
+        return self._written(turns, toolbox) != self._written(turns, None)
+
+    def tokens(
+        self,
+        turns: Sequence[ModelTurn],
+        visual_tokens: Sequence[int],
+        toolbox: Toolbox | None = None,
+    ) -> list[int]:
         """Returns the tokens of the prompt.
 
-        visual_tokens: how many tokens each image takes, in the order of the turns.
+        visual_tokens: how many tokens each image takes, in the order of the turns. toolbox: the
+        functions that the template describes.
 
         Raises `ValueError` if the template leaves out a text or an image.
         """
@@ -51,11 +65,7 @@ class ChatTemplate:
         counts = iter(visual_tokens)
         tokens: list[int] = []
         plain = ""
-        contents = [
-            (turn.role, [_TEXT if isinstance(part, str) else _IMAGE for part in turn.parts])
-            for turn in turns
-        ]
-        for piece in self._pattern.split(_rendered(self._processor, contents)):
+        for piece in self._pattern.split(self._written(turns, toolbox)):
             if piece == _SLOT:
                 plain += next(texts)
             elif piece in self._special_ids:
@@ -63,10 +73,21 @@ class ChatTemplate:
                 tokens += [*self._encode(plain), *[self._special_ids[piece]] * count]
                 plain = ""
             else:
-                plain += piece
+                plain += unshielded(piece)
         if [*texts, *counts]:
             raise ValueError("the chat template leaves a part out")
         return [*tokens, *self._encode(plain)]
+
+    def _written(self, turns: Sequence[ModelTurn], toolbox: Toolbox | None) -> str:
+        tools = [definition(tool, self._specials) for tool in (toolbox.tools if toolbox else ())]
+        return _rendered(self._processor, [self._message(turn) for turn in turns], tools)
+
+    def _message(self, turn: ModelTurn) -> dict[str, Any]:
+        content = [_TEXT if isinstance(part, str) else _IMAGE for part in turn.parts]
+        message = _message(turn.role, content)
+        if turn.calls:
+            message["tool_calls"] = [call(made, self._specials) for made in turn.calls]
+        return message
 
     def _encode(self, plain: str) -> list[int]:
         ids: list[int] = self._plain.encode(plain, add_special_tokens=False).ids
@@ -85,7 +106,11 @@ def template_fault(processor: ProcessorMixin) -> str | None:
             "there is no chat template (chat_template.json, chat_template.jinja, or "
             "'chat_template' in tokenizer_config.json)"
         )
-    asked = [("user", [_IMAGE, _TEXT]), ("assistant", [_TEXT]), ("user", [_TEXT])]
+    asked = [
+        _message("user", [_IMAGE, _TEXT]),
+        _message("assistant", [_TEXT]),
+        _message("user", [_TEXT]),
+    ]
     try:
         written = _rendered(processor, asked)
     except (TemplateError, TypeError, ValueError):
@@ -109,20 +134,24 @@ def with_one_system(turns: Sequence[ModelTurn]) -> list[ModelTurn]:
 
 def _writes_late_systems(processor: ProcessorMixin) -> bool:
     """Whether the template writes a system turn that is not the first turn."""
-    asked = [("system", [_TEXT]), ("system", [_TEXT]), ("user", [_TEXT]), ("system", [_TEXT])]
+    asked = [_message(role, [_TEXT]) for role in ("system", "system", "user", "system")]
     try:
         return _rendered(processor, asked).count(_SLOT) == len(asked)
     except (TemplateError, TypeError, ValueError):  # such as a template's own raise_exception
         return False
 
 
+def _message(role: str, content: Sequence[dict[str, str]]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
 def _rendered(
-    processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[dict[str, str]]]]
+    processor: ProcessorMixin,
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] = (),
 ) -> str:
-    """The prompt of turns, each a role and its parts."""
+    """The prompt of a conversation, and of functions that the model may call."""
     rendered: str = processor.apply_chat_template(
-        [{"role": role, "content": list(content)} for role, content in turns],
-        tokenize=False,
-        add_generation_prompt=True,
+        list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=True
     )
     return rendered

@@ -100,7 +100,13 @@ class QwenStyleVlm(TransformersVlm):
         if images:
             grids = self.images.grids(images, self.most_visual_tokens)
             counts = self.images.token_counts(grids)
-        tokens = self._template.tokens(turns, counts)
+        if request.toolbox and not self._template.takes_tools(turns, request.toolbox):
+            raise Refusal(
+                ErrorCode.BAD_PARAMETER,
+                "This model's chat template describes no functions: leave out 'tools', or ask for "
+                "the answer's form with 'response_format'.",
+            )
+        tokens = self._template.tokens(turns, counts, request.toolbox)
         if len(tokens) + request.max_tokens > self._context:
             raise Refusal(
                 ErrorCode.BAD_PARAMETER,

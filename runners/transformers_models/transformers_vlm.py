@@ -2,15 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
+from typing import cast
 
 import torch
+from llguidance import LLTokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
 from runners.checkpoints.sampling_defaults import checkpoint_parameters
+from runners.constraints.vocabulary import vocabulary_of
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
 from runners.decoder.decode import DecodeStep, make_decode_step
 from runners.decoder.decoder import Added, Decoder, last_tokens
@@ -25,6 +30,9 @@ an image take a fifth (Qwen3-VL 8B) to a fiftieth (GOT-OCR 2.0) of the memory of
 values, so they are kept for longer."""
 _MOST_TOKENS = {"cpu": 512, "cuda": 8192}
 """Tokens of the largest prefill. On a CPU the hidden states of more leave its caches."""
+
+_BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
+"""The byte for which each character stands in a byte-level vocabulary."""
 
 
 class TransformersVlm(Vlm):
@@ -97,6 +105,17 @@ class TransformersVlm(Vlm):
         return self.tokenizer.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+
+    def token_data(self, token: int) -> bytes:
+        written = cast(str, self.tokenizer.convert_ids_to_tokens(token))
+        if token in self.tokenizer.added_tokens_decoder or not _BYTES.keys() >= set(written):
+            return written.encode()
+        return bytes(_BYTES[character] for character in written)
+
+    @cached_property
+    def vocabulary(self) -> LLTokenizer:
+        size = self.decoder.embedding.num_embeddings
+        return vocabulary_of(self.tokenizer, size, self.stop_tokens)
 
     def answer(
         self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason

@@ -14,23 +14,25 @@ from contextlib import suppress
 from typing import TypeVar, cast
 
 import torch
-from torch import Tensor
 
 from common.failures import ErrorCode, Refusal
 from common.messages import FinishReason
 from runners import torch_errors, torch_threads
+from runners.constraints.guide import Guide, too_complex
+from runners.constraints.masks import MaskMaker
 from runners.decoder.part import Part
 from runners.metrics import Metrics
+from runners.sampling.sampler import NO_TOKEN, Choices, Chosen, Sampler, choose
 from runners.scheduling.kv_space import KvSpace
 from runners.scheduling.prefill_budget import PrefillBudget
-from runners.scheduling.row import Finished, Row
+from runners.scheduling.row import Row
 from runners.scheduling.scheduler import Scheduler, Slice
 from runners.vlm.interface import Encoded, Features, RowPart, Vlm
-from runners.vlm.sampling import NO_TOKEN, make_draws, next_tokens
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+"""A token, and its log probabilities if its row wants them."""
 
 
 IDLE_SECONDS = 10.0
@@ -80,6 +82,8 @@ class Batcher:
         )
         budget = PrefillBudget(token_gap, model.most_tokens)
         self._scheduler = Scheduler(step_target, self._space, budget)
+        self._masks = MaskMaker(model.device)
+        self._sampler = Sampler(model.device, model.stop_tokens)
         self._captures = 0
         """`Vlm.captures` after the last step."""
         self._last_step = 0.0
@@ -184,6 +188,7 @@ class Batcher:
     def shrink(self) -> None:
         """Give the memory of free blocks back to the device. No row may be there."""
         self._space.shrink()
+        self._sampler.forget()
         self._model.release_buffers()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -243,12 +248,12 @@ class Batcher:
         if chosen is None:
             return
         self._update_metrics()  # while a GPU computes; reading the tokens waits for it
-        tokens = self._attempt(rows, lambda _: cast("list[int]", chosen.tolist()))
+        tokens = self._attempt(rows, lambda _: chosen.read())
         self._last_step = time.monotonic()
         if tokens is None:
             return
         self._record_time(slices, running, self._last_step - started)
-        made = []
+        made: list[tuple[Row, Chosen]] = []
         for done, token in zip(slices, tokens, strict=False):
             self._scheduler.finish_slice(done)
             if done.is_last:
@@ -262,16 +267,16 @@ class Batcher:
             made.append((row, token))
         self._take(made)
 
-    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> Tensor:
+    def _next_tokens(self, slices: list[Slice], running: list[Row]) -> Choices:
         """Starts a forward. Returns the token that follows each slice, and each running row."""
         parts = [(one.row, one.start, one.end) for one in slices]
         parts += [(row, row.columns - 1, row.columns) for row in running]
-        draws = make_draws(
-            [(row.sampling, len(row.tokens)) for row, _, _ in parts], self._model.device
-        )
+        draws = self._sampler.prepare([row for row, _, _ in parts])
+        # A slice that is not the last of its prompt makes no token.
+        guides = [_guide_of(one.row) if one.is_last else None for one in slices]
+        masks = self._masks.make(guides + [_guide_of(row) for row in running])
         forward = self._model.prefill if slices else self._model.decode
-        logits = forward([_part_of(*part) for part in parts])
-        return next_tokens(logits, draws)
+        return choose(forward([_part_of(*part) for part in parts]), draws, masks)
 
     def _record_time(self, slices: list[Slice], running: list[Row], seconds: float) -> None:
         if slices:
@@ -299,6 +304,7 @@ class Batcher:
         # Handled after the except block, because the exception's frames keep tensors alive.
         self._model.forget()
         self._space.forget()
+        self._sampler.forget()
         held = self._scheduler.rows
         if len(held) == 1 and held[0] in rows:
             self._run_short(held[0])
@@ -319,26 +325,34 @@ class Batcher:
             self._scheduler.leave(row)
             self._fail(row, _out_of_memory())
 
-    def _take(self, made: list[tuple[Row, int]]) -> None:
+    def _take(self, made: list[tuple[Row, Chosen]]) -> None:
         """Append to each row the token that was made for it; some rows end with it."""
         ended: list[tuple[Row, FinishReason | None]] = []
-        for row, token in made:
+        ends = self._model.stop_tokens, self._model.text
+        for row, (token, logprobs) in made:
             reason = None
-            if token == NO_TOKEN or (reason := row.take(token, self._model.stop_tokens)):
+            guide = _guide_of(row)
+            if (
+                token == NO_TOKEN
+                or (guide is not None and guide.has_failed)
+                or (reason := row.take(token, logprobs, *ends))
+            ):
                 ended.append((row, reason))
         self._metrics.tokens.inc(len(made) - sum(reason in (None, "stop") for _, reason in ended))
         self._after_tokens()
         for row, reason in ended:
             self._scheduler.leave(row)
             if reason is None:
-                self._fail(row, _no_number())
+                guide = _guide_of(row)
+                failed = guide is not None and guide.has_failed
+                self._fail(row, too_complex() if failed else _no_number())
             else:
                 self._finish(row, reason)
 
     def _finish(self, row: Row, reason: FinishReason) -> None:
         self._metrics.count_ended(reason)
         with suppress(InvalidStateError):  # cancelled meanwhile
-            row.future.set_result(Finished(row.tokens, reason))
+            row.future.set_result(row.result(reason))
 
     def _fail(self, row: Row, error: Exception) -> None:
         if not isinstance(error, Refusal):
@@ -386,6 +400,10 @@ def _part_of(row: Row, start: int, end: int) -> RowPart:
         Part(row.blocks, start, end - start),
         cast("Features | None", row.features),
     )
+
+
+def _guide_of(row: Row) -> Guide | None:
+    return cast("Guide | None", row.guide)
 
 
 def _unloaded() -> Refusal:

@@ -60,6 +60,8 @@ class VlmEngine:
         # Its requests
         self._requests = 0
         """Requests taken and not yet answered."""
+        self._answers = 0
+        """How many answers they ask for; each becomes a row."""
         self._mean_request_seconds = 1.0
         """Moving average of the time of a request."""
         self._users = 0
@@ -72,7 +74,7 @@ class VlmEngine:
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
         """Answer a request. Raises `Refusal`. Cancelling it frees the row at the next step."""
-        async with self._serve(deadline) as model:
+        async with self._serve(request, deadline) as model:
             return await model.answer(request, deadline)
 
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
@@ -81,7 +83,7 @@ class VlmEngine:
         Closing the stream frees the row at the next step.
         """
         async with (
-            self._serve(deadline) as model,
+            self._serve(request, deadline) as model,
             aclosing(model.stream(request, deadline)) as pieces,
         ):
             async for piece in pieces:
@@ -116,7 +118,7 @@ class VlmEngine:
         model = self._model
         if model is None:
             if self._loading is not None:
-                return Status(state="loading", queued=self._requests, places=self._places)
+                return Status(state="loading", queued=self._answers, places=self._places)
             return await asyncio.to_thread(self._unloaded_status)
         return Status(
             state="loaded",
@@ -124,7 +126,7 @@ class VlmEngine:
             dtype=model.dtype,
             memory_bytes=model.memory_bytes,
             rows=model.running_rows,
-            queued=max(self._requests - model.running_rows, 0),
+            queued=max(self._answers - model.running_rows, 0),
             idle_seconds=0 if self._users else time.monotonic() - self._last_used,
             places=self._places,
         )
@@ -169,9 +171,9 @@ class VlmEngine:
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
-    async def _serve(self, deadline: Deadline) -> AsyncIterator["LoadedModel"]:
+    async def _serve(self, request: Request, deadline: Deadline) -> AsyncIterator["LoadedModel"]:
         """Lend the loaded model to one request. Raises `Refusal`."""
-        waiting = self._requests - (self._model.running_rows if self._model else 0)
+        waiting = self._answers - (self._model.running_rows if self._model else 0)
         if waiting >= self._settings.queue_size:
             raise Refusal(
                 ErrorCode.QUEUE_FULL,
@@ -180,6 +182,7 @@ class VlmEngine:
             )
         started = time.monotonic()
         self._requests += 1
+        self._answers += request.n
         try:
             async with deadline.bound(f"{self._entry.name} was still loading; try again later."):
                 model = await self._loaded_model()
@@ -195,6 +198,7 @@ class VlmEngine:
                     self._mark_unused()
         finally:
             self._requests -= 1
+            self._answers -= request.n
             if self._model is not None:
                 self._model.metrics.requests.set(self._requests)
             seconds = time.monotonic() - started

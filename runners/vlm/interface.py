@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Literal
 
 import torch
+from llguidance import LLTokenizer
 from torch import Tensor
 
 from common.catalog import UNSAID, SamplingParameters
-from common.messages import Answer, FinishReason, Options
+from common.messages import Answer, FinishReason, Options, Toolbox, ToolCall
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.part import Part
 from runners.vlm.request_images import RequestImage
@@ -39,9 +40,11 @@ TurnPart = str | RequestImage
 class ModelTurn:
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     parts: tuple[TurnPart, ...]
     """Texts and images, in order."""
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that the assistant called after its text."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class ModelRequest:
     """For OCR a single turn with a single image and no text."""
     max_tokens: int
     """Largest number of tokens of the answer."""
+    toolbox: Toolbox | None = None
+    """The functions that the model may call."""
 
     @property
     def images(self) -> list[RequestImage]:
@@ -147,8 +152,9 @@ class RowPart:
 class Vlm(ABC):
     """One loaded model.
 
-    `encode`, `text`, `answer` and `reuse_stats` may be called from any thread; everything else from
-    one thread at a time.
+    `encode`, `text`, `token_data`, `vocabulary`, `answer` and `reuse_stats` may be called from any
+    thread;
+    everything else from one thread at a time.
     """
 
     stop_tokens: frozenset[int]
@@ -196,6 +202,16 @@ class Vlm(ABC):
     @abstractmethod
     def text(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without special tokens. A cut UTF-8 sequence becomes U+FFFD."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> LLTokenizer:
+        """The texts of the tokens, for grammars. It is made when it is first asked for, which takes
+        about a second."""
+
+    @abstractmethod
+    def token_data(self, token: int) -> bytes:
+        """The UTF-8 of a token, a special one too; it may be a part of a character."""
 
     @abstractmethod
     def answer(

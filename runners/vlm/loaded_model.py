@@ -3,30 +3,36 @@
 import asyncio
 import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import cast
 
 import torch
 
 from common import messages
 from common.catalog import Entry, SamplingParameters
+from common.constraints.grammars import BadConstraint, grammar_of
 from common.deadline import Deadline
 from common.devices import cpu_memory
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, FinishReason, Piece, Request, Stream, Usage
+from common.messages import Answer, ChosenToken, FinishReason, Request, Stream, ToolCall, Usage
 from common.units import GIB
 from runners import gpu_memory, malloc, torch_errors
 from runners.checkpoints.sampling_defaults import parameters_of
+from runners.constraints.guide import Guide
 from runners.legibility import shrink_warning
 from runners.metrics import Metrics
+from runners.sampling.logprobs import chosen_tokens
 from runners.scheduling.row import Finished, Row, Sampling
+from runners.tool_calls.qwen import call_grammar
+from runners.tool_calls.reader import CallReader
 from runners.vlm.batcher import Batcher
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task, Vlm
 from runners.vlm.request_images import ImageMemory
-from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
+from runners.vlm.text_stream import AnswerText, StreamedAnswer, strip_cut_character
 from runners.vlm.token_streams import TokenStreams
 from settings import Settings
 
@@ -105,40 +111,44 @@ class LoadedModel:
 
     async def answer(self, request: Request, deadline: Deadline) -> Answer:
         """Answer a request. Raises `Refusal`."""
-        if request.stop:  # stop texts are looked for while the text grows
+        if request.stop or request.n > 1:  # stop texts are looked for while the text grows
             async with aclosing(self.stream(request, deadline)) as items:
                 return cast(Answer, [item async for item in items][-1])
         submitted = await self._submit(request, deadline)
-        return self._answer_of(submitted, await _result(submitted.row))
+        return self._answer_of(submitted, await _result(submitted.rows[0]))
 
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
-        """Make pieces of the text, then the answer. Closing it frees the row. Raises `Refusal`.
+        """Make pieces of the text, then the answer. Closing it frees the rows. Raises `Refusal`.
 
-        Joined, the pieces are the text from which the family builds the answer. If a loop was cut
-        off, the pieces contain more of it than the answer does.
+        Joined, the pieces are the text from which the family builds the answer.
         """
         made = self._streams.open()
         submitted = await self._submit(request, deadline, made.add)
-        result = asyncio.create_task(_result(submitted.row))
-        result.add_done_callback(lambda _: made.end())
-        detokeniser = Detokeniser(self._model.text)
-        stop = StopTexts(request.stop)
-        shown: list[str] = []
-        count = 0
+        results = [asyncio.create_task(_result(row)) for row in submitted.rows]
+        for index, result in enumerate(results):
+            result.add_done_callback(lambda _, index=index: made.end(index))  # type: ignore[misc]
+        parts = [self._part(request, row) for row in submitted.rows]
+        answers: dict[int, Answer] = {}
         try:
-            while (token := await made.tokens.get()) is not None:
-                count += 1
-                if piece := stop.add(detokeniser.add(token)):
-                    shown.append(piece)
-                    yield Piece(text=piece)
-                if stop.met:
-                    yield self._build_answer(submitted, "".join(shown), "stop", count)
-                    return
-            if piece := stop.rest():
-                yield Piece(text=piece)
-            yield self._answer_of(submitted, result.result())
+            while len(answers) < request.n:
+                index, token = await made.tokens.get()
+                if index in answers:  # it has met a stop text
+                    continue
+                part = parts[index]
+                for piece in part.end() if token is None else part.add(token):
+                    yield piece.model_copy(update={"index": index})
+                if token is None:
+                    answers[index] = self._answer_of(submitted, results[index].result())
+                elif part.text.met:
+                    submitted.rows[index].future.cancel()
+                    answers[index] = self._build_answer(
+                        submitted, part.text.shown, "stop", part.text.count, part.tokens
+                    )
+            first, *others = [answers[index] for index in range(request.n)]
+            yield first.model_copy(update={"others": tuple(others)})
         finally:
-            submitted.row.future.cancel()
+            for row in submitted.rows:
+                row.future.cancel()
 
     def close(self) -> None:
         """Refuse the rows that are left. Blocks."""
@@ -159,30 +169,52 @@ class LoadedModel:
         malloc.trim()
 
     async def _submit(
-        self, request: Request, deadline: Deadline, on_token: Callable[[int], object] | None = None
+        self, request: Request, deadline: Deadline, on_token: Callable[..., object] | None = None
     ) -> "_Submitted":
-        """Encode a request and queue its row. Raises `Refusal`."""
+        """Encode a request and queue its rows. Raises `Refusal`.
+
+        on_token: called with each token, and the number of its row as `row`.
+        """
         loop = asyncio.get_running_loop()
         async with deadline.bound(_TOO_LATE):
-            task, encoded, blank, warnings = await loop.run_in_executor(
+            task, encoded, blank, warnings, guides = await loop.run_in_executor(
                 self._encoders, self._encode, request
             )
-        row = Row(encoded, request.max_tokens, deadline, self._sampling(request), on_token)
-        if blank:  # these models invent text for a page without any
-            row.future.set_result(Finished([], "stop"))
-        else:
-            self._batcher.submit(row)
-        return _Submitted(task, encoded, row, warnings)
+        rows = [
+            Row(
+                encoded,
+                request.max_tokens,
+                deadline,
+                self._sampling(request, index),
+                partial(on_token, row=index) if on_token else None,
+                guide,
+            )
+            for index, guide in enumerate(guides)
+        ]
+        for row in rows:
+            row.siblings = rows
+            if blank:  # these models invent text for a page without any
+                row.future.set_result(Finished([], "stop", 0))
+            else:
+                self._batcher.submit(row)
+        return _Submitted(task, encoded, rows, warnings, bool(request.toolbox))
 
-    def _sampling(self, request: Request) -> Sampling:
-        asked = SamplingParameters(temperature=request.temperature, top_p=request.top_p)
+    def _sampling(self, request: Request, index: int) -> Sampling:
+        """How the tokens of answer `index` are chosen."""
+        asked = SamplingParameters(
+            **{field.name: getattr(request, field.name) for field in fields(SamplingParameters)}
+        )
         chosen = parameters_of(request.task, asked, self._model.sampling, self._entry.sampling)
-        assert chosen.temperature is not None
-        assert chosen.top_p is not None
-        return Sampling(chosen.temperature, request.seed, chosen.top_p)
+        return Sampling(
+            seed=None if request.seed is None else request.seed + index,
+            logprobs=request.logprobs,
+            **asdict(chosen),
+        )
 
-    def _encode(self, request: Request) -> tuple[Task, Encoded, bool, list[str]]:
-        """The task, the request as tensors, whether there is nothing to read, and warnings.
+    def _encode(
+        self, request: Request
+    ) -> tuple[Task, Encoded, bool, list[str], list[Guide | None]]:
+        """The task, the request as tensors, whether there is nothing to read, warnings, guides.
 
         The decoded images are freed when this returns.
         """
@@ -195,7 +227,21 @@ class LoadedModel:
             warnings += [warning] if warning else []
         for image in asked.images:
             self._images.remember(image)
-        return asked.task, encoded, blank, list(dict.fromkeys(warnings))
+        return asked.task, encoded, blank, list(dict.fromkeys(warnings)), self._guides(request)
+
+    def _guides(self, request: Request) -> list[Guide | None]:
+        """What each answer is held to, if anything. Raises `Refusal`."""
+        if request.toolbox is not None:
+            grammar = call_grammar(request.toolbox, request.constraint, self._model.vocabulary)
+        elif request.constraint is not None:
+            try:
+                grammar = grammar_of(request.constraint)
+            except BadConstraint as error:
+                detail = f"The answer cannot be held to the {request.constraint.kind}: {error}."
+                raise Refusal(ErrorCode.BAD_PARAMETER, detail) from error
+        else:
+            return [None] * request.n
+        return [Guide(self._model.vocabulary, grammar) for _ in range(request.n)]
 
     def _model_request(self, request: Request) -> ModelRequest:
         turns = tuple(
@@ -205,28 +251,50 @@ class LoadedModel:
                     self._images.image(part.data) if isinstance(part, messages.Image) else part
                     for part in turn.parts
                 ),
+                turn.calls,
             )
             for turn in request.turns
         )
         task = Task(request.task, request.language, request.options)
-        return ModelRequest(task, turns, request.max_tokens)
+        return ModelRequest(task, turns, request.max_tokens, request.toolbox)
+
+    def _part(self, request: Request, row: Row) -> StreamedAnswer:
+        text = AnswerText(self._model.text, request.stop, row.sampling.min_tokens)
+        return StreamedAnswer(text, row, self._model.token_data, bool(request.toolbox))
 
     def _answer_of(self, submitted: "_Submitted", finished: Finished) -> Answer:
         text = strip_cut_character(self._model.text(finished.tokens))
-        return self._build_answer(submitted, text, finished.reason, len(finished.tokens))
+        tokens = (
+            chosen_tokens(finished.tokens, finished.logprobs, self._model.token_data)
+            if finished.logprobs
+            else None
+        )
+        return self._build_answer(submitted, text, finished.reason, finished.made, tokens)
 
     def _build_answer(
-        self, submitted: "_Submitted", text: str, reason: FinishReason, completion_tokens: int
+        self,
+        submitted: "_Submitted",
+        text: str,
+        reason: FinishReason,
+        made: int,
+        tokens: Sequence[ChosenToken] | None,
     ) -> Answer:
-        """The family's answer, with its usage."""
+        """The family's answer, with its usage and its tokens. made: how many were made."""
         encoded = submitted.encoded
+        calls: tuple[ToolCall, ...] = ()
+        if submitted.may_call:
+            reader = CallReader()
+            reader.add(text)
+            reader.end()
+            text, calls = reader.text, reader.calls
         answer = self._model.answer(submitted.task, encoded, text, reason)
         usage = Usage(
             prompt_tokens=encoded.length,
             visual_tokens=encoded.visual_tokens,
-            completion_tokens=completion_tokens,
+            completion_tokens=made,
         )
-        return answer.model_copy(update={"usage": usage}).with_warnings(submitted.warnings)
+        update = {"usage": usage, "tokens": tuple(tokens) if tokens else None, "calls": calls}
+        return answer.model_copy(update=update).with_warnings(submitted.warnings)
 
     def _kv_budget(self, held: int) -> int:
         """How many bytes the KV cache may hold now. held: how many it holds."""
@@ -245,9 +313,12 @@ class _Submitted:
 
     task: Task
     encoded: Encoded
-    row: Row
+    rows: list[Row]
+    """One for each answer that was asked for."""
     warnings: list[str]
     """What was not read of the images."""
+    may_call: bool
+    """Whether its text may call functions."""
 
 
 async def _result(row: Row) -> Finished:
@@ -262,4 +333,4 @@ async def _result(row: Row) -> Finished:
     except Refusal as late:
         if late.code is not ErrorCode.DEADLINE or not row.tokens:
             raise
-        return Finished(list(row.tokens), "deadline")
+        return row.result("deadline")

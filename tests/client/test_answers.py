@@ -4,7 +4,7 @@ import pytest
 from chatvlm_client import answers, calls
 
 from api.intake import parameters
-from api.schemas import guide
+from api.schemas import extraction, guide
 from common import messages
 
 NAMES = "ModelInfo Replica Models Done Page PageError Ocr Chat BatchItem BatchError Batch"
@@ -24,7 +24,13 @@ def test_health_has_the_fields_of_the_service() -> None:
     assert answers.Health.__annotations__.keys() == guide.Health.model_fields.keys()
 
 
+def test_extracted_data_have_the_fields_of_the_service() -> None:
+    assert answers.Extraction.model_fields.keys() >= extraction.Extraction.model_fields.keys()
+
+
 def test_options_are_the_parameters_of_the_service() -> None:
     assert calls.OcrOptions.__annotations__.keys() == parameters.OcrParameters.model_fields.keys()
     asked = parameters.ChatParameters.model_fields.keys() - {"prompt", "stream"}
     assert calls.ChatOptions.__annotations__.keys() == asked
+    asked = parameters.ExtractParameters.model_fields.keys() - {"json_schema", "fields"}
+    assert calls.ExtractOptions.__annotations__.keys() == asked

@@ -1,5 +1,6 @@
 """The requests that the calls build, and how their answers are parsed."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -55,6 +56,13 @@ def test_an_answer_is_parsed_to_its_type() -> None:
 def test_an_answer_of_another_service_is_an_error() -> None:
     with pytest.raises(ChatVLMError, match="did not answer like a ChatVLMLLM service"):
         calls.read(b"page", {}).parse(response(hello="world"))
+
+
+def test_data_are_asked_for_by_a_schema_or_by_names() -> None:
+    schema = {"type": "object", "properties": {"a": {"const": None}}}
+    call = calls.extract(b"page", schema, {"pages": "1-2"})
+    assert call.data == {"pages": "1-2", "schema": json.dumps(schema)}
+    assert calls.extract(b"page", ["Дата", "a, b"], {}).data == {"fields": '["Дата", "a, b"]'}
 
 
 def test_text_layers_are_asked_for_when_reading_and_asking() -> None:

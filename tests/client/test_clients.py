@@ -56,6 +56,13 @@ def test_the_methods_of_the_guide_return_the_text() -> None:
         assert service.chat(b"page", "When?") == "In March."
 
 
+def test_extracted_data_are_returned_with_every_field() -> None:
+    told = {"data": {"a": 1}, "valid": True, "pages": [1], "model": "reader", "processing_time": 1}
+    with client(responses(httpx.Response(200, json=told))) as service:
+        answer = service.extract(b"page", ["a"])
+    assert (answer.data, answer.valid, answer.pages) == ({"a": 1}, True, [1])
+
+
 def test_pages_are_parsed_by_their_status() -> None:
     answer = client(responses(document(page(1, "one"), page(2, None)))).read(b"%PDF-")
     assert answer.pages is not None

@@ -50,7 +50,7 @@ class PromptReply:
 
 def reply_to(prompt: str, pages: Sequence[ReadPage]) -> PromptReply:
     """The text, or what answers the prompt, or a sentence about the pages in its language."""
-    lines = _lines(pages)
+    lines = lines_of(pages)
     if not lines:
         return _phrase(prompt, "empty", pages, [])
     stems = stems_of("\n".join(line.text for line in lines))
@@ -71,7 +71,7 @@ def reply_to(prompt: str, pages: Sequence[ReadPage]) -> PromptReply:
             return _phrase(prompt, "cannot", pages, lines[:_START_LINES])
 
 
-def _lines(pages: Sequence[ReadPage]) -> list[Line]:
+def lines_of(pages: Sequence[ReadPage]) -> list[Line]:
     """The lines of all pages; where there are several, each line has its page's number."""
     if len(pages) == 1:
         return pages[0].lines
@@ -83,7 +83,7 @@ def _lines(pages: Sequence[ReadPage]) -> list[Line]:
 
 
 def _phrase(prompt: str, what: str, pages: Sequence[ReadPage], quoted: list[Line]) -> PromptReply:
-    lines = _lines(pages)
+    lines = lines_of(pages)
     language = language_of(prompt)
     fullest = max(pages, key=lambda page: len(page.lines))
     text = _PHRASES[language][what].format(

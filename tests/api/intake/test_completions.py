@@ -1,4 +1,5 @@
 import asyncio
+import json
 import threading
 
 import pytest
@@ -7,19 +8,31 @@ from api.intake import completions
 from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import picture
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
 
 @pytest.mark.parametrize(
     ("sent", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
+        ({"logprobs": 5}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"frequency_penalty": -1}, "frequency_penalty"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"frequency_penalty": -3}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"top_k": -2}, "top_k"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 20, "max_tokens": 19}, "min_tokens"),
         ({"logit_bias": {"50256": -100}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.json_schema"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"metadata": {"a": "b"}}, "metadata"),
@@ -39,10 +52,11 @@ from tests.support.fakes.runner import picture
         ({"messages": "Hello"}, "messages"),
         ({"model": None}, "model"),
         ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, "messages"),
-        ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "b"}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": "a"}]}, "messages.0.role"),
+        ({"messages": [user("a") | {"tool_calls": [CALL]}]}, "messages.0.tool_calls"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
-        ({"messages": [user("a") | {"name": "Ann"}]}, "messages.0.name"),
+        ({"messages": [user("a") | {"no_such_thing": 1}]}, "messages.0.no_such_thing"),
         ({"messages": [user({"type": "input_audio"})]}, "messages.0.content.0"),
         (
             {"messages": [user(image(picture(), detail="low"))]},
@@ -64,6 +78,15 @@ async def test_what_is_not_served_is_refused_by_name(client, runners, sent, para
     assert (status, told["type"], told["param"]) == (400, "invalid_request_error", param)
     assert told["message"].endswith(".")
     assert not runners[MODEL].requests
+
+
+async def test_null_in_a_schema_stays(client, runners):
+    runners[MODEL].outcome = ANSWER
+    schema = {"type": "object", "properties": {"a": {"const": None}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": None}}
+    assert (await ask(client, response_format=form)).status_code == 200
+    [request] = runners[MODEL].requests
+    assert json.loads(request.constraint.text) == schema
 
 
 @pytest.mark.parametrize(

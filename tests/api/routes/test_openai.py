@@ -3,7 +3,7 @@ import json
 import pytest
 
 from common.failures import ErrorCode, Failure
-from common.messages import Line, Piece, Status
+from common.messages import ChosenToken, Line, Piece, Status, TokenLogprob
 from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import Fails, picture
 from tests.support.streams import UNBUFFERED
@@ -126,6 +126,75 @@ async def test_the_usage_comes_last_where_it_is_asked_for(client, runners):
     assert last["choices"] == []
     assert last["usage"] == {"prompt_tokens": 30, "completion_tokens": 3, "total_tokens": 33}
     assert {chunk["usage"] for chunk in others} == {None}
+
+
+TOKEN = ChosenToken(
+    data="ж".encode()[:1],
+    logprob=-0.5,
+    likeliest=(TokenLogprob(data=b"A", logprob=-0.25),),
+)
+TOLD = {
+    "content": [
+        {
+            "token": "\ufffd",
+            "logprob": -0.5,
+            "bytes": [208],
+            "top_logprobs": [{"token": "A", "logprob": -0.25, "bytes": [65]}],
+        }
+    ],
+    "refusal": None,
+}
+SEVERAL = ANSWER.model_copy(
+    update={
+        "tokens": (TOKEN,),
+        "others": (
+            ANSWER.model_copy(update={"text": "A dog.", "finish_reason": "repetition"}),
+            ANSWER.model_copy(update={"finish_reason": "length"}),
+        ),
+    }
+)
+
+
+async def test_several_answers_are_choices_and_their_tokens_are_counted_together(client, runners):
+    runners[MODEL].outcome = SEVERAL
+    completion = (await ask(client, n=3, logprobs=True, top_logprobs=1)).json()
+    choices = completion["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    assert [choice["message"]["content"] for choice in choices] == ["A cat.", "A dog.", "A cat."]
+    assert [choice["finish_reason"] for choice in choices] == ["stop", "length", "length"]
+    assert [choice["logprobs"] for choice in choices] == [TOLD, None, None]
+    assert completion["usage"]["prompt_tokens"] == 30
+    assert completion["usage"]["completion_tokens"] == 9
+    assert "repetition" in completion["warning"]
+
+
+async def test_several_answers_are_streamed_by_their_index(client, runners):
+    pieces = [
+        Piece(text="A dog.", index=1),
+        Piece(text="A cat.", tokens=(TOKEN,)),
+        Piece(text="A cat.", index=2),
+    ]
+    runners[MODEL].stream = [*pieces, SEVERAL]
+    response = await ask(client, n=3, stream=True)
+    told = [chunk["choices"][0] for chunk in chunks(response.text)]
+    start = {"role": "assistant", "content": ""}
+    assert [(choice["index"], choice["delta"]) for choice in told] == [
+        *((index, start) for index in range(3)),
+        (1, {"content": "A dog."}),
+        (0, {"content": "A cat."}),
+        (2, {"content": "A cat."}),
+        *((index, {}) for index in range(3)),
+    ]
+    assert [choice["finish_reason"] for choice in told[-3:]] == ["stop", "length", "length"]
+    assert [choice["logprobs"] for choice in told[3:6]] == [None, TOLD, None]
+
+
+@pytest.mark.parametrize(("field", "value"), [("n", 2), ("logprobs", True)])
+async def test_the_embedded_reader_refuses_what_it_cannot_do_by_name(client, field, value):
+    asked = user(text("What?"), image(picture()))
+    status, told = await error(client, asked, model="reader", **{field: value})
+    assert (status, told["param"]) == (400, field)
+    assert "reader" in told["message"]
 
 
 async def test_what_fails_in_the_middle_ends_the_stream_with_an_error(client, runners):

@@ -165,6 +165,7 @@ async def test_the_schema_is_valid_openapi(client):
         "/batch/ocr",
         "/chat",
         "/preview",
+        "/extract",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/chat/completions",

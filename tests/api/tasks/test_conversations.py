@@ -40,6 +40,26 @@ async def test_the_runner_gets_how_to_answer(client, runners):
     [request] = runners[MODEL].requests
     assert (request.temperature, request.top_p, request.seed) == (1.5, 0.3, 7)
     assert (request.stop, request.max_tokens) == (("\n",), 9)
+    assert (request.n, request.logprobs) == (1, None)
+
+
+async def test_the_runner_gets_penalties_and_all_else_that_chooses_tokens(client, runners):
+    runners[MODEL].outcome = ANSWER
+    sent = {
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.5,
+        "min_tokens": 3,
+        "n": 2,
+    }
+    await ask(client, **sent, top_k=-1, logprobs=True, top_logprobs=4)
+    await ask(client, logprobs=True, top_k=7)
+    await ask(client)
+    first, second, plain = runners[MODEL].requests
+    assert first.model_dump().items() >= {**sent, "top_k": 0, "logprobs": 4}.items()
+    assert (second.logprobs, second.top_k, second.n) == (0, 7, 1)
+    assert {plain.model_dump()[name] for name in sent if name != "n"} == {None}
 
 
 async def test_without_a_word_on_it_the_defaults_hold(client, runners):

@@ -28,13 +28,18 @@ PYTHON = {
         "\n".join(RUSSIAN) + "\n",
         "\n".join(RUSSIAN) + "\n",
     ],
-    (CLIENTS, "OpenAI's client"): [RUSSIAN[4]],
+    (CLIENTS, "OpenAI's client"): [
+        RUSSIAN[4],
+        "customer='Harbour board' total=1234.5 tax=None\n",
+    ],
 }
 """What the Python examples of each section print."""
 CURL = {
     OCR_SECTION,
     CHAT_SECTION,
+    (CLIENTS, "Routes"),
     (CLIENTS, "Documents"),
+    (CLIENTS, "Data from documents"),
     (CLIENTS, "Several files"),
     (CLIENTS, "Streaming"),
     (CLIENTS, "Where the text stands"),
@@ -94,6 +99,11 @@ def test_an_answer_is_the_one_that_is_shown(section: Section, reader: Server) ->
     assert list(answer) == list(shown)
 
 
+def test_a_page_is_the_body(reader: Server) -> None:
+    [answer] = curl((CLIENTS, "Routes"), reader)
+    assert answer["text"].splitlines()[0] == ENGLISH[0]
+
+
 def test_a_preview_is_turned(reader: Server) -> None:
     [preview] = curl((CLIENTS, "Where the text stands"), reader)
     assert preview["image_size"] == [260, 796]
@@ -106,6 +116,15 @@ def test_a_document_is_read_and_asked_about(reader: Server) -> None:
     assert read["text"] == "\f".join(["\n".join(ENGLISH[:2]), "\n".join(ENGLISH[2:4])])
     assert [page["source"] for page in taken["pages"]] == ["text_layer"] * 3
     assert asked["response"] == ENGLISH[4]
+
+
+def test_data_are_extracted(reader: Server) -> None:
+    section = (CLIENTS, "Data from documents")
+    named, typed = curl(section, reader)
+    assert named["data"] == {"date": "12.03.2024", "total": "1,234.50", "tax": None}
+    [shown] = blocks(section, "json")
+    for field in ("data", "valid", "pages"):
+        assert json.dumps({field: typed[field]})[1:-1] in shown
 
 
 def test_several_files_are_read(reader: Server) -> None:

@@ -196,7 +196,8 @@ FILE = {"file": ("page.png", PAGE)}
         (400, "POST", "/chat", {"files": FILE, "data": {"max_tokens": "0"}}),
         (400, "POST", "/chat", {"files": FILE, "data": {"max_tokens": "many"}}),
         (400, "POST", "/batch/ocr", {"files": [("files", PAGE)] * 11}),
-        (400, "POST", "/batch/ocr", {"files": FILE}),
+        (400, "POST", "/batch/ocr", {"files": {"page": PAGE}}),
+        (415, "POST", "/ocr", {"content": b"text", "headers": {"Content-Type": "text/plain"}}),
         (404, "POST", "/ocr", {"files": FILE, "data": {"model": "invalid_model"}}),
         (404, "DELETE", "/models/invalid_model", {}),
         (404, "GET", "/no/such/route", {}),
@@ -213,7 +214,7 @@ def test_a_bad_request_gets_its_code_and_one_sentence(
     answer = reader.client.request(method, route, **request_)
     assert answer.status_code == code
     assert sentence(answer).strip()
-    assert ("retry-after" in answer.headers) == (code == 503)
+    assert "retry-after" not in answer.headers  # the one 503 is of weights that are missing
 
 
 def test_a_termination_lets_every_accepted_request_be_answered() -> None:
@@ -251,13 +252,17 @@ def test_a_document_is_read_to_its_last_page_before_the_server_stops(
         assert server.process.wait(PATIENCE) == 0
 
 
-def test_a_rasteriser_that_is_killed_costs_one_page(reader: Server) -> None:
+def test_a_rasteriser_that_is_killed_costs_at_most_one_page(reader: Server) -> None:
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(reader.client.post, "/ocr", files={"file": pdf(*[ENGLISH] * 20)})
         until(lambda: busy(reader, "reader"))
         until(lambda: [process.kill() for process in reader.rasterisers()])
         answer = reading.result()
     assert answer.status_code == 200, answer.text
-    failed = [page for page in answer.json()["pages"] if page["status"] == "error"]
-    assert len(failed) == 1
-    assert failed[0]["error"].startswith(f"Page {failed[0]['number']} of the PDF is broken")
+    pages = answer.json()["pages"]
+    failed = [page for page in pages if page["status"] == "error"]
+    # None where it was asked whether a picture is cut: the page itself had been drawn.
+    assert len(failed) <= 1
+    assert all(f"Page {page['number']} of the PDF is broken" in page["error"] for page in failed)
+    read = [page["text"] for page in pages if page not in failed]
+    assert read == ["\n".join(ENGLISH)] * (20 - len(failed))

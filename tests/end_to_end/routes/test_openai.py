@@ -154,15 +154,111 @@ def test_a_client_that_goes_away_frees_its_row(models: OpenAI, fleet: Server) ->
     until(lambda: busy(fleet, RAMBLING) == 0)
 
 
-def test_what_is_not_served_is_refused_by_name(models: OpenAI) -> None:
+def test_several_answers_come_whole_and_in_a_stream(models: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": RAMBLING,
+        "messages": [user(shown(PAGE), said("Go on."))],
+        "max_tokens": 12,
+        "temperature": 1.2,
+        "seed": 4,
+        "n": 3,
+    }
+    whole = models.chat.completions.create(**asked)
+    texts = [choice.message.content for choice in whole.choices]
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert len(set(texts)) == 3
+    assert whole.usage is not None
+    assert 12 < whole.usage.completion_tokens <= 36
+    streamed = ["", "", ""]
+    options = {"include_usage": True}
+    for chunk in models.chat.completions.create(**asked, stream=True, stream_options=options):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+        usage = chunk.usage
+    assert streamed == texts
+    assert usage == whole.usage
+
+
+def test_the_log_probabilities_of_an_answer_are_those_of_its_tokens(models: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [user(shown(PAGE), said("Read."))],
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    whole = models.chat.completions.create(**asked)
+    [choice] = whole.choices
+    assert choice.logprobs is not None
+    tokens = choice.logprobs.content or []
+    assert "".join(token.token for token in tokens).strip() == SAYS[MODEL]
+    assert whole.usage is not None
+    assert len(tokens) == whole.usage.completion_tokens
+    for token in tokens:
+        assert bytes(token.bytes or ()).decode() == token.token
+        assert token.top_logprobs[0].token == token.token
+        assert 0 >= token.logprob == token.top_logprobs[0].logprob
+        assert token.logprob >= token.top_logprobs[1].logprob
+    streamed = [
+        token.token
+        for chunk in models.chat.completions.create(**asked, stream=True)
+        if (told := chunk.choices[0].logprobs)
+        for token in told.content or []
+    ]
+    assert streamed == [token.token for token in tokens]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"frequency_penalty": 2.0},
+        {"presence_penalty": 2.0},
+        {"extra_body": {"repetition_penalty": 5.0}},
+        {"extra_body": {"min_tokens": 30}},
+    ],
+)
+def test_what_was_said_becomes_less_likely_and_an_end_impossible(
+    models: OpenAI, more: dict[str, Any]
+) -> None:
+    asked = [user(shown(PAGE), said("Read."))]
+    model = MODEL if "min_tokens" in str(more) else RAMBLING
+
+    def answer(**more: Any) -> Any:
+        return models.chat.completions.create(
+            model=model, messages=asked, temperature=0, max_tokens=60, **more
+        )
+
+    plain, changed = answer(), answer(**more)
+    assert changed.choices[0].message.content != plain.choices[0].message.content
+    assert changed.usage.completion_tokens >= 30
+
+
+def test_a_token_is_drawn_from_the_likeliest_ones(models: OpenAI) -> None:
+    def answer(**more: Any) -> str | None:
+        completion = models.chat.completions.create(
+            model=RAMBLING, messages=[user(shown(PAGE))], max_tokens=20, **more
+        )
+        return completion.choices[0].message.content
+
+    greedy = answer(temperature=0)
+    assert answer(temperature=2, seed=1, extra_body={"top_k": 1}) == greedy
+    assert answer(temperature=2, seed=1, extra_body={"min_p": 1.0}) == greedy
+    assert answer(temperature=2, seed=1) != greedy
+
+
+def test_what_is_not_served_is_refused_by_name(models: OpenAI, read_only: OpenAI) -> None:
     asked = [user(said("Hello"))]
     with pytest.raises(openai.BadRequestError) as refused:
-        models.chat.completions.create(model=MODEL, messages=asked, n=2)
+        models.chat.completions.create(model=MODEL, messages=asked, n=17)
     assert (refused.value.param, refused.value.type) == ("n", "invalid_request_error")
     assert "'n'" in refused.value.message
     with pytest.raises(openai.BadRequestError) as refused:
-        models.chat.completions.create(model=MODEL, messages=asked, presence_penalty=1.0)
+        models.chat.completions.create(model=MODEL, messages=asked, presence_penalty=2.5)
     assert refused.value.param == "presence_penalty"
+    page = [user(shown(PAGE), said("Read the text"))]
+    with pytest.raises(openai.BadRequestError) as refused:
+        read_only.chat.completions.create(model="reader", messages=page, logprobs=True)
+    assert refused.value.param == "logprobs"
     with pytest.raises(openai.NotFoundError) as unknown:
         models.chat.completions.create(model="gpt-5", messages=asked)
     assert unknown.value.code == "model_not_found"

@@ -3,15 +3,14 @@ from concurrent.futures import CancelledError
 
 import pytest
 import torch
-from torch import Tensor
 
 from common.deadline import Deadline
 from common.failures import ErrorCode
 from common.units import GIB
 from runners.metrics import Metrics
+from runners.sampling.sampler import Choices, Chosen, Sampler, choose
 from runners.scheduling.row import Finished, Sampling
 from runners.vlm.batcher import Batcher
-from runners.vlm.sampling import make_draws, next_tokens
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
 from tests.support.models.text_vlm import TextVlm, encode
 
@@ -45,17 +44,22 @@ def test_tokens_are_handed_over_as_they_are_made(vlm):
     assert seen == row.future.result(timeout=0).tokens
 
 
-def test_a_loop_is_stopped_and_cut_to_one_period(vlm):
+def test_a_loop_is_stopped_and_only_its_beginning_is_handed_over(vlm):
     class Stuck(TextVlm):
         def decode(self, asked):
             positions = torch.tensor([one.part.start for one in asked])
             return torch.nn.functional.one_hot(positions % 3, 256).float()
 
-    row, batcher = make_row(b"abcd", new=2000), make_batcher(Stuck())
+    seen: list[int] = []
+    row, batcher = make_row(b"abcd", new=2000, on_token=seen.append), make_batcher(Stuck())
     batcher.submit(row)
     run(batcher)
+    result = row.future.result(timeout=0)
     first = vlm.generate(row.encoded, 1)
-    assert row.future.result(timeout=0) == Finished([*first, 1, 2, 0], "repetition")
+    loop = [1, 2, 0] * 20
+    assert result.reason == "repetition"
+    assert result.tokens == seen == [*first, *loop][: len(seen)]
+    assert 32 < len(seen) < 64 < 128 * 3 < result.made < 128 * 3 + 20
 
 
 def test_a_seeded_row_draws_the_same_alone_and_in_company(vlm):
@@ -155,7 +159,7 @@ def test_a_row_whose_time_ends_while_it_waits_to_go_on_ends_with_what_it_has():
     assert made
     row.deadline = Deadline(0)
     batcher.step()
-    assert row.future.result(timeout=0) == Finished(made, "deadline")
+    assert row.future.result(timeout=0) == Finished(made, "deadline", len(made))
     run(batcher)
     assert older.future.result(timeout=0).tokens == vlm.generate(older.encoded, 40)
 
@@ -258,7 +262,7 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
     def noted(name, call):
         return lambda *arguments: (order.append(name), call(*arguments))[1]
 
-    monkeypatch.setattr("runners.vlm.batcher.make_draws", noted("draws", make_draws))
+    monkeypatch.setattr(Sampler, "prepare", noted("draws", Sampler.prepare))
     monkeypatch.setattr(vlm, "prefill", noted("forward", vlm.prefill))
     monkeypatch.setattr(vlm, "decode", noted("forward", vlm.decode))
     batcher = make_batcher(vlm)
@@ -270,23 +274,23 @@ def test_what_a_step_draws_with_is_uploaded_before_the_forward(vlm, monkeypatch)
 class Queued:
     """Tokens that a GPU still computes: reading them waits for it."""
 
-    def __init__(self, chosen: Tensor, order: list[str]) -> None:
-        self._chosen = chosen
+    def __init__(self, choices: Choices, order: list[str]) -> None:
+        self._choices = choices
         self._order = order
 
-    def tolist(self) -> list[int]:
+    def read(self) -> list[Chosen]:
         self._order.append("read")
-        return self._chosen.tolist()
+        return self._choices.read()
 
 
 def test_the_metrics_are_updated_while_a_gpu_computes_a_step(vlm, monkeypatch):
     order: list[str] = []
 
-    def queued(logits, draws):
+    def queued(*step):
         order.append("queued")
-        return Queued(next_tokens(logits, draws), order)
+        return Queued(choose(*step), order)
 
-    monkeypatch.setattr("runners.vlm.batcher.next_tokens", queued)
+    monkeypatch.setattr("runners.vlm.batcher.choose", queued)
     batcher, row = make_batcher(vlm), make_row(new=3)
     update = batcher._update_metrics
     monkeypatch.setattr(batcher, "_update_metrics", lambda: (order.append("metrics"), update()))

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
 
 from common.failures import ErrorCode
 from runners.decoder.part import places
@@ -279,14 +278,14 @@ def test_an_error_that_shows_only_when_the_tokens_are_read_is_one_of_the_step(
     batcher = make_batcher(vlm)
     rows = running_rows(batcher)
 
-    def unreadable(logits: Tensor, draws: object) -> SimpleNamespace:
-        def tolist() -> None:
+    def unreadable(*step: object) -> SimpleNamespace:
+        def read() -> None:
             raise error
 
-        return SimpleNamespace(tolist=tolist)
+        return SimpleNamespace(read=read)
 
     with monkeypatch.context() as failing:
-        failing.setattr("runners.vlm.batcher.next_tokens", unreadable)
+        failing.setattr("runners.vlm.batcher.choose", unreadable)
         batcher.step()
     run(batcher)
     if isinstance(error, ValueError):

@@ -65,7 +65,7 @@ def ask(
 
 def alone(text: str, new: int = 20) -> str:
     tokens = TextVlm().generate(encode(text.encode()), new)
-    return bytes(tokens).decode(errors="replace").rstrip("\ufffd")
+    return bytes(tokens).decode(errors="replace").rstrip("\ufffd").strip()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -171,6 +171,30 @@ async def test_a_stop_text_that_never_comes_changes_nothing(engine):
     request = ask(new=60, stop=("no such text", alone("page", 60) + "!"))
     *pieces, answer = [item async for item in engine.stream(*request)]
     assert "".join(piece.text for piece in pieces) == answer.text == alone("page", 60)
+
+
+@pytest.mark.parametrize("limit", [2000, 1200])
+async def test_a_loop_is_cut_alike_in_a_stream_and_in_a_whole_answer(engine, family, limit):
+    family.loop = b"  no end, "
+    request = ask(new=limit)
+    answer = await engine.answer(*request)
+    *pieces, streamed = await all_of(engine.stream(*request))
+    assert "".join(piece.text for piece in pieces) == streamed.text == answer.text
+    assert streamed == answer
+    assert answer.finish_reason == "repetition"
+    assert 3 <= answer.text.count("no end") <= 6
+    assert 500 < answer.usage.completion_tokens < 600
+
+
+async def test_rows_of_a_table_are_kept_whole_in_a_stream_too(engine, family):
+    family.says = b" Totals\n" + 150 * b"| 0.00 |\n" + b"The end. "
+    request = ask(new=4096)
+    answer = await engine.answer(*request)
+    *pieces, streamed = await all_of(engine.stream(*request))
+    assert streamed == answer
+    assert "".join(piece.text for piece in pieces) == answer.text == family.says.decode().strip()
+    assert answer.finish_reason == "stop"
+    assert answer.usage.completion_tokens == len(family.says)
 
 
 async def test_equal_seeds_draw_equally_beside_any_neighbour(engine):

@@ -21,7 +21,7 @@ def test_the_loop_is_woken_once_for_all_tokens_of_a_step(monkeypatch):
         def two_steps() -> None:
             for step in range(2):
                 for number, stream in enumerate(opened):
-                    stream.add(10 * step + number)
+                    stream.add(10 * step + number, row=number)
                 streams.deliver()
             streams.deliver()  # nothing new
 
@@ -29,7 +29,10 @@ def test_the_loop_is_woken_once_for_all_tokens_of_a_step(monkeypatch):
             thread.submit(two_steps).result()
         assert len(woken) == 2
         for number, stream in enumerate(opened):
-            assert [await stream.tokens.get() for _ in range(2)] == [number, 10 + number]
+            assert [await stream.tokens.get() for _ in range(2)] == [
+                (number, number),
+                (number, 10 + number),
+            ]
             assert stream.tokens.empty()
 
     asyncio.run(streamed())
@@ -47,7 +50,7 @@ def test_a_stream_has_all_tokens_of_its_row_before_the_row_ends():
             result = asyncio.wrap_future(row.future)
             result.add_done_callback(lambda _: stream.end())
             tokens = []
-            while (token := await stream.tokens.get()) is not None:
+            while (token := (await stream.tokens.get())[1]) is not None:
                 tokens.append(token)
             return tokens
 

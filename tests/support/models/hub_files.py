@@ -44,22 +44,39 @@ def _texts(message: str) -> str:
     )
 
 
+_TOOLS = (
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+    "{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}\n</tools>\n\n"
+    "For each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\n<tool_call>\n"
+    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+_CALLS = (
+    "{% for call in message.tool_calls or [] %}"
+    "{% if (loop.first and message.content) or not loop.first %}\n{% endif %}"
+    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": '
+    "{% if call.function.arguments is string %}{{ call.function.arguments }}"
+    "{% else %}{{ call.function.arguments | tojson }}{% endif %}}\n</tool_call>{% endfor %}"
+)
 QWEN3_TEMPLATE = (
-    "{% if messages[0].role == 'system' %}<|im_start|>system\n"
+    "{% if tools %}<|im_start|>system\n{% if messages[0].role == 'system' %}"
+    f"{_texts('messages[0]')}\n\n{{% endif %}}{_TOOLS}<|im_end|>\n"
+    "{% elif messages[0].role == 'system' %}<|im_start|>system\n"
     f"{_texts('messages[0]')}<|im_end|>\n{{% endif %}}"
     f"{_COUNTS}{{% for message in messages %}}"
     "{% if message.role == 'user' %}<|im_start|>user\n"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     f"{{% for content in message.content %}}{_QWEN_PART}{{% endfor %}}{{% endif %}}<|im_end|>\n"
     "{% elif message.role == 'assistant' %}<|im_start|>assistant\n"
-    f"{_texts('message')}<|im_end|>\n"
+    f"{_texts('message')}{_CALLS}<|im_end|>\n"
     "{% elif message.role == 'tool' %}"
     "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{% endif %}"
     f"\n<tool_response>\n{_texts('message')}\n</tool_response>"
     "{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{% endif %}"
     f"{{% endif %}}{{% endfor %}}{_GO_ON}"
 )
-"""Writes a system turn only where it is the first turn."""
+"""Writes a system turn only where it is the first turn. It describes functions, and their calls."""
 DOTS_TEMPLATE = (
     "{%- for m in messages %}{%- if m.role == 'system' %}"
     "{{- '<|system|>' + m.content + '<|endofsystem|>\\n' }}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.catalog import Entry
 from runners.vlm.interface import RowPart
 from settings import Settings
-from tests.support.models.text_vlm import TextVlm
+from tests.support.models.text_vlm import STOP, TextVlm
 
 ENTRY = Entry("text", "Text", "20k", family="text_for_tests", repository="nobody/text")
 
@@ -27,6 +27,10 @@ class Family:
         self.loads = 0
         self.error: Exception | None = None
         self.endless = False
+        self.loop = b""
+        """What the model repeats without end, if anything."""
+        self.says = b""
+        """What the model answers, if anything is set, before its stop token."""
         self.slow = 0.0
         """Seconds that every further prefill takes."""
         self.may_load = threading.Event()
@@ -56,12 +60,25 @@ class Text(TextVlm):
 
     def prefill(self, asked):
         time.sleep(self.family.slow)
+        if (told := self._told(asked)) is not None:
+            return told
         logits = super().prefill(asked)
         made = torch.tensor([bool(one.made) for one in asked])[:, None]
         return torch.where(made, endless(asked), logits) if self.family.endless else logits
 
     def decode(self, asked):
+        if (told := self._told(asked)) is not None:
+            return told
         return endless(asked) if self.family.endless else super().decode(asked)
+
+    def _told(self, asked: Sequence[RowPart]) -> Tensor | None:
+        """Logits that call for what the family is told to say; None if it is told nothing."""
+        loop, says = self.family.loop, [*self.family.says, STOP]
+        if not loop and len(says) == 1:
+            return None
+        made = [len(one.made) for one in asked]
+        said = [loop[n % len(loop)] if loop else says[min(n, len(says) - 1)] for n in made]
+        return torch.nn.functional.one_hot(torch.tensor(said), 256).float()
 
 
 def endless(asked: Sequence[RowPart]) -> Tensor:

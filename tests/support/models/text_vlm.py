@@ -2,14 +2,15 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
+from llguidance import LLTokenizer, TokenizerWrapper
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from common.messages import Answer, FinishReason
 from runners.transformers_models.transformers_vlm import TransformersVlm
-from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, Task, digest
+from runners.vlm.interface import Encoded, Features, ModelRequest, RowPart, digest
 
 STOP = 232
 _IMAGE = 1
@@ -48,10 +49,12 @@ class TextVlm(TransformersVlm):
     def text(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
 
-    def answer(
-        self, task: Task, encoded: Encoded, text: str, finish_reason: FinishReason
-    ) -> Answer:
-        return Answer(text=text, image_size=encoded.image_size, finish_reason=finish_reason)
+    def token_data(self, token: int) -> bytes:
+        return bytes([token])
+
+    @cached_property
+    def vocabulary(self) -> LLTokenizer:
+        return LLTokenizer(TokenizerWrapper(_Bytes()), eos_token=[STOP], slices=[])
 
     def prefill(self, asked: Sequence[RowPart]) -> Tensor:
         self.prefilled += [
@@ -70,8 +73,11 @@ class TextVlm(TransformersVlm):
             tokens = block(tokens)
         return Features(self.decoder.embedding(tokens), [])
 
-    def generate(self, encoded: Encoded, max_new_tokens: int) -> list[int]:
-        """What the library's own `generate` makes of this prompt alone, the stop token left out."""
+    def generate(self, encoded: Encoded, max_new_tokens: int, **more: float) -> list[int]:
+        """What the library's own `generate` makes of this prompt alone, the stop token left out.
+
+        more: arguments of the generation config.
+        """
         ids = encoded.tokens.clone()
         if encoded.pixels:
             ids[encoded.visual] = encoded.pixels["tokens"]
@@ -80,12 +86,25 @@ class TextVlm(TransformersVlm):
             attention_mask=torch.ones_like(ids[None]),
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            **more,
         )
         return [token for token in made[0, len(ids) :].tolist() if token != STOP]
 
 
 class _Tokenizer:
     eos_token_id = STOP
+
+
+class _Bytes:
+    """The vocabulary, as llguidance asks for it."""
+
+    eos_token_id = STOP
+    bos_token_id = None
+    tokens = tuple(bytes([value]) for value in range(256))
+    special_token_ids = (STOP,)
+
+    def __call__(self, text: bytes) -> list[int]:
+        return list(text)
 
 
 def encode(tokens: Sequence[int], shared: int = 0, seen: bool = False) -> Encoded:

@@ -1,44 +1,65 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import TopPLogitsWarper
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from runners.scheduling.row import GREEDY, Sampling
-from runners.vlm.sampling import NO_TOKEN, Draws, keep_nucleus, make_draws, next_tokens
+from runners.sampling.logprobs import find_logprobs
+from runners.sampling.sampler import NO_TOKEN, Draws, Sampler, choose, keep_nucleus, next_tokens
+from runners.scheduling.row import GREEDY, Row, Sampling
+from tests.support.models.batching import make_row
+from tests.support.models.text_vlm import encode
 
 CPU = torch.device("cpu")
+PROMPT = encode(range(5))
 LAST = 1 - 2**-24
 """The largest uniform number."""
 
 
+def row_of(sampling: Sampling, step: int = 0) -> Row:
+    """A row that has made so many tokens."""
+    row = make_row(PROMPT, 1, sampling=sampling)
+    row.tokens += [0] * step
+    return row
+
+
+def prepared(*rows: Row, device: torch.device = CPU, stops: tuple[int, ...] = ()) -> Draws | None:
+    return Sampler(device, frozenset(stops)).prepare(rows)
+
+
 def drawn(logits: Tensor, *rows: Sampling, step: int = 0) -> Tensor:
-    return next_tokens(logits, make_draws([(sampling, step) for sampling in rows], CPU))
+    return next_tokens(logits, prepared(*(row_of(sampling, step) for sampling in rows)))
 
 
 def shares(logits: Tensor, sampling: Sampling, draws: int) -> Tensor:
     """How often each token of logits [vocabulary] is drawn, as parts of 1."""
-    tokens = torch.cat(
-        [
-            next_tokens(
-                logits.expand(1000, -1),
-                make_draws([(sampling, step) for step in range(start, start + 1000)], CPU),
-            )
-            for start in range(0, draws, 1000)
-        ]
-    )
-    return tokens.bincount(minlength=len(logits)) / draws
+    rows = [row_of(replace(sampling, seed=seed)) for seed in range(1000)]
+    tokens = []
+    for _ in range(draws // 1000):
+        tokens.append(next_tokens(logits.expand(1000, -1), prepared(*rows)))
+        for row in rows:
+            row.tokens.append(0)
+    return torch.cat(tokens).bincount(minlength=len(logits)) / draws
 
 
 def at(logits: Tensor, uniform: float, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
     """The token that this uniform number draws for each row."""
+    rows = len(logits)
     parameters = torch.tensor(
-        [(row, temperature, uniform, top_p) for row in range(len(logits))], dtype=torch.float64
+        [(row, temperature, uniform, top_p, 0, 0) for row in range(rows)], dtype=torch.float64
     ).T
-    return next_tokens(logits, Draws(parameters, len(logits) if top_p < 1 else 0))
+    part = rows if top_p < 1 else 0
+    return next_tokens(logits, Draws(parameters, part, part, rows, 0))
 
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -54,7 +75,7 @@ def test_a_greedy_row_takes_the_argmax_beside_any_neighbour(dtype):
 
 
 def test_rows_that_are_all_greedy_have_nothing_to_upload():
-    assert make_draws([(GREEDY, 0), (Sampling(9e-6, 1, 0.5), 0)], CPU) is None
+    assert prepared(row_of(GREEDY), row_of(Sampling(9e-6, 1, 0.5, 3, 0.1))) is None
 
 
 @pytest.mark.parametrize("temperature", [1e-60, 1e-40, 1e-38, 9e-6, 1e-5])
@@ -192,10 +213,21 @@ def test_a_row_whose_logits_are_not_all_numbers_gets_no_token(dtype, sampling, a
         assert torch.equal(drawn(logits, sampling, *neighbours), expected)
 
 
+EVERYTHING = Sampling(0.7, 1, 0.9, 5, 0.1, 1.2, 0.3, 0.4, min_tokens=9, logprobs=2)
+
+
 def test_the_device_is_not_awaited():
     nowhere = torch.device("meta")  # has no values: to read one is an error
-    draws = make_draws([(GREEDY, 0), (Sampling(0.7), 0), (Sampling(0.7, 1, 0.9), 0)], nowhere)
-    assert next_tokens(torch.empty(3, 50, device=nowhere), draws).shape == (3,)
+    samplings = [GREEDY, Sampling(0.7), Sampling(0.7, 1, 0.9), EVERYTHING]
+    rows = [row_of(sampling, step=2) for sampling in samplings]
+    draws = prepared(*rows, device=nowhere, stops=(7, 8))
+    assert draws is not None
+    assert draws.penalised is not None
+    assert draws.banned is not None
+    logits = torch.empty(4, 50, device=nowhere)
+    tokens = next_tokens(logits, draws)
+    assert tokens.shape == (4,)
+    assert find_logprobs(logits[draws.told], tokens[draws.told], 2).shape == (1, 5)
 
 
 def test_a_nucleus_changes_nothing_for_the_neighbours():
@@ -210,3 +242,99 @@ def test_the_logits_are_left_as_they_were():
     before = logits.clone()
     drawn(logits, Sampling(1.0, 0), Sampling(1.0, None, 0.5))
     assert torch.equal(logits, before)
+
+
+TRUNCATIONS = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+    top_p=st.sampled_from([1.0, 0.9, 0.3, 0.0]),
+    top_k=st.sampled_from([0, 1, 3, 20, 1000]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32), rows=st.lists(TRUNCATIONS, min_size=1, max_size=4))
+def test_the_tokens_that_may_be_drawn_are_those_that_the_library_keeps(seed, rows):
+    logits = 3 * torch.randn(len(rows), 40, generator=torch.Generator().manual_seed(seed))
+    found: list[set[int]] = [set() for _ in rows]
+    for number in range(40):
+        tokens = drawn(logits, *(replace(row, seed=number) for row in rows))
+        for row, token in enumerate(tokens.tolist()):
+            found[row].add(token)
+    for row, sampling in enumerate(rows):
+        warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+        if sampling.min_p:
+            warpers.append(MinPLogitsWarper(sampling.min_p))
+        if sampling.top_k:
+            warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            warpers.append(TopPLogitsWarper(sampling.top_p))
+        kept = warpers(None, logits[row : row + 1])[0].softmax(-1)
+        assert not kept[list(found[row])].eq(0).any()
+        # A token of this probability is missed once in a hundred million times.
+        assert found[row] >= set((kept > 0.37).nonzero()[:, 0].tolist())
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0, 0, top_k=3), Sampling(1.0, 0, min_p=0.9)])
+def test_a_part_of_the_vocabulary_is_drawn_from_as_softmax_says(sampling):
+    share = shares(torch.tensor([0.0, 5.0, 4.95, 1.0, 4.92, 4.0]), sampling, 5000)
+    expected = torch.tensor([5.0, 4.95, 4.92]).softmax(-1)
+    assert torch.allclose(share[[1, 2, 4]], expected, atol=0.03)
+    assert share[[1, 2, 4]].sum() == 1
+
+
+def test_tokens_as_likely_as_the_last_of_the_top_k_are_kept_whoever_the_neighbours_are():
+    logits = torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0]]).repeat(2, 1)
+    rows = Sampling(1.0, 0, top_k=2), Sampling(1.0, 0, top_k=5)
+    together = [drawn(logits, *(replace(row, seed=n) for row in rows)) for n in range(200)]
+    alone = [drawn(logits[:1], replace(rows[0], seed=n))[0].item() for n in range(200)]
+    assert [tokens[0].item() for tokens in together] == alone
+    assert set(alone) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_no_row_stops_before_it_has_its_least_tokens(temperature):
+    logits = torch.zeros(3, 6)
+    logits[:, [2, 4]] = 50.0
+    logits[:, 5] = 20.0
+    rows = [
+        row_of(Sampling(temperature, 1, min_tokens=least), step=3) for least in (3, 4, 1_000_000)
+    ]
+    tokens = next_tokens(logits, prepared(*rows, stops=(4, 2))).tolist()
+    assert tokens[0] in (2, 4)
+    assert tokens[1:] == [5, 5]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    wanted=st.lists(st.none() | st.integers(0, 60), min_size=1, max_size=5),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_log_probabilities_are_those_of_the_logits_as_the_model_made_them(seed, wanted, dtype):
+    logits = torch.randn(len(wanted), 50, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    rows = [row_of(replace(EVERYTHING, logprobs=count), step=1) for count in wanted]
+    chosen = choose(logits, prepared(*rows)).read()
+    tokens = [token for token, _ in chosen]
+    assert tokens == next_tokens(logits, prepared(*rows)).tolist()
+    found = {row: logprobs for row, (_, logprobs) in enumerate(chosen) if logprobs is not None}
+    assert set(found) == {row for row, count in enumerate(wanted) if count is not None}
+    expected = logits.double().log_softmax(-1)
+    for row, logprobs in found.items():
+        assert logprobs.chosen == pytest.approx(expected[row, tokens[row]].item(), abs=1e-5)
+        best = expected[row].sort(descending=True).values
+        assert len(logprobs.likeliest) >= min(wanted[row], 50)
+        for place, (token, value) in enumerate(logprobs.likeliest):
+            assert value == pytest.approx(expected[row, token].item(), abs=1e-5)
+            assert value == pytest.approx(best[place].item(), abs=1e-5)
+
+
+def test_a_row_without_numbers_has_no_token_beside_log_probabilities_too():
+    logits = torch.randn(2, 9)
+    logits[0, 3] = torch.nan
+    chosen = choose(logits, prepared(*[row_of(Sampling(logprobs=2))] * 2)).read()
+    assert [token for token, _ in chosen] == [NO_TOKEN, logits[1].argmax().item()]
+    first, second = [logprobs for _, logprobs in chosen]
+    assert math.isnan(first.chosen)
+    assert second.likeliest[0][0] == chosen[1][0]

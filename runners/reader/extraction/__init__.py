@@ -1,0 +1,1 @@
+"""Finds the values of fields whose names are labels on the page."""
