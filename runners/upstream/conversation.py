@@ -10,10 +10,12 @@ from runners.upstream.families import UpstreamFamily
 
 _KNOWN_OF_REQUEST = {
     *("task", "turns", "max_tokens", "language", "options", "says_source", "seed", "stop"),
-    *("temperature", "top_p", "top_k", "min_p", "min_tokens"),
+    *("constraint", "temperature", "top_p", "top_k", "min_p", "min_tokens"),
     *("repetition_penalty", "frequency_penalty", "presence_penalty"),
 }
 _KNOWN_OF_TURN = {"role", "parts"}
+_NAMES = {"toolbox": "tools", "calls": "tool_calls"}
+"""As clients name these fields."""
 _BETWEEN_SYSTEMS = "\n\n"
 """Stands between the texts of system turns that are joined."""
 
@@ -26,7 +28,7 @@ def check_known(name: str, request: Request) -> None:
         raise Refusal(
             ErrorCode.BAD_PARAMETER,
             f"{name} runs on a server of its own, to which this service does not pass on "
-            f"{', '.join(sorted(unknown))}.",
+            f"{', '.join(sorted(_NAMES.get(name, name) for name in unknown))}.",
         )
 
 

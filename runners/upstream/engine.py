@@ -62,7 +62,7 @@ class UpstreamEngine:
     async def stream(self, request: Request, deadline: Deadline) -> Stream:
         """Make pieces of the text, then the answer. Closing it closes the connection.
 
-        Raises `Refusal`. If a loop was cut off, the pieces contain more of it than the answer does.
+        Raises `Refusal`.
         """
         outcome = "failed"
         self._count(1)
@@ -130,7 +130,8 @@ class UpstreamEngine:
                         yield Piece(text=piece)
                     if growing.reason == "repetition":
                         break
-            growing.check_whole()
+            if piece := growing.rest():
+                yield Piece(text=piece)
         yield growing.answer(prepared.pictures).with_warnings(prepared.warnings)
 
     async def _prepare(self, request: Request) -> "Prepared":

@@ -6,12 +6,12 @@ from common.catalog import Entry
 from common.failures import Refusal
 from common.messages import Answer, FinishReason, Request, Usage
 from runners.family_words.dots_layout import read_layout
+from runners.held_text import Stripped
 from runners.upstream.families import UpstreamFamily
 from runners.upstream.loop_guard import LoopGuard
 from runners.upstream.pictures import Picture
 from runners.upstream.protocol import Chunk, TokenCounts
 from runners.upstream.refusals import broken_off, not_understood
-from runners.vlm.text_stream import strip_cut_character
 
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
@@ -24,43 +24,51 @@ class GrowingAnswer:
         self._family = family
         self._request = request
         self._guard = LoopGuard(request.max_tokens)
-        self._text = ""
-        self._has_shown = False
-        self._held = ""
-        """White space that is shown if something follows it."""
+        self._stripped = Stripped()
+        self._has_text = False
+        self._shown: list[str] = []
         self._counts: TokenCounts | None = None
         self.reason: FinishReason | None = None
         """Why it ended; None while it is made."""
 
     def add(self, chunk: Chunk) -> str:
-        """Add a chunk. Returns the text that can be shown now, without white space at both ends.
+        """Add a chunk. Returns the text that can be shown now.
 
         Sets `reason`. Raises `Refusal` (FAULT) if the server has ended it for another reason.
         """
         self._counts = chunk.usage or self._counts
-        self._text += chunk.text
-        if (sensible := self._guard.add(chunk.text)) is not None:
-            self._cut(sensible)
+        self._has_text = self._has_text or bool(chunk.text.strip())
+        piece = self._show(self._guard.add(chunk.text))
+        if self._guard.is_endless:
+            self.reason = "repetition"
         elif chunk.finish_reason is not None:
-            self._end(chunk.finish_reason)
-        return self._shown(chunk.text)
+            if chunk.finish_reason not in _REASONS:
+                raise not_understood(self._name)
+            self.reason = _REASONS[chunk.finish_reason]
+        return piece
 
     def end_at_deadline(self, refusal: Refusal) -> None:
         """End it with what there is of it. Raises `refusal` if there is nothing."""
-        if self.reason is not None:
-            return
-        if not self._text.strip():
-            raise refusal
-        self._finish_early("deadline")
+        if self.reason is None:
+            if not self._has_text:
+                raise refusal
+            self.reason = "deadline"
 
-    def check_whole(self) -> None:
-        """Raises `Refusal` (UNAVAILABLE) if the server has broken it off."""
+    def rest(self) -> str:
+        """The last text, when no more chunks come.
+
+        Raises `Refusal` (UNAVAILABLE) if the server has broken it off.
+        """
         if self.reason is None:
             raise broken_off(self._name)
+        piece = self._show(self._guard.end(is_cut=self.reason in ("length", "deadline")))
+        if self._guard.is_endless:
+            self.reason = "repetition"
+        return piece
 
     def answer(self, pictures: Sequence[Picture]) -> Answer:
         """The whole answer."""
-        text = strip_cut_character(self._text).strip()
+        text = "".join(self._shown)
         answer = Answer(
             text=text,
             image_size=pictures[0].size if pictures else (0, 0),
@@ -76,31 +84,10 @@ class GrowingAnswer:
             update={"text": layout.text, "blocks": layout.blocks, "truncated": layout.truncated}
         )
 
-    def _end(self, reason: str) -> None:
-        if reason not in _REASONS:
-            raise not_understood(self._name)
-        if reason == "length":
-            self._finish_early("length")
-        else:
-            self.reason = _REASONS[reason]
-
-    def _finish_early(self, reason: FinishReason) -> None:
-        self.reason = reason
-        if (sensible := self._guard.end()) is not None:
-            self._cut(sensible)
-
-    def _cut(self, sensible: str) -> None:
-        self._text = sensible
-        self.reason = "repetition"
-
-    def _shown(self, piece: str) -> str:
-        text = self._held + piece
-        if not self._has_shown:
-            text = text.lstrip()
-        shown = text.rstrip()
-        self._has_shown = self._has_shown or bool(shown)
-        self._held = text[len(shown) :]
-        return shown
+    def _show(self, text: str) -> str:
+        piece = self._stripped.add(text)
+        self._shown.append(piece)
+        return piece
 
     def _usage(self, pictures: Sequence[Picture]) -> Usage | None:
         """The server's counts; None if it tells none."""

@@ -1,11 +1,12 @@
 """Turns a request into the body of a chat completion. Imports what decodes images."""
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.catalog import Entry, SamplingParameters
 from common.images import is_blank
-from common.messages import Request
+from common.messages import Constraint, Request
 from runners.upstream.conversation import messages_of
 from runners.upstream.families import UpstreamFamily
 from runners.upstream.pictures import Picture, make_pictures
@@ -52,11 +53,24 @@ def prepare(
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         **_sampling(request, entry),
+        **({} if request.constraint is None else _constraint(request.constraint)),
     }
     if request.stop:
         body["stop"] = list(request.stop)
     blank = request.task == "ocr" and is_blank(images[0].pixels)
     return Prepared(body, pictures, blank)
+
+
+def _constraint(constraint: Constraint) -> dict[str, Any]:
+    """What the answer is held to: a schema as OpenAI's protocol has it, anything else as vLLM."""
+    match constraint.kind:
+        case "json":
+            schema = {"name": "answer", "schema": json.loads(constraint.text), "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        case "choice":
+            return {"structured_outputs": {"choice": json.loads(constraint.text)}}
+        case _:
+            return {"structured_outputs": {constraint.kind: constraint.text}}
 
 
 def _sampling(request: Request, entry: Entry) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -16,7 +17,7 @@ from benchmarks.support.sides import LONGEST, Setup, require_vllm, vllm_serve
 from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Image, Request, Turn
+from common.messages import Constraint, Image, Request, Turn
 from runners.upstream.engine import UpstreamEngine
 from runners.vlm.engine import VlmEngine
 from settings import Settings
@@ -104,6 +105,35 @@ async def test_vllm_answers_as_the_own_engine_does(
     assert there == here
     assert there.usage is not None
     assert there.usage.completion_tokens == SHORT
+
+
+@pytest.mark.parametrize(
+    ("constraint", "may_be"),
+    [
+        (Constraint(kind="choice", text='["red", "blue"]'), {"red", "blue"}),
+        (Constraint(kind="regex", text="(ab){3}"), {"ababab"}),
+        (Constraint(kind="grammar", text='root ::= "x" "y"'), {"xy"}),
+    ],
+)
+async def test_it_holds_an_answer_to_a_constraint(
+    engine: UpstreamEngine, constraint: Constraint, may_be: set[str]
+) -> None:
+    answer = await engine.answer(asked("Which?", constraint=constraint), Deadline(SECONDS))
+    assert answer.text in may_be
+    assert answer.finish_reason == "stop"
+
+
+async def test_it_holds_an_answer_to_a_schema(engine: UpstreamEngine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    constraint = Constraint(kind="json", text=json.dumps(schema))
+    request = asked(image(99, 99), "Which?", constraint=constraint, max_tokens=200)
+    answer = await engine.answer(request, Deadline(SECONDS))
+    assert json.loads(answer.text)["colour"] in ("red", "blue")
 
 
 async def test_pieces_come_one_after_the_other(engine: UpstreamEngine) -> None:

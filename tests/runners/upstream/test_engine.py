@@ -8,7 +8,20 @@ from common.catalog import CATALOG
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
 from common.logs import request_ids
-from common.messages import Answer, Image, Options, Piece, Request, Turn, Usage, single_turn
+from common.messages import (
+    Answer,
+    Constraint,
+    Image,
+    Options,
+    Piece,
+    Request,
+    Tool,
+    Toolbox,
+    ToolCall,
+    Turn,
+    Usage,
+    single_turn,
+)
 from runners.upstream.families import FAMILIES
 from tests.support.fakes.runner import picture, until
 from tests.support.fakes.upstream import NAME, refusal
@@ -17,8 +30,9 @@ from tests.support.models.prompts import page
 PNG = picture(64, 64)
 
 
-def question(text="What is this?", *images, **changes) -> Request:
-    return Request(task="chat", turns=single_turn(images, text), max_tokens=100, **changes)
+def question(text="What is this?", *images, max_tokens=100, **changes) -> Request:
+    turns = single_turn(images, text)
+    return Request(task="chat", turns=turns, max_tokens=max_tokens, **changes)
 
 
 def drawn(width: int, height: int) -> bytes:
@@ -109,10 +123,19 @@ async def test_a_blank_page_is_not_sent(engine, upstream):
 
 
 async def test_what_a_request_says_of_sampling_is_passed_on(engine, upstream):
-    asked = question(temperature=0.3, top_p=0.5, seed=7, stop=("END",))
-    await engine.answer(asked, Deadline(10))
-    sent = {name: upstream.body.get(name) for name in ("temperature", "top_p", "seed", "stop")}
-    assert sent == {"temperature": 0.3, "top_p": 0.5, "seed": 7, "stop": ["END"]}
+    said = {
+        "temperature": 0.3,
+        "top_p": 0.5,
+        "top_k": 9,
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "frequency_penalty": 0.2,
+        "presence_penalty": 0.4,
+        "min_tokens": 3,
+        "seed": 7,
+    }
+    await engine.answer(question(stop=("END",), **said), Deadline(10))
+    assert (said | {"stop": ["END"]}).items() <= upstream.body.items()
 
 
 async def test_the_rest_of_sampling_is_the_servers_or_that_of_the_catalog(make, engine, upstream):
@@ -124,14 +147,43 @@ async def test_the_rest_of_sampling_is_the_servers_or_that_of_the_catalog(make, 
 
 
 async def test_a_field_that_cannot_be_passed_on_is_refused_by_name(engine, upstream):
-    class LaterRequest(Request):
-        n: int = 1
-
-    assert (await engine.answer(LaterRequest(**dict(question())), Deadline(10))).text
-    with pytest.raises(Refusal, match="does not pass on n") as refused:
-        await engine.answer(LaterRequest(**dict(question()), n=2), Deadline(10))
+    tools = Toolbox(tools=(Tool(name="f", description=None, parameters={}),), callable=("f",))
+    called = Turn(role="assistant", parts=(), calls=(ToolCall(name="f", arguments="{}"),))
+    request = question(n=2, logprobs=0, toolbox=tools)
+    request = request.model_copy(update={"turns": (*request.turns, called)})
+    with pytest.raises(Refusal, match="pass on logprobs, n, tool_calls, tools") as refused:
+        await engine.answer(request, Deadline(10))
     assert refused.value.code is ErrorCode.BAD_PARAMETER
-    assert len(upstream.bodies) == 1
+    assert upstream.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sent"),
+    [
+        (
+            "json",
+            '{"type": "object"}',
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "answer",
+                        "schema": {"type": "object"},
+                        "strict": True,
+                    },
+                }
+            },
+        ),
+        ("choice", '["a", "b"]', {"structured_outputs": {"choice": ["a", "b"]}}),
+        ("regex", "a+", {"structured_outputs": {"regex": "a+"}}),
+        ("grammar", 'start: "a"', {"structured_outputs": {"grammar": 'start: "a"'}}),
+    ],
+)
+async def test_the_server_holds_the_answer_to_what_it_is_to_be_held_to(
+    engine, upstream, kind, text, sent
+):
+    await engine.answer(question(constraint=Constraint(kind=kind, text=text)), Deadline(10))
+    assert sent.items() <= upstream.body.items()
 
 
 async def test_a_key_and_the_id_of_the_request_are_sent(make, upstream):
@@ -193,10 +245,10 @@ async def test_a_server_that_hangs_is_given_up_at_the_deadline(engine, upstream)
 async def test_an_endless_loop_is_cut_and_the_server_stops(engine, upstream):
     upstream.texts = ["Once. ", *["again and "] * 400]
     upstream.may_end.clear()
-    request = question().model_copy(update={"max_tokens": 1000})
-    answer = await engine.answer(request, Deadline(10))
+    answer = await engine.answer(question(max_tokens=1000), Deadline(10))
     assert answer.finish_reason == "repetition"
-    assert answer.text == "Once. again and"
+    assert answer.text.startswith("Once. again and again and")
+    assert len(answer.text.split()) < 40
     assert 100 < answer.usage.completion_tokens < 400
 
 
@@ -291,3 +343,10 @@ async def test_no_setting_lets_dots_ocr_see_more_pixels_than_it_takes(make, upst
     await engine.answer(question("Who?", drawn(4200, 2900)), Deadline(30))
     width, height = upstream.images[0].size
     assert 11_000_000 < width * height <= 11_289_600
+
+
+async def test_what_was_streamed_is_the_answer_where_a_loop_was_cut(engine, upstream):
+    upstream.texts = ["Once. ", *["again and "] * 400]
+    *pieces, answer = await items(engine, question(max_tokens=1000))
+    assert answer.finish_reason == "repetition"
+    assert "".join(piece.text for piece in pieces) == answer.text
