@@ -55,11 +55,12 @@ peers: .venv-peers/ready  ## install vLLM's CPU build, for benchmarks.vllm and t
 clean:  ## remove .venv, .venv-peers and .tessdata
 	rm -rf .venv .venv-peers .tessdata
 
-.venv/ready: requirements.txt requirements-reader.txt requirements-models.txt client/pyproject.toml
+.venv/ready: requirements.txt requirements-reader.txt requirements-models.txt client/pyproject.toml pyproject.toml
 	@echo "Installing into .venv, about 3 minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --editable ./client
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 .venv/ready-reader: requirements-reader.txt client/pyproject.toml

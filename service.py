@@ -51,6 +51,12 @@ def make_service(runners: Mapping[str, Any]) -> Any:
         async def __is_ready__(self) -> bool:
             return self.gateway.fleet.ready
 
+    for model in runners:
+        if model in globals() or model == "gateway" or hasattr(GatewayService, model):
+            raise SystemExit(
+                f"CHATVLM_CATALOG: the service itself uses the id '{model}'; choose another."
+            )
+
     # BentoML starts those runners that are attributes of the service's class.
     dependencies = {model: bentoml.depends(runner) for model, runner in runners.items()}
     with_runners = type("ChatVLMLLM", (GatewayService,), dependencies)

@@ -19,7 +19,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from common.catalog import CATALOG, Entry, current_id
+from common.catalog import CATALOG, Entry, add_models, current_id
+from common.catalog_file import read_catalog
 from common.units import MIB
 
 _PREFIX = "CHATVLM_"
@@ -47,6 +48,12 @@ def _by_model(value: Any) -> Any:
             raise ValueError(f"'{part}' is not of the form model=value")
         pairs[model.strip()] = setting.strip()
     return pairs
+
+
+def _with_its_models(path: Path) -> Path:
+    """Adds the models of a catalog file to the catalog. Raises `ValueError` if one is wrong."""
+    add_models(read_catalog(path))
+    return path
 
 
 def _known_model(model: str) -> str:
@@ -129,10 +136,18 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
+    # Before all settings that name models
+    catalog: Annotated[Path, AfterValidator(_with_its_models)] | None = Field(
+        None,
+        description="File with further models of the known families, a `[[models]]` table each",
+    )
+
     # What a request may bring
     max_file_mib: float = Field(10, gt=0, description="Largest file, MiB")
     max_files: int = Field(
-        10, gt=0, description="Largest number of files of one batch or conversation"
+        10,
+        gt=0,
+        description="Largest number of files of one batch; a conversation may hold as many bytes",
     )
     max_image_pixels: int = Field(
         80_000_000,
@@ -239,6 +254,11 @@ class Settings(BaseSettings):
         description="Data type of a model's weights; auto: bfloat16 where the device is fast at "
         "it, else float16 on a GPU and float32 on a CPU",
     )
+    quantize: Literal["int8", "int4"] | None = Field(
+        None,
+        description="To how many bits the weights of a language model are quantised while they are "
+        "loaded; empty: none. Weights that are quantised already stay as they are",
+    )
     max_pixels: int | None = Field(
         None,
         ge=3136,
@@ -336,6 +356,8 @@ def settings() -> Settings:
         for wrong in error.errors():
             variable = f"{_PREFIX}{str(wrong['loc'][0]).upper()}"
             sentences.setdefault(variable, f"{variable}: {_problem(wrong)}.")
+        if catalog := sentences.get(f"{_PREFIX}CATALOG"):  # the models in it would seem unknown
+            raise SystemExit(catalog) from None
         raise SystemExit("\n".join(sentences.values())) from None
 
 

@@ -11,6 +11,7 @@ from api.errors import handlers
 from api.intake.openapi import without_validation_errors
 from api.request_record import current_record
 from api.routes import chat, extract, ocr, openai, playground, preview, system
+from api.schemas.guide import VERSION
 
 DESCRIPTION = """Document OCR and visual chat.
 
@@ -25,7 +26,7 @@ def _note_route(request: Request) -> None:
 
 app = FastAPIOffline(
     title="ChatVLMLLM API",
-    version="1.0.0",
+    version=VERSION,
     description=DESCRIPTION,
     redoc_url=None,
     dependencies=[Depends(_note_route)],

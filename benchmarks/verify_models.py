@@ -21,16 +21,15 @@ import jiwer
 import torch
 
 from benchmarks.support.samples import collapsed, hits, phrases, truths
-from common.catalog import CATALOG, Entry
+from common.catalog import CATALOG, Entry, current_id
 from common.deadline import Deadline
 from common.failures import Refusal
 from common.messages import Answer, Request, single_turn
 from common.units import MIB
 from runners.vlm.engine import VlmEngine
-from settings import Settings
+from settings import Settings, settings
 from tests.support.pages import ENGLISH, RUSSIAN, encode, render
 
-MODELS = [entry.id for entry in CATALOG.values() if entry.repository is not None]
 LANGUAGES = {"en": ENGLISH, "ru": RUSSIAN}
 TIME_LIMIT = 3600.0
 """Seconds a page: a large model on a CPU is slow."""
@@ -60,8 +59,10 @@ class Page:
 
 
 def main() -> None:
+    settings()  # adds the models of CHATVLM_CATALOG
+    models = [entry.id for entry in CATALOG.values() if not entry.is_embedded]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("model", choices=models, type=current_id)
     parser.add_argument("--samples", type=Path, metavar="DIR", help="pages of your own")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")

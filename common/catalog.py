@@ -1,6 +1,8 @@
-"""Lists the models that the service offers. A new model of a known family is one entry here."""
+"""Lists the models that the service offers, to which `CHATVLM_CATALOG` adds others."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 CHAT_TEMPERATURE = 0.7
 """The temperature of a conversation if neither its request nor the model's authors name one."""
@@ -42,9 +44,9 @@ class Entry:
     """Name of the family's module in `runners/families/`; None for the embedded reader."""
     repository: str | None = None
     """The model's repository on the Hugging Face hub; None for the embedded reader, whose models
-    come with packages."""
+    come with packages, and for a model that is only in a folder."""
     weights_gib: float = 0.0
-    """Size of the weights in bfloat16, GiB."""
+    """Size of the weights in bfloat16, GiB; 0 if nobody has said it."""
     options: frozenset[str] = frozenset()
     """The fields of `messages.Options` that the family understands."""
     max_images: int = 1
@@ -52,9 +54,10 @@ class Entry:
     converses: bool = False
     """Whether it follows a conversation of several turns; else it takes one question about one
     image."""
-
     revision: str | None = None
-    """The commit of the repository that is downloaded."""
+    """The commit, tag or branch of the repository that is downloaded; None for its main branch."""
+    folder: Path | None = None
+    """The folder that holds the weights, if an entry of `CHATVLM_CATALOG` names one."""
     max_pixels: int | None = None
     """Most pixels of an image with which its authors have documents read."""
     visual_token_side: int = 28
@@ -168,8 +171,29 @@ _OLDER_IDS = {"tesseract": "reader"}
 
 
 def current_id(model: str) -> str:
-    """The id that a model has now; an unknown id as it is."""
-    return _OLDER_IDS.get(model, model)
+    """The id of a model, of which an older id or the repository's name on the hub may be given.
+
+    An unknown name is returned as it is.
+    """
+    if model in CATALOG:
+        return model
+    repositories = {entry.repository: entry.id for entry in reversed(CATALOG.values())}
+    return _OLDER_IDS.get(model) or repositories.get(model, model)
+
+
+_BUILT_IN = frozenset(CATALOG)
+
+
+def add_models(entries: Iterable[Entry]) -> None:
+    """Add the models of a catalog file to `CATALOG`, in place of those that were added before."""
+    for model in CATALOG.keys() - _BUILT_IN:
+        del CATALOG[model]
+    CATALOG.update({entry.id: entry for entry in entries})
+
+
+def is_built_in(model: str) -> bool:
+    """Whether an id belongs to the service, so that no other model can have it."""
+    return model in _BUILT_IN or model in _OLDER_IDS
 
 
 DEFAULT_ON_GPU = "qwen3_vl_2b"

@@ -33,6 +33,15 @@ def gpu_name() -> str | None:
         return None
 
 
+def driver_version() -> str | None:
+    """Returns the version of the GPUs' driver; None if there is none, or if it fails."""
+    try:
+        with _driver():
+            return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
 def gpu_capability() -> tuple[int, int] | None:
     """Returns the compute capability of GPU 0; None if there is none, or if the driver fails."""
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from common.catalog import CATALOG
+from common.catalog import CATALOG, add_models
+from runners.scheduling.kv_space import KV_SHARE
 from runners.scheduling.scheduler import MAX_SLOWDOWN
-from runners.vlm.loaded_model import KV_SHARE
 from settings import Settings, doubtful_settings, settings, unknown_variables
 
 ROOT = Path(__file__).parent.parent
@@ -193,6 +193,72 @@ def test_a_wrong_value_is_told_once_and_no_password_with_it(monkeypatch, name, t
     with pytest.raises(SystemExit) as ended:
         settings()
     assert str(ended.value) == f"CHATVLM_{name.upper()}: {sentence}"
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    """A file with one model, which leaves the catalog after the test."""
+    file = tmp_path / "models.toml"
+    file.write_text(
+        '[[models]]\nid = "mine"\nfamily = "qwen_vl"\nfolder = "w"\nmax_pixels = 9000\n'
+    )
+    yield file
+    add_models([])
+
+
+def test_the_models_of_a_catalog_file_may_be_named_by_every_setting(monkeypatch, catalog):
+    monkeypatch.setenv("CHATVLM_CATALOG", str(catalog))
+    monkeypatch.setenv("CHATVLM_MODELS", "reader,mine")
+    monkeypatch.setenv("CHATVLM_DEVICES", "mine=1")
+    settings = Settings()
+    assert settings.models == ("reader", "mine")
+    assert settings.gpus_of("mine") == (1,)
+    assert CATALOG["mine"].folder == catalog.parent / "w"
+
+
+def test_a_model_of_a_catalog_file_has_the_bound_on_pixels_of_the_file(catalog):
+    def bound(**given) -> int:
+        settings = Settings(catalog=catalog, **given)
+        return settings.max_pixels_of(CATALOG["mine"], on_gpu=True)
+
+    assert bound() == 9000
+    assert bound(max_pixels=8000) == 8000
+    assert bound(max_pixels_by_model={"mine": 20_000}) == 20_000
+
+
+def test_a_wrong_catalog_file_ends_the_start_with_one_sentence(monkeypatch, catalog):
+    catalog.write_text('[[models]]\nid = "mine"\nfamily = "llama"\nfolder = "w"\n')
+    monkeypatch.setenv("CHATVLM_CATALOG", str(catalog))
+    monkeypatch.setenv("CHATVLM_MODELS", "reader,mine")
+    settings.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        settings()
+    assert str(ended.value) == (
+        f"CHATVLM_CATALOG: '{catalog}', model 'mine': unknown family 'llama'; known: dots_ocr, "
+        "got_ocr, qwen_vl."
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "is_taken"), [("mine", False), ("settings", True), ("open", True)]
+)
+def test_a_model_of_a_catalog_file_cannot_have_a_name_that_the_service_uses(
+    catalog, model, is_taken
+):
+    catalog.write_text(f'[[models]]\nid = "{model}"\nfamily = "qwen_vl"\nfolder = "w"\n')
+    run = subprocess.run(
+        [sys.executable, "-c", f"import service; print(service.RUNNERS['{model}'].name)"],
+        cwd=ROOT,
+        env=os.environ | {"CHATVLM_CATALOG": str(catalog)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if is_taken:
+        assert run.returncode == 1
+        assert f"CHATVLM_CATALOG: the service itself uses the id '{model}'" in run.stderr
+    else:
+        assert run.stdout == "mine\n", run.stderr
 
 
 @pytest.mark.parametrize(

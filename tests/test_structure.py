@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "common": {"common"},
     "api": {"api", "common", "settings"},
     "runners": {"runners", "common", "settings"},
+    "commands": {"commands", "runners", "common", "settings"},
     "service": {"api", "runners", "common", "settings"},
 }
 """What of the project each of its top-level modules and packages may import."""

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
-from api.defaults import MAX_TOKENS
 from api.intake.json_bodies import read_json
 from api.intake.wrong_parameters import BadParameter, validation_sentence
 from api.schemas.openai import NEUTRAL_VALUES, CompletionRequest
@@ -26,8 +25,8 @@ def _parse(body: Any) -> CompletionRequest:
     body = _without_nulls(body)
     if not isinstance(body, dict):
         raise BadParameter(None, "The body has to be a JSON object.")
-    for name in [name for name in body if name not in CompletionRequest.model_fields]:
-        if name not in NEUTRAL_VALUES or body.pop(name) != NEUTRAL_VALUES[name]:
+    for name, neutral in NEUTRAL_VALUES.items():
+        if name in body and body[name] not in neutral:
             raise BadParameter(name, f"Parameter '{name}' is not supported; leave it out.")
     try:
         parsed = CompletionRequest.model_validate(body)
@@ -38,29 +37,15 @@ def _parse(body: Any) -> CompletionRequest:
             # "image_url" is the type by which pydantic chose the class, not a field that was sent.
             wrong["loc"] = wrong["loc"][:4] + wrong["loc"][5:]
         raise BadParameter(".".join(map(str, wrong["loc"])), validation_sentence(wrong)) from error
-    if parsed.max_tokens and parsed.max_completion_tokens not in (None, parsed.max_tokens):
-        raise BadParameter(
-            "max_tokens",
-            "Parameters 'max_tokens' and 'max_completion_tokens' differ.",
-        )
     if parsed.top_logprobs and not parsed.logprobs:
         raise BadParameter("top_logprobs", "Parameter 'top_logprobs' needs 'logprobs': true.")
-    most = parsed.max_completion_tokens or parsed.max_tokens or MAX_TOKENS
-    if parsed.min_tokens and parsed.min_tokens > most:
-        raise BadParameter(
-            "min_tokens", f"Parameter 'min_tokens' is larger than 'max_tokens', which is {most}."
-        )
-    if parsed.stream_options and not parsed.stream:
-        raise BadParameter("stream_options", "Parameter 'stream_options' is for streams only.")
     for number, message in enumerate(parsed.messages):
-        if not message.content and message.role not in ("assistant", "tool"):
+        if not message.content and message.role == "user":
             raise BadParameter(f"messages.{number}.content", "A message has to say something.")
         if message.tool_calls and message.role != "assistant":
             raise BadParameter(
                 f"messages.{number}.tool_calls", "Only the assistant's messages call functions."
             )
-    if parsed.messages[-1].role not in ("user", "tool"):
-        raise BadParameter("messages", "The last message has to be the user's, or a tool's result.")
     return parsed
 
 

@@ -38,7 +38,9 @@ async def models(gateway: CurrentGateway) -> ModelCards:
     )
 
 
-@router.get("/models/{model}", responses={status: _ERRORS[status] for status in (404, 500, 503)})
+@router.get(
+    "/models/{model:path}", responses={status: _ERRORS[status] for status in (404, 500, 503)}
+)
 async def model(model: str, gateway: CurrentGateway) -> ModelCard:
     """One model, if it is served here."""
     return ModelCard(id=gateway.fleet.pick(model).id, created=STARTED)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from api.gateway import CurrentGateway
-from api.schemas.guide import ERRORS, Done, Health, ModelInfo, Models, Replica, Root
+from api.schemas.guide import ERRORS, Done, Health, ModelInfo, Models, Replica, Root, Version
 from common.catalog import CATALOG
 from common.messages import Status
 
@@ -21,6 +21,18 @@ _MODEL_ERRORS: dict[int | str, dict[str, Any]] = {
 async def root() -> Root:
     """What this is and where to look next."""
     return Root()
+
+
+@router.get("/version")
+async def version() -> Version:
+    """The version of this service."""
+    return Version()
+
+
+@router.get("/ping")
+async def ping() -> Response:
+    """Answers while the gateway serves, without a body."""
+    return Response()
 
 
 @router.get("/health")
@@ -62,7 +74,7 @@ async def models(gateway: CurrentGateway) -> Models:
     )
 
 
-@router.post("/models/{model_name}", responses=_MODEL_ERRORS)
+@router.post("/models/{model_name:path}", responses=_MODEL_ERRORS)
 async def load(model_name: str, gateway: CurrentGateway) -> Done:
     """Load a model now, however long it takes; others may have to make room."""
     if await gateway.fleet.load(model_name):
@@ -70,7 +82,7 @@ async def load(model_name: str, gateway: CurrentGateway) -> Done:
     return Done(message=f"Model {model_name} runs on a server of its own, which has loaded it")
 
 
-@router.delete("/models/{model_name}", responses=_MODEL_ERRORS)
+@router.delete("/models/{model_name:path}", responses=_MODEL_ERRORS)
 async def unload(model_name: str, gateway: CurrentGateway) -> Done:
     """Free a model's memory; the next request for it loads it again."""
     await gateway.fleet.unload(model_name)

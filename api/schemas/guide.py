@@ -23,15 +23,22 @@ from api.schemas.extras import (
 from common.failures import ErrorCode
 from common.messages import State
 
+VERSION = "1.0.0"
+"""Of the API."""
+
 
 class Error(BaseModel):
     detail: str = Field(description="One sentence: what was wrong, what to do")
     code: ErrorCode = Field(description="The kind of error, as a word for programs")
 
 
+class Version(BaseModel):
+    version: str = VERSION
+
+
 class Root(BaseModel):
     message: str = "ChatVLMLLM API"
-    version: str = "1.0.0"
+    version: str = VERSION
     docs: str = "/docs"
     health: str = "/health"
 

@@ -27,31 +27,56 @@ from api.schemas.structured import (
     ToolChoice,
 )
 
+MOST_TOKENS = 2**31 - 1
+"""More than any context has room for."""
+
 
 class Sent(BaseModel):
-    """A JSON object of the request; an unknown field in it is refused."""
+    """A JSON object of the request; an unknown field in it is passed over."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
+
+
+def _within(low: float, high: float) -> BeforeValidator:
+    """Moves a number to the nearest one within the limits."""
+
+    def move(number: Any) -> Any:
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        return max(low, min(number, high)) if is_number else number
+
+    return BeforeValidator(move, json_schema_input_type=float | None)
+
+
+def _at_most(limit: float) -> BeforeValidator:
+    """Lowers a number to the limit."""
+    return _within(float("-inf"), limit)
 
 
 class TextPart(Sent):
     type: Literal["text"]
-    text: str = Field(max_length=20_000)
+    text: str
 
 
 class ImageUrl(Sent):
-    url: str = Field(description="A data: URL; an https address where the operator allows it")
-    detail: Literal["auto", "high"] | None = None
+    url: str = Field(
+        description="A data: URL, or base64; an https address where the operator allows it"
+    )
+    detail: str | None = Field(None, description="Of no effect")
 
 
 class ImagePart(Sent):
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: Annotated[
+        ImageUrl,
+        BeforeValidator(
+            lambda image: {"url": image} if isinstance(image, str) else image,
+            json_schema_input_type=ImageUrl | str,
+        ),
+    ]
 
 
 class File(Sent):
-    file_data: str = Field(description="A data: URL of a PDF, TIFF or image")
-    filename: str | None = None
+    file_data: str = Field(description="A PDF, TIFF or image as a data: URL or in base64")
 
 
 class FilePart(Sent):
@@ -64,7 +89,7 @@ Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
 
 Content = Annotated[
     list[Part],
-    Field(max_length=64),
+    Field(max_length=256),
     BeforeValidator(
         lambda content: (
             [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -75,20 +100,17 @@ Content = Annotated[
 
 
 class ChatMessage(Sent):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Content = Field(default_factory=list, description="Empty only beside `tool_calls`")
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Content = Field(default_factory=list, description="The user's may not be empty")
     tool_calls: list[CallOfTool] = Field(
         default_factory=list, max_length=64, description="The functions that the assistant called"
     )
     tool_call_id: str | None = Field(None, description="Of the call that the tool's result is of")
-    name: str | None = Field(None, description="Of no effect")
-    refusal: str | None = Field(None, description="Of no effect")
-    annotations: list[Any] | None = Field(None, description="Of no effect")
 
 
 Stops = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=200)]],
-    Field(max_length=4),
+    Field(max_length=16),
     BeforeValidator(
         lambda stop: [stop] if isinstance(stop, str) else stop,
         json_schema_input_type=str | list[str],
@@ -102,14 +124,23 @@ class StreamOptions(Sent):
 
 class CompletionRequest(Sent):
     model: str = Field(max_length=100, description="Id of a model of `/v1/models`")
-    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
-    max_tokens: int | None = Field(None, ge=1, le=4096)
-    max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="The same")
-    temperature: float | None = Field(None, ge=0, le=2, description=TEMPERATURE)
-    top_p: float | None = Field(
-        None, ge=0, le=1, description="By default as the model's authors have it, else 1"
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    max_tokens: Annotated[int | None, _at_most(MOST_TOKENS)] = Field(
+        None, ge=1, description="Lowered to what the model's context leaves"
     )
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    max_completion_tokens: Annotated[int | None, _at_most(MOST_TOKENS)] = Field(
+        None, ge=1, description="The same; it wins over `max_tokens`"
+    )
+    temperature: Annotated[float | None, _at_most(2)] = Field(
+        None, ge=0, allow_inf_nan=False, description=f"At most 2. {TEMPERATURE}"
+    )
+    top_p: Annotated[float | None, _at_most(1)] = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="At most 1. By default as the model's authors have it, else 1",
+    )
+    seed: Annotated[int | None, _within(-(2**63), 2**63 - 1)] = None
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -127,26 +158,52 @@ class CompletionRequest(Sent):
     logprobs: bool | None = Field(
         None, description="Tell the log probability of each token, as the model computed it"
     )
-    top_logprobs: int | None = Field(None, ge=0, le=20, description="Needs `logprobs`")
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(
-        None, gt=0, le=10, description="As in transformers: of the tokens of prompt and answer"
+    top_logprobs: Annotated[int | None, _at_most(20)] = Field(
+        None, ge=0, description="At most 20; needs `logprobs`"
     )
-    top_k: int | None = Field(None, ge=-1, description="-1 or 0: all tokens")
-    min_p: float | None = Field(None, ge=0, le=1)
-    min_tokens: int | None = Field(
+    frequency_penalty: Annotated[float | None, _within(-2, 2)] = Field(
+        None, allow_inf_nan=False, description="From -2 to 2"
+    )
+    presence_penalty: Annotated[float | None, _within(-2, 2)] = Field(
+        None, allow_inf_nan=False, description="From -2 to 2"
+    )
+    repetition_penalty: Annotated[float | None, _at_most(10)] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="At most 10. As in transformers: of the tokens of prompt and answer",
+    )
+    top_k: Annotated[int | None, _at_most(MOST_TOKENS)] = Field(
+        None, ge=-1, description="-1 or 0: all tokens"
+    )
+    min_p: Annotated[float | None, _at_most(1)] = Field(
+        None, ge=0, allow_inf_nan=False, description="At most 1"
+    )
+    min_tokens: Annotated[int | None, _at_most(MOST_TOKENS)] = Field(
         None, ge=0, description="The answer does not end by itself before it has so many tokens"
     )
-    user: str | None = Field(None, description="A label for OpenAI's accounting; of no effect")
 
 
-NEUTRAL_VALUES: dict[str, Any] = {
-    "logit_bias": {},
-    "modalities": ["text"],
-    "store": False,
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+    "logit_bias": ({},),
+    "modalities": (["text"], []),
+    "audio": (),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "continue_final_message": (False,),
+    "add_generation_prompt": (True,),
+    "echo": (False,),
+    "ignore_eos": (False,),
+    "use_beam_search": (False,),
+    "stop_token_ids": ([],),
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "prompt_logprobs": (0,),
+    "chat_template": (),
+    "truncate_prompt_tokens": (),
 }
-"""Unsupported parameters. Each is accepted only with this value, OpenAI's default, or null."""
+"""Parameters of OpenAI and vLLM that would change the answer, and are not supported. Each is
+accepted only with one of these values, which change nothing, or null."""
 
 
 class CompletionUsage(BaseModel):

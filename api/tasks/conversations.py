@@ -1,6 +1,7 @@
 """Turns a chat completion of OpenAI's protocol into the request to a model."""
 
 import asyncio
+from typing import Literal
 
 from api.defaults import MAX_TOKENS, TextLayerChoice
 from api.documents.pixel_budget import PixelBudget
@@ -12,9 +13,11 @@ from api.schemas.openai import CompletionRequest, ImagePart, TextPart
 from api.tasks.answer_forms import constraint_of, toolbox_of
 from api.tasks.image_count import check_image_count
 from api.tasks.shown_pages import shown_pages
-from api.wording import counted
 from common.catalog import Entry
 from common.messages import Image, Request, ToolCall, Turn
+
+_ROLES: dict[str, Literal["system", "tool"]] = {"developer": "system", "function": "tool"}
+"""OpenAI's newer name of a role, and its older one."""
 
 
 async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> Request:
@@ -29,6 +32,7 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
         raise BadParameter(
             "tools", "Beside 'tools' an answer's form can only be JSON: leave out one of them."
         )
+    most = asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS
     return Request(
         task="chat",
         constraint=constraint,
@@ -41,18 +45,22 @@ async def prepare_conversation(asked: CompletionRequest, entry: Entry, gateway: 
         repetition_penalty=asked.repetition_penalty,
         frequency_penalty=asked.frequency_penalty,
         presence_penalty=asked.presence_penalty,
-        min_tokens=asked.min_tokens,
+        min_tokens=min(asked.min_tokens or 0, most) or None,
         seed=asked.seed,
         logprobs=asked.top_logprobs or 0 if asked.logprobs else None,
         n=asked.n or 1,
         stop=tuple(asked.stop or ()),
-        max_tokens=asked.max_completion_tokens or asked.max_tokens or MAX_TOKENS,
+        max_tokens=most,
         says_source=asked.text_layer == "auto",
     )
 
 
 def _check_reader_can(asked: CompletionRequest, entry: Entry) -> None:
     """Raises `BadParameter` for what only a model that makes its answer token by token can do."""
+    if asked.messages[-1].role != "user":
+        raise BadParameter(
+            "messages", f"Model '{entry.id}' answers the user's last message: it has to come last."
+        )
     if (asked.n or 1) > 1:
         raise BadParameter("n", f"Model '{entry.id}' has one answer only: leave out 'n'.")
     if asked.logprobs:
@@ -63,8 +71,7 @@ def _check_reader_can(asked: CompletionRequest, entry: Entry) -> None:
 
 async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tuple[Turn, ...]:
     turns: list[Turn] = []
-    max_files = gateway.settings.max_files
-    files = images = 0
+    images = 0
     budget = PixelBudget(gateway.settings)
     for number, message in enumerate(asked.messages):
         param = f"messages.{number}.content"
@@ -73,11 +80,6 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             if isinstance(part, TextPart):
                 parts.append(part.text)
                 continue
-            files += 1
-            if files > max_files:
-                raise BadParameter(
-                    param, f"A request takes at most {counted(max_files, 'file')}: send fewer."
-                )
             if message.role != "user":
                 raise BadParameter(param, "Only the user's messages may hold images and files.")
             url = part.image_url.url if isinstance(part, ImagePart) else part.file.file_data
@@ -85,12 +87,16 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
             pages = await _images(data, param, entry, gateway, images, budget, asked.text_layer)
             images += len(pages)
             parts += pages
-        role = "system" if message.role == "developer" else message.role
+        if not parts and message.role in ("system", "developer"):
+            continue
+        role = _ROLES.get(message.role, message.role)
         calls = tuple(
             ToolCall(name=call.function.name, arguments=call.function.arguments)
             for call in message.tool_calls
         )
         turns.append(Turn(role=role, parts=tuple(parts), calls=calls))
+    if not turns:
+        raise BadParameter("messages", "The messages say nothing: send a text or an image.")
     if not entry.converses and (images != 1 or len(turns) > 1):
         raise BadParameter(
             "messages", f"Model '{entry.id}' takes one message with one image, no conversation."
@@ -100,9 +106,9 @@ async def _turns(asked: CompletionRequest, entry: Entry, gateway: Gateway) -> tu
 
 async def _file(url: str, param: str, gateway: Gateway) -> bytes:
     """The file at `url`; param as for `_images`."""
-    if base64_files.is_data_url(url):
-        return await base64_files.decode(url, param, gateway.settings)
-    return await gateway.fetcher.fetch(url)
+    if base64_files.is_address(url):
+        return await gateway.fetcher.fetch(url)
+    return await base64_files.decode(url, param, gateway.settings)
 
 
 async def _images(

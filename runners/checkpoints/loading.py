@@ -14,6 +14,12 @@ from common.failures import ErrorCode, Refusal
 from runners import torch_errors, torch_threads
 from runners.checkpoints import weights
 from runners.checkpoints.dtype import is_float32
+from runners.checkpoints.quantisation import quantisation_of
+from runners.checkpoints.quantising import (
+    computing_dtype,
+    convert_plain_parameters,
+    quantisation_arguments,
+)
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +54,10 @@ def load_checkpoint(
     _turn_cudnn_attention_off()
     device_map = _device_map_arguments(entry, settings)
     folder = weights.fetch(entry, settings)
-    kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    kind = config["model_type"]
+    on_gpu = bool(device_map)
+    dtype = computing_dtype(config, _dtype(settings, on_gpu), on_gpu)
     if kind not in classes:
         raise Refusal(
             ErrorCode.UNAVAILABLE,
@@ -67,12 +76,15 @@ def load_checkpoint(
             )
         model, report = model_class.from_pretrained(
             folder,
-            dtype=_dtype(settings, on_gpu=bool(device_map)),
+            dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
             **device_map,
+            **quantisation_arguments(config, settings, dtype),
         )
+        if settings.quantize is not None or quantisation_of(config) is not None:
+            convert_plain_parameters(model, dtype)
         model.eval().requires_grad_(False)
     except Refusal:
         raise

@@ -5,6 +5,8 @@ decode step (a few rows times a large matrix) would spend most of its time on th
 stores the weights of frozen models in the same way, with the same operators.
 """
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 
@@ -44,8 +46,13 @@ def pack_linears(model: nn.Module) -> None:
     memory twice afterwards.
     """
     for name, layer in list(model.named_modules()):
-        if type(layer) is nn.Linear and can_pack(layer.weight):
+        if is_plain(layer) and can_pack(layer.weight):
             model.set_submodule(name, PackedLinear(layer))
+
+
+def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is a linear layer with an ordinary weight, in contrast to a quantised one."""
+    return type(layer) is nn.Linear and type(layer.weight.data) is Tensor
 
 
 def can_pack(weight: Tensor) -> bool:

@@ -15,16 +15,17 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from common import devices
-from common.catalog import Entry
+from common.catalog import Entry, is_built_in
 from common.failures import ErrorCode, Refusal
 from common.units import GIB
 from runners.checkpoints.dtype import is_float32
 from runners.checkpoints.footprint import loaded_bytes
+from runners.checkpoints.quantisation import why_not_loadable
 from settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
+PATTERNS = ["*.json", "*.jinja", "*.txt", "*.safetensors"]
 _INDEX = "model.safetensors.index.json"
 _LOG_INTERVAL = 10.0
 """Seconds between two lines of a download's progress."""
@@ -44,12 +45,14 @@ def why_unavailable(entry: Entry, settings: Settings) -> str | None:
     """
     if find_spec("torch") is None:
         return f"{entry.name} needs PyTorch, which this installation of the service leaves out."
-    folder = _folder(entry, settings)
+    folder = find_folder(entry, settings)
     if folder is None:
-        return _absent_message(entry) if is_offline_mode() else None
-    reason = _why_incomplete(folder)
-    can_be_repaired = not _is_own(folder, settings) and not is_offline_mode()
-    return None if reason is None or can_be_repaired else _incomplete_message(entry, reason)
+        return _absent_message(entry) if _is_out_of_reach(entry) else None
+    reason = why_incomplete(folder)
+    if reason is None:
+        return _why_not_loadable(entry, settings, folder)
+    can_be_repaired = _own_folder(entry, settings) is None and not is_offline_mode()
+    return None if can_be_repaired else _incomplete_message(entry, reason)
 
 
 def memory_bytes(entry: Entry, settings: Settings) -> int:
@@ -59,55 +62,61 @@ def memory_bytes(entry: Entry, settings: Settings) -> int:
     """
     on_gpu = devices.gpu_name() is not None
     bytes_per_number = 4 if is_float32(settings, on_gpu) else 2
-    folder = _folder(entry, settings)
-    if folder is None or _why_incomplete(folder):
+    folder = find_folder(entry, settings)
+    if folder is None or why_incomplete(folder):
         return int(entry.weights_gib * GIB / 2) * bytes_per_number
     return loaded_bytes(
         _shards(folder),
-        _config(folder),
+        config_of(folder),
         bytes_per_number=bytes_per_number,
         gpu_capability=devices.gpu_capability(),
         # The CPU has no packed products in float16.
         packs_output=not on_gpu and settings.dtype != "float16",
+        quantize=settings.quantize,
     )
 
 
 def fetch(entry: Entry, settings: Settings) -> Path:
     """Returns the folder of the complete weights, downloaded if they are not here. Blocks.
 
-    Raises `Refusal` (UNAVAILABLE) if they are broken, or if they cannot be downloaded.
+    Raises `Refusal` (UNAVAILABLE) if they are broken, if they cannot be downloaded, or if they are
+    quantised and a package that their layers need is not installed.
     """
-    folder = _folder(entry, settings)
+    folder = find_folder(entry, settings)
     found = _absent_message(entry)
     if folder is not None:
-        reason = _why_incomplete(folder)
+        reason = why_incomplete(folder)
         if reason is None:
-            return folder
+            return _checked(entry, settings, folder)
         found = _incomplete_message(entry, reason)
-        if _is_own(folder, settings):
+        if _own_folder(entry, settings) is not None:
             raise Refusal(ErrorCode.UNAVAILABLE, found)
-    logger.info("Downloading %s, about %.1f GiB", entry.repository, entry.weights_gib)
+    if entry.repository is None:
+        raise Refusal(ErrorCode.UNAVAILABLE, found)
+    size = f", about {entry.weights_gib:.1f} GiB" if entry.weights_gib else ""
+    logger.info("Downloading %s%s", entry.repository, size)
     try:
         folder = Path(
             snapshot_download(
-                _repository(entry),
+                entry.repository,
                 revision=entry.revision,
-                allow_patterns=_PATTERNS,
+                allow_patterns=PATTERNS,
                 tqdm_class=LoggedProgress,
             )
         )
     except Exception as error:  # the hub's errors, the network's, the disk's
         logger.warning("%s could not be downloaded: %r", entry.repository, error)
         raise Refusal(ErrorCode.UNAVAILABLE, found) from error
-    if reason := _why_incomplete(folder):
+    if reason := why_incomplete(folder):
         raise Refusal(ErrorCode.UNAVAILABLE, _incomplete_message(entry, reason))
     logger.info("Downloaded %s", entry.repository)
-    return folder
+    return _checked(entry, settings, folder)
 
 
 def remedy(entry: Entry) -> str:
     """Returns the sentence that says where to put the weights."""
-    return f"Put the files of {entry.repository} into CHATVLM_WEIGHTS/{entry.id}."
+    files = f"the files of {entry.repository}" if entry.repository else "the model's files"
+    return f"Put {files} into {_place(entry)}."
 
 
 class LoggedProgress(tqdm):
@@ -124,36 +133,38 @@ class LoggedProgress(tqdm):
             logger.info("Downloaded %.2f of %.2f GiB", self.n / GIB, (self.total or 0) / GIB)
 
 
-def _folder(entry: Entry, settings: Settings) -> Path | None:
-    if settings.weights is not None and (settings.weights / entry.id).is_dir():
-        return settings.weights / entry.id
-    for revision in (entry.revision, None):  # a cache with another than the pinned one will do
-        config = try_to_load_from_cache(_repository(entry), "config.json", revision=revision)
+def find_folder(entry: Entry, settings: Settings) -> Path | None:
+    """Returns the folder on this machine that holds the weights, whole or not; None if none.
+
+    In the hub's cache, another revision than the pinned one of a built-in model will do, but not
+    another than the one that a catalog file names.
+    """
+    own = _own_folder(entry, settings)
+    if own is not None or entry.repository is None:
+        return own
+    for revision in (entry.revision, None) if is_built_in(entry.id) else (entry.revision,):
+        config = try_to_load_from_cache(entry.repository, "config.json", revision=revision)
         if isinstance(config, str):
             return Path(config).parent
     return None
 
 
-def _repository(entry: Entry) -> str:
-    assert entry.repository is not None, "a model without a repository has no weights to look for"
-    return entry.repository
-
-
-def _is_own(folder: Path, settings: Settings) -> bool:
-    """Returns whether it is in `CHATVLM_WEIGHTS`, and not in the hub's cache.
+def _own_folder(entry: Entry, settings: Settings) -> Path | None:
+    """Returns the folder that the operator has filled, in contrast to the hub's cache.
 
     The hub can repair its cache.
     """
-    return folder.parent == settings.weights
+    folders = [entry.folder, settings.weights / entry.id if settings.weights else None]
+    return next((folder for folder in folders if folder is not None and folder.is_dir()), None)
 
 
-def _why_incomplete(folder: Path) -> str | None:
+def why_incomplete(folder: Path) -> str | None:
     """Returns what is wrong with a folder of weights, by its files' names and headers, or None."""
     for names in _REQUIRED_FILES:
         if not any((folder / name).is_file() for name in names):
             return f"{' or '.join(names)} is missing"
     try:
-        _config(folder)["model_type"]
+        config_of(folder)["model_type"]
         shards = _shards(folder)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its config or index is not the JSON it should be"
@@ -168,7 +179,19 @@ def _why_incomplete(folder: Path) -> str | None:
     return None
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _checked(entry: Entry, settings: Settings, folder: Path) -> Path:
+    """Returns a complete folder. Raises `Refusal` if its layers cannot run here."""
+    if reason := _why_not_loadable(entry, settings, folder):
+        raise Refusal(ErrorCode.UNAVAILABLE, reason)
+    return folder
+
+
+def _why_not_loadable(entry: Entry, settings: Settings, folder: Path) -> str | None:
+    return why_not_loadable(entry, config_of(folder), settings, devices.gpu_capability())
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """What the `config.json` of a complete folder holds."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
     return config
 
@@ -187,8 +210,20 @@ def _incomplete_message(entry: Entry, reason: str) -> str:
 
 
 def _absent_message(entry: Entry) -> str:
+    if entry.repository is None:
+        return f"The weights of {entry.name} are not here. {remedy(entry)}"
     return (
         f"The weights of {entry.name} are not here, and {entry.repository} cannot be reached. "
-        f"Allow access to the Hugging Face hub, or put the model's files into "
-        f"CHATVLM_WEIGHTS/{entry.id}."
+        f"Allow access to the Hugging Face hub, or put the model's files into {_place(entry)}."
     )
+
+
+def _is_out_of_reach(entry: Entry) -> bool:
+    return entry.repository is None or is_offline_mode()
+
+
+def _place(entry: Entry) -> str:
+    """Where an operator puts the weights, without a path of this machine."""
+    if entry.folder is not None:
+        return "the folder that CHATVLM_CATALOG names for it"
+    return f"CHATVLM_WEIGHTS/{entry.id}"

@@ -12,7 +12,7 @@ from runners.decoder.attention.interface import Attention, OnDevices
 from runners.decoder.kv_pool import KvPool
 from runners.decoder.layer import Layer
 from runners.decoder.operations import rotary_of
-from runners.decoder.projection import join
+from runners.decoder.projection import Joined, join
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class Decoder(nn.Module):
         )
         self.position_axes = 3 if hasattr(self.rotary, "mrope_section") else 1
         """How many position indices a token has: with images Qwen's have time, height and width."""
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether its weights are quantised. Products of such weights may wait for the GPU, which
+        a CUDA graph cannot."""
+        return any(isinstance(module, Joined) for module in self.modules())
 
     @property
     def scale(self) -> float:

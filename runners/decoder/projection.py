@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from runners.checkpoints.packed_linear import PackedLinear, can_pack
+from runners.checkpoints.packed_linear import PackedLinear, can_pack, is_plain
 
 
 class Joined(nn.Module):
@@ -24,7 +24,7 @@ def join(layers: Sequence[nn.Module]) -> nn.Module:
 
     On a CPU it is stored as its products want it, see `packed_linear`.
     """
-    plain = [layer for layer in layers if type(layer) is nn.Linear]
+    plain = [layer for layer in layers if is_plain(layer)]
     if len(plain) < len(layers):
         return layers[0] if len(layers) == 1 else Joined(layers)
     weights = [layer.weight for layer in plain]
@@ -48,7 +48,7 @@ def add_product(hidden: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
     """`hidden + layer(rows)` in one operation where there is one; it may overwrite `hidden`."""
     if isinstance(layer, PackedLinear):
         return layer.add_to(hidden, rows)
-    if type(layer) is nn.Linear and layer.bias is None and rows.is_cuda:
+    if is_plain(layer) and layer.bias is None and rows.is_cuda:
         return hidden.addmm_(rows, layer.weight.t())  # in place: otherwise `hidden` is copied first
     return hidden + layer(rows)
 

@@ -1,8 +1,10 @@
-"""Qwen2-VL and Qwen3-VL."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL."""
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
     Qwen2VLForConditionalGeneration,
     Qwen2VLProcessor,
     Qwen3VLForConditionalGeneration,
@@ -12,6 +14,7 @@ from transformers.vision_utils import (
     get_vision_cu_seqlens,
     get_vision_interpolation_indices_and_weights,
     get_vision_position_ids,
+    get_vision_window_index,
 )
 
 from common.catalog import Entry
@@ -30,6 +33,7 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
         settings,
         {
             "qwen2_vl": (Qwen2VLForConditionalGeneration, Qwen2VLProcessor),
+            "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor),
             "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLProcessor),
         },
         fault_of=template_fault,
@@ -39,8 +43,8 @@ def load(entry: Entry, settings: Settings) -> "QwenVl":
 
 
 class QwenVl(QwenStyleVlm):
-    """A Qwen2-VL or Qwen3-VL. They differ in the library's classes and in what their vision towers
-    take."""
+    """A Qwen2-VL, Qwen2.5-VL or Qwen3-VL. They differ in the library's classes and in what
+    their vision towers take."""
 
     patch_projection = "model.visual.patch_embed.proj"
 
@@ -70,6 +74,12 @@ class QwenVl(QwenStyleVlm):
                 get_vision_position_ids(grids, tower.spatial_merge_size)
             ),
         }
+        if isinstance(self.model, Qwen2_5_VLForConditionalGeneration):
+            index, lengths = get_vision_window_index(
+                grids, tower.spatial_merge_size, tower.window_size, tower.patch_size
+            )
+            arguments["image_window_index"] = self.to_device(index)
+            arguments["image_cu_window_seqlens"] = lengths
         if isinstance(self.model, Qwen3VLForConditionalGeneration):
             indices, weights = get_vision_interpolation_indices_and_weights(
                 grids,

@@ -12,6 +12,9 @@ from typing import Protocol
 from runners.scheduling.blocks import Blocks
 from runners.scheduling.row import Row
 
+KV_SHARE = 0.6
+"""Share of the free memory that the KV cache may take. The rest is for activations, encoding, and
+other models."""
 _FIRST_COLUMNS = 4096
 """Columns of the first pool; each growth doubles it."""
 _LEAST_GROWTH = 8

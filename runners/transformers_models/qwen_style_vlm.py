@@ -107,11 +107,12 @@ class QwenStyleVlm(TransformersVlm):
                 "the answer's form with 'response_format'.",
             )
         tokens = self._template.tokens(turns, counts, request.toolbox)
-        if len(tokens) + request.max_tokens > self._context:
+        room = self._context - len(tokens)
+        if room < 1:
             raise Refusal(
                 ErrorCode.BAD_PARAMETER,
                 f"The model takes at most {self._context} tokens together with the answer's; the "
-                f"conversation has {len(tokens)}, and max_tokens is {request.max_tokens}.",
+                f"conversation has {len(tokens)}: send less.",
             )
         if grids is not None:
             pixels = self._pixels(images, grids, image_key)
@@ -126,6 +127,7 @@ class QwenStyleVlm(TransformersVlm):
             visual=visual,
             image_size=images[0].facts.size if images else (0, 0),
             seen_sizes=() if grids is None else self.images.seen_sizes(grids),
+            room=room,
         )
 
     def _pixels(

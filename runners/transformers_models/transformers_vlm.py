@@ -14,6 +14,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from common.messages import Answer, FinishReason
 from runners.checkpoints.packed_linear import pack_linears
+from runners.checkpoints.quantising import stored_parts
 from runners.checkpoints.sampling_defaults import checkpoint_parameters
 from runners.constraints.vocabulary import vocabulary_of
 from runners.decoder.attention.choice import BLOCK_SIZE, choose_attention
@@ -65,7 +66,9 @@ class TransformersVlm(Vlm):
         features = int(reuse_bytes * _FEATURES_SHARE)
         self.prefix_bytes = reuse_bytes - features
         self._features = TensorLru[Features](features)
-        self.decode_step: DecodeStep = make_decode_step(self.decoder, self.pool, self.device)
+        self.decode_step: DecodeStep = make_decode_step(
+            self.decoder, self.pool, self.device, graphs=not self.decoder.is_quantised
+        )
 
     @torch.no_grad()
     def encode_images(
@@ -214,9 +217,10 @@ def _bytes_of(*modules: nn.Module) -> int:
     An output projection that is the embedding is another parameter with the same memory.
     """
     tensors = {
-        id(tensor) if tensor.is_mkldnn else (tensor.data_ptr(), tensor.numel()): tensor
+        id(part) if part.is_mkldnn else (part.data_ptr(), part.numel()): part
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
+        for part in stored_parts(tensor)
     }
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 

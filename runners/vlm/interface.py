@@ -85,6 +85,8 @@ class Encoded:
     """Width, height of the first upright image before any resizing; zeros without an image."""
     seen_sizes: tuple[tuple[int, int], ...] = ()
     """Width, height in which the model sees each image; empty if the family does not say it."""
+    room: int | None = None
+    """Most tokens of an answer that the model's context has room for; None if it is not bounded."""
 
     @cached_property
     def length(self) -> int:

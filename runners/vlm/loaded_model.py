@@ -26,6 +26,7 @@ from runners.constraints.guide import Guide
 from runners.legibility import shrink_warning
 from runners.metrics import Metrics
 from runners.sampling.logprobs import chosen_tokens
+from runners.scheduling.kv_space import KV_SHARE
 from runners.scheduling.row import Finished, Row, Sampling
 from runners.tool_calls.qwen import call_grammar
 from runners.tool_calls.reader import CallReader
@@ -39,9 +40,6 @@ from settings import Settings
 GRACE = 0.5
 """Seconds after its deadline within which a running row should end by itself, at its next step. If
 it has not by then, it is answered with the tokens it has, before the gateway gives up."""
-KV_SHARE = 0.6
-"""Share of the free memory that the KV cache may take. The rest is for activations, encoding, and
-other models."""
 _IMAGE_SHARE = 0.5
 """Share of the KV cache that one image may take."""
 _TOO_LATE = "The request could not be answered within its time limit."
@@ -180,10 +178,11 @@ class LoadedModel:
             task, encoded, blank, warnings, guides = await loop.run_in_executor(
                 self._encoders, self._encode, request
             )
+        room = request.max_tokens if encoded.room is None else encoded.room
         rows = [
             Row(
                 encoded,
-                request.max_tokens,
+                min(request.max_tokens, room),
                 deadline,
                 self._sampling(request, index),
                 partial(on_token, row=index) if on_token else None,

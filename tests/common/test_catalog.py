@@ -1,9 +1,17 @@
 import importlib.util
 import inspect
+from dataclasses import replace
 
 import pytest
 
-from common.catalog import CATALOG, DEFAULT_ON_CPU, DEFAULT_ON_GPU, current_id
+from common.catalog import (
+    CATALOG,
+    DEFAULT_ON_CPU,
+    DEFAULT_ON_GPU,
+    add_models,
+    current_id,
+    is_built_in,
+)
 from common.messages import Options
 from runners.service import Engine, engine_of
 from settings import Settings
@@ -53,3 +61,38 @@ def test_an_engine_answers_every_call_of_a_runner(entry):
             expected = list(inspect.signature(call).parameters)
             for engine in engines:
                 assert list(inspect.signature(getattr(engine, name)).parameters) == expected
+
+
+@pytest.fixture
+def mine():
+    """A model that a file has added."""
+    entry = replace(CATALOG["qwen3_vl_2b"], id="mine", repository="me/mine")
+    add_models([entry])
+    yield entry
+    add_models([])
+
+
+def test_a_model_may_be_named_as_on_the_hub(mine):
+    assert current_id("Qwen/Qwen3-VL-2B-Instruct") == "qwen3_vl_2b"
+    assert current_id("me/mine") == "mine"
+    assert current_id("me/other") == "me/other"
+
+
+def test_of_two_models_of_one_repository_the_first_has_its_name():
+    add_models([replace(CATALOG["qwen3_vl_2b"], id="mine", revision="v2")])
+    assert current_id("Qwen/Qwen3-VL-2B-Instruct") == "qwen3_vl_2b"
+    add_models([])
+
+
+def test_added_models_follow_those_of_the_service_and_give_way_to_others(mine):
+    assert list(CATALOG)[-1] == "mine"
+    add_models([replace(mine, id="other")])
+    assert list(CATALOG)[-2:] == ["reader", "other"]
+    add_models([])
+    assert list(CATALOG)[-1] == "reader"
+
+
+def test_ids_of_the_service_are_built_in(mine):
+    assert is_built_in("reader")
+    assert is_built_in("tesseract")
+    assert not is_built_in("mine")

@@ -16,6 +16,7 @@ CALLS = (
     "nvmlDeviceGetName",
     "nvmlDeviceGetCudaComputeCapability",
     "nvmlDeviceGetMemoryInfo",
+    "nvmlSystemGetDriverVersion",
     "nvmlShutdown",
 )
 UUIDS = ("GPU-0", "GPU-1")
@@ -39,6 +40,7 @@ def make_driver(monkeypatch):
             "nvmlDeviceGetName": lambda gpu: f"GPU number {gpu}",
             "nvmlDeviceGetCudaComputeCapability": lambda gpu: (8, gpu),
             "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(free=10 + gpu, total=100),
+            "nvmlSystemGetDriverVersion": lambda: "580.65",
             "nvmlShutdown": lambda: None,
         }
 
@@ -52,6 +54,14 @@ def make_driver(monkeypatch):
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return make_driver
+
+
+@pytest.mark.parametrize("failing", ["nvmlInit", "nvmlSystemGetDriverVersion"])
+def test_the_driver_tells_its_version_unless_it_fails(make_driver, failing):
+    make_driver()
+    assert devices.driver_version() == "580.65"
+    make_driver(failing)
+    assert devices.driver_version() is None
 
 
 def test_gpus_are_those_of_the_driver(make_driver):

@@ -83,6 +83,6 @@ def test_the_rows_name_what_is_in_the_files() -> None:
 
 def test_the_tests_are_in_the_folders_of_the_code() -> None:
     """A test file for one source file is where that file is; others are in those folders too."""
-    for top in ("api", "common", "runners"):
+    for top in ("api", "commands", "common", "runners"):
         for test in (ROOT / "tests" / top).rglob("test_*.py"):
             assert (ROOT / top / test.relative_to(ROOT / "tests" / top).parent).is_dir(), test

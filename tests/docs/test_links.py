@@ -20,12 +20,13 @@ PATH = re.compile(rf"`([\w.-]+/[\w./-]*|[\w.-]+\.(?:{SUFFIXES}))`")
 NOT_IN_THE_TREE = {
     "overlay/kustomization.yaml",
     "deploy/chatvlm.env",
+    "config.json",
     "phrases.json",
     "NAME.txt",
     "NAME.gold.txt",
     "prometheus.io/scrape",
 }
-"""Files that the operator writes, and an annotation."""
+"""Files that the operator writes or has, and an annotation."""
 HUB = re.compile(r"`[\w-]+/[\w.-]+` \|")
 """A repository of the hub in a table."""
 

@@ -60,7 +60,7 @@ async def test_options_in_json_are_those_of_a_form(client, runners, box):
         (400, {"url": ["https://host"]}, "Parameters 'image' and 'url' have to be texts."),
         (400, [1, 2], "The body has to be a JSON object."),
         (400, {"image": "no base64!"}, NO_BASE64),
-        (400, {"image": "AAA"}, NO_BASE64),
+        (400, {"image": "AAAAA"}, NO_BASE64),
         (
             400,
             {"image": "data:image/png,abc"},

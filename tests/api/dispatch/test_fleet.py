@@ -9,7 +9,7 @@ from common.catalog import CATALOG
 from common.failures import ErrorCode, Failure
 from common.messages import Piece, Status
 from settings import Settings
-from tests.support.fakes.runner import Dies, Fails, FakeDependency, picture, until
+from tests.support.fakes.runner import Dies, Fails, FakeDependency, data_url, picture, until
 
 
 def files() -> dict[str, bytes]:
@@ -249,3 +249,53 @@ async def test_a_model_whose_server_does_not_answer_makes_the_service_degraded(c
     listed = (await client.get("/models")).json()["available"]
     (card,) = (model for model in listed if model["id"] == "qwen3_vl_8b")
     assert (card["state"], card["reason"]) == ("unavailable", "It is off.")
+
+
+HUB_NAME = "Qwen/Qwen3-VL-2B-Instruct"
+
+
+@pytest.mark.parametrize("route", ["/ocr", "/chat"])
+@pytest.mark.parametrize("place", ["data", "params"])
+async def test_a_form_may_name_a_model_as_on_the_hub(client, runners, route, place):
+    response = await client.post(route, files=files(), **{place: {"model": HUB_NAME}})
+    assert response.status_code == 200, response.text
+    assert response.json()["model"] == HUB_NAME
+    assert runners["qwen3_vl_2b"].asked == ["answer"]
+
+
+async def test_a_batch_may_name_a_model_as_on_the_hub(client, runners):
+    sent = [("files", picture()), ("files", picture())]
+    response = await client.post("/batch/ocr", files=sent, data={"model": HUB_NAME})
+    assert response.status_code == 200, response.text
+    assert runners["qwen3_vl_2b"].asked == ["answer", "answer"]
+
+
+async def test_a_completion_may_name_a_model_as_on_the_hub(client, runners):
+    picture_part = {"type": "image_url", "image_url": {"url": data_url(picture())}}
+    asked = {"model": HUB_NAME, "messages": [{"role": "user", "content": [picture_part]}]}
+    response = await client.post("/v1/chat/completions", json=asked)
+    assert response.status_code == 200, response.text
+    assert response.json()["model"] == HUB_NAME
+    assert runners["qwen3_vl_2b"].asked == ["answer"]
+
+
+@pytest.mark.parametrize("written", [HUB_NAME, HUB_NAME.replace("/", "%2F")])
+async def test_a_path_may_name_a_model_as_on_the_hub(client, runners, written):
+    runner = runners["qwen3_vl_2b"]
+    assert (await client.get(f"/v1/models/{written}")).json()["id"] == HUB_NAME
+    assert (await client.delete(f"/models/{written}")).status_code == 200
+    runner.status = Status(state="unloaded")
+    assert (await client.post(f"/models/{written}")).status_code == 200
+    assert runner.asked == ["unload", "load"]
+
+
+@pytest.mark.parametrize("route", ["/models/{}", "/v1/models/{}"])
+async def test_an_unknown_repository_is_an_unknown_model(client, route):
+    method = client.get if route.startswith("/v1") else client.post
+    response = await method(route.format("me/mine"))
+    assert response.status_code == 404
+    assert "Model 'me/mine' not found" in response.text
+
+
+def test_settings_may_name_a_model_as_on_the_hub():
+    assert Settings(models=(HUB_NAME,), preload=(HUB_NAME,)).models == ("qwen3_vl_2b",)

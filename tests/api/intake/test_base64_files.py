@@ -22,6 +22,9 @@ async def decode(text: str) -> bytes:
         f"data:;base64,{base64_of(b'page')}",
         f"DATA:image/png;name=a.png;BASE64,{base64_of(b'page')}",
         base64.encodebytes(b"page").decode(),
+        base64_of(b"page").rstrip("="),
+        f'"{base64_of(b"page")}"',
+        " ".join(base64_of(b"page")),
     ],
 )
 async def test_base64_and_data_urls_hold_a_file(text):
@@ -32,7 +35,7 @@ async def test_base64_and_data_urls_hold_a_file(text):
     ("text", "detail"),
     [
         ("no base64!", "Parameter 'image': it is neither base64 nor a data: URL."),
-        ("AAA", "Parameter 'image': it is neither base64 nor a data: URL."),
+        ("AAAAA", "Parameter 'image': it is neither base64 nor a data: URL."),
         ("data:image/png,abc", "Parameter 'image': a data: URL has to hold base64."),
     ],
 )
@@ -53,9 +56,22 @@ async def test_a_larger_file_is_refused(size):
     assert caught.value.code is ErrorCode.TOO_LARGE
 
 
+async def test_base64_of_urls_is_taken():
+    data = bytes(range(256))
+    assert {"-", "_"} <= set(base64.urlsafe_b64encode(data).decode())
+    assert await decode(base64.urlsafe_b64encode(data).decode()) == data
+
+
 @pytest.mark.parametrize(
-    ("url", "is_one"),
-    [("data:,", True), ("DATA:image/png;base64,AA", True), ("https://host/data:", False)],
+    ("text", "is_one"),
+    [
+        ("https://host/data:", True),
+        (" FILE:///etc/passwd", True),
+        ("data:,", False),
+        ("DATA:image/png;base64,AA//", False),
+        ("http", False),
+        ("iVBORw0KGgo=", False),
+    ],
 )
-def test_a_data_url_is_told_by_its_scheme(url, is_one):
-    assert base64_files.is_data_url(url) is is_one
+def test_an_address_is_told_by_its_scheme(text, is_one):
+    assert base64_files.is_address(text) is is_one

@@ -7,7 +7,7 @@ from api.intake.body import FORM_OVERHEAD_BYTES, read_chunks
 from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
-from tests.support.bodies import Body
+from tests.support.sent.bodies import Body
 
 
 async def read(body: Body, max_files: int) -> bytes:

@@ -9,8 +9,8 @@ from api.intake.json_bodies import JSON, read_json
 from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
-from tests.support.bodies import Body
 from tests.support.fakes.runner import data_url, picture
+from tests.support.sent.bodies import Body
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 
 from common.failures import ErrorCode, Failure
 from common.messages import ChosenToken, Line, Piece, Status, TokenLogprob
-from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import Fails, picture
+from tests.support.sent.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.streams import UNBUFFERED
 
 

@@ -159,6 +159,8 @@ async def test_the_schema_is_valid_openapi(client):
     assert set(schema["paths"]) == {
         "/",
         "/health",
+        "/ping",
+        "/version",
         "/models",
         "/models/{model_name}",
         "/ocr",
@@ -217,3 +219,9 @@ async def test_what_the_schema_promises_is_what_is_answered(client, path):
     answer = (await client.post(path, files={"file": picture()})).json()
     assert answer.keys() <= promised["properties"].keys()
     assert set(promised["required"]) == answer.keys()
+
+
+async def test_the_version_and_a_sign_of_life_are_told(client):
+    assert (await client.get("/version")).json() == {"version": "1.0.0"}
+    ping = await client.get("/ping")
+    assert (ping.status_code, ping.content) == (200, b"")

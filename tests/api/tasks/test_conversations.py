@@ -1,8 +1,8 @@
 from common.messages import Image, Turn
-from tests.support.completions import ANSWER, MODEL, ask, error, image, text, user
 from tests.support.fakes.runner import data_url, picture
 from tests.support.files.documents import pdf
 from tests.support.pages import ENGLISH
+from tests.support.sent.completions import ANSWER, MODEL, ask, error, image, text, user
 
 
 async def test_the_runner_gets_the_conversation_in_its_order(client, runners):

@@ -1,13 +1,10 @@
-import hashlib
 import json
 import logging
 import shutil
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
 
 import huggingface_hub
 import pytest
@@ -16,6 +13,7 @@ from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
 from runners.checkpoints import weights
 from settings import Settings
+from tests.support.hub import Hub
 from tests.support.models.checkpoints import make_checkpoint
 
 ENTRY = CATALOG["qwen3_vl_2b"]
@@ -110,6 +108,38 @@ def test_sharded_weights_are_complete(own, settings):
     assert weights.fetch(ENTRY, settings) == own
 
 
+def test_a_folder_of_the_catalog_comes_before_all_others(own, cached, settings, tmp_path):
+    named = replace(ENTRY, folder=shutil.copytree(own, tmp_path / "named"))
+    assert weights.fetch(named, settings) == named.folder
+    assert weights.why_unavailable(named, settings) is None
+    assert weights.fetch(replace(named, folder=tmp_path / "none"), settings) == own
+
+
+@pytest.mark.parametrize("repository", [None, ENTRY.repository])
+def test_a_folder_of_the_catalog_that_is_not_there_is_told_without_its_path(
+    settings, tmp_path, repository
+):
+    entry = replace(ENTRY, folder=tmp_path / "none", repository=repository)
+    with pytest.raises(Refusal) as refused:
+        weights.fetch(entry, settings)
+    detail = refused.value.failure.detail
+    assert detail.startswith("The weights of Qwen3-VL 2B are not here")
+    assert "the folder that CHATVLM_CATALOG names for it" in detail
+    assert str(tmp_path) not in detail
+    assert weights.why_unavailable(entry, settings) == detail
+
+
+def test_a_revision_is_looked_for_by_its_name(cached, settings):
+    (cached.parents[1] / "refs" / "v2").write_text("beef")
+    beef = shutil.copytree(cached, cached.parent / "beef")
+    mine = replace(ENTRY, id="mine")  # of a catalog file
+    assert weights.fetch(replace(mine, revision="v2"), settings) == beef
+    assert weights.fetch(replace(mine, revision="c0ffee"), settings) == cached
+    assert weights.fetch(replace(mine, revision=None), settings) == cached
+    with pytest.raises(Refusal):
+        weights.fetch(replace(mine, revision="v3"), settings)
+
+
 def test_weights_that_are_nowhere_name_the_repository_and_the_folder(settings, tmp_path):
     detail = refusal(settings)
     assert ENTRY.repository in detail
@@ -186,50 +216,12 @@ def test_a_half_finished_download_is_refused_where_the_hub_cannot_finish_it(cach
     assert "cut off or damaged" in refusal(settings)
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download takes; `files` by name."""
-
-    files: ClassVar[dict[str, bytes]]
-    commit = ENTRY.revision
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if path.endswith(f"/revision/{self.commit}"):
-            self.reply(json.dumps({"id": ENTRY.repository, "sha": self.commit}).encode())
-        elif "/tree/" in path:
-            listed = [
-                {"type": "file", "path": name, "size": len(data), "oid": name}
-                for name, data in self.files.items()
-            ]
-            self.reply(json.dumps(listed).encode())
-        else:
-            self.reply(self.files[path.rpartition("/")[2]])
-
-    do_HEAD = do_GET
-
-    def reply(self, body):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub(checkpoint):
-    """The address of a hub that has the checkpoint, and a file that nobody needs."""
-    Hub.files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
-    Hub.files["pytorch_model.bin"] = b"the same weights once more"
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    """A hub that has the checkpoint, and a file that nobody needs."""
+    files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    with Hub(files | {"pytorch_model.bin": b"the same weights once more"}) as hub:
+        yield hub
 
 
 def run(code, **environment):
@@ -251,7 +243,7 @@ def run(code, **environment):
 
 
 def test_weights_are_downloaded_on_first_use(hub, tmp_path, checkpoint):
-    ran = run("print(weights.fetch(entry, settings))", HF_ENDPOINT=hub, HF_HOME=str(tmp_path))
+    ran = run("print(weights.fetch(entry, settings))", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
     folder = Path(ran.stdout.strip())
     assert folder.is_relative_to(tmp_path)
     assert {file.name for file in folder.iterdir()} == {f.name for f in checkpoint.iterdir()}
@@ -259,9 +251,18 @@ def test_weights_are_downloaded_on_first_use(hub, tmp_path, checkpoint):
     assert "INFO:runners.checkpoints.weights:Downloaded 0.00 of 0.00 GiB" in ran.stderr
 
 
+def test_the_revision_of_the_catalog_is_downloaded(hub, tmp_path):
+    fetch = (
+        "from dataclasses import replace\n"
+        "print(weights.fetch(replace(entry, revision='v2'), settings))"
+    )
+    run(fetch, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
+    assert set(hub.revisions) == {"v2"}
+
+
 def test_a_half_finished_download_is_finished(hub, tmp_path):
     fetch = "print(weights.fetch(entry, settings))"
-    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
     folder = Path(run(fetch, **environment).stdout.strip())
     (folder / "model.safetensors").unlink()
     ran = run(f"print(weights.why_unavailable(entry, settings)); {fetch}", **environment)

@@ -3,6 +3,7 @@ it alone, whatever joins, leaves, gives way, is sliced, packed or shared around 
 
 import functools
 import importlib
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,20 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import (
     GotOcr2ForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
 )
 
-from common.catalog import CATALOG
+from common.catalog import Entry
 from runners.families.dots_ocr.model import DotsOCRForCausalLM
 from settings import Settings
 from tests.support.models.batching import blocks, make_batcher, make_row
 from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.entries import listed
 from tests.support.models.greedy import generate
 from tests.support.models.prompts import chat, ocr, page, talk
 
 PLAIN = {
     "qwen_vl_2b": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl_3b": Qwen2_5_VLForConditionalGeneration,
     "qwen3_vl_2b": Qwen3VLForConditionalGeneration,
     "got_ocr": GotOcr2ForConditionalGeneration,
     "dots_ocr": DotsOCRForCausalLM,
@@ -35,10 +39,9 @@ LONGEST = 16
 class Family:
     """A model with and without reuse, requests to it, and the tokens that each gets alone."""
 
-    def __init__(self, model_id: str, folder) -> None:
+    def __init__(self, entry: Entry, folder) -> None:
         torch.set_num_threads(1)
-        make_checkpoint(model_id, folder)
-        entry = CATALOG[model_id]
+        make_checkpoint(entry.id, folder)
         module = importlib.import_module(f"runners.families.{entry.family}")
         self.models = {
             reuse: module.load(
@@ -59,7 +62,7 @@ class Family:
                 talk(("user", "The quick"), ("assistant", "fox"), ("user", "jumps")),
             ]
         self.prompts = [vlm.encode(request) for request in requests]
-        self._plain = PLAIN[model_id].from_pretrained(folder, dtype=torch.float32).eval()
+        self._plain = PLAIN[entry.id].from_pretrained(folder, dtype=torch.float32).eval()
 
     @functools.cache  # noqa: B019 the family lives as long as the tests of its module
     def alone(self, number: int) -> list[int]:
@@ -70,8 +73,9 @@ class Family:
 
 
 @pytest.fixture(scope="module", params=PLAIN)
-def family(request, tmp_path_factory) -> Family:
-    return Family(request.param, tmp_path_factory.mktemp("weights") / request.param)
+def family(request, tmp_path_factory) -> Iterator[Family]:
+    with listed(request.param) as entry:
+        yield Family(entry, tmp_path_factory.mktemp("weights") / entry.id)
 
 
 rows = st.fixed_dictionaries(

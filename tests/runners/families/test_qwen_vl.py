@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from common.catalog import CATALOG
+from common.catalog import CATALOG, SamplingParameters
 from common.failures import ErrorCode, Refusal
 from common.messages import Options
 from runners.decoder.operations import CompiledOperations
@@ -15,6 +15,7 @@ from settings import Settings
 from tests.support.models.batching import answers
 from tests.support.models.checkpoints import make_checkpoint
 from tests.support.models.compiler import needs_compiler
+from tests.support.models.entries import listed
 from tests.support.models.greedy import first_logits, greedy, note_prefills
 from tests.support.models.prompts import MAX_TOKENS, chat, ocr, page, talk
 
@@ -41,9 +42,11 @@ CONVERSATIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen3_vl_2b"])
+@pytest.fixture(scope="module", params=["qwen_vl_2b", "qwen2_5_vl_3b", "qwen3_vl_2b"])
 def checkpoint(request, tmp_path_factory):
-    return make_checkpoint(request.param, tmp_path_factory.mktemp("weights") / request.param)
+    folder = tmp_path_factory.mktemp("weights") / request.param
+    with listed(request.param):
+        yield make_checkpoint(request.param, folder)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,9 @@ def reference(checkpoint):
             return_tensors="pt",
             processor_kwargs={"size": size},
         )
-        tokens = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+        tokens = model.generate(
+            **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, repetition_penalty=1.0
+        )
         return inputs, tokens[0, inputs["input_ids"].shape[1] :].tolist()
 
     return reference
@@ -196,7 +201,7 @@ def written(vlm, checkpoint, turns, prompt):
         f"<|vision_start|>{'<|image_pad|>' * (int(grid.prod()) // 4)}<|vision_end|>"
         for grid in grids
     ]
-    whole = prompt.format(*images, S=added if checkpoint.name == "qwen_vl_2b" else "")
+    whole = prompt.format(*images, S="" if checkpoint.name == "qwen3_vl_2b" else added)
     return vlm.tokenizer.encode(f"{whole}<|im_start|>assistant\n")
 
 
@@ -377,8 +382,12 @@ def test_a_page_is_read_with_the_words_of_its_request(vlm):
 
 
 def test_sampling_is_that_of_the_generation_config(vlm, checkpoint):
-    chosen = (vlm.sampling.temperature, vlm.sampling.top_p, vlm.sampling.top_k)
-    assert chosen == ((0.01, 0.001, 1) if checkpoint.name == "qwen_vl_2b" else (0.7, 0.8, 20))
+    expected = {
+        "qwen_vl_2b": SamplingParameters(0.01, 0.001, 1, repetition_penalty=1.0),
+        "qwen2_5_vl_3b": SamplingParameters(0.000001, repetition_penalty=1.05),
+        "qwen3_vl_2b": SamplingParameters(0.7, 0.8, 20, repetition_penalty=1.0),
+    }
+    assert vlm.sampling == expected[checkpoint.name]
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (10, 1990)])

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from common.catalog import CATALOG
 from runners.transformers_models import cut_operations
 from settings import Settings
 from tests.support.models.checkpoints import make_checkpoint
+from tests.support.models.entries import listed
 from tests.support.models.prompts import ocr, page
 
-MODELS = ["qwen_vl_2b", "qwen3_vl_2b", "got_ocr", "dots_ocr"]
+MODELS = ["qwen_vl_2b", "qwen2_5_vl_3b", "qwen3_vl_2b", "got_ocr", "dots_ocr"]
 PATCHES = 432
 """Of the page, in the model that makes the fewest of it."""
 LONG = {"scaled_dot_product_attention", "matmul", "gelu", "silu", "sigmoid", "softmax", "embedding"}
@@ -54,11 +54,11 @@ class Operations(TorchDispatchMode):
 @pytest.fixture(scope="module", params=MODELS)
 def vlm(request, tmp_path_factory):
     torch.set_num_threads(1)
-    entry = CATALOG[request.param]
     weights = tmp_path_factory.mktemp("weights")
-    make_checkpoint(entry.id, weights / entry.id)
-    family = importlib.import_module(f"runners.families.{entry.family}")
-    return family.load(entry, Settings(weights=weights, dtype="float32", reuse_mib=0))
+    make_checkpoint(request.param, weights / request.param)
+    with listed(request.param) as entry:
+        family = importlib.import_module(f"runners.families.{entry.family}")
+        yield family.load(entry, Settings(weights=weights, dtype="float32", reuse_mib=0))
 
 
 @pytest.fixture

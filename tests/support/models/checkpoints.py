@@ -1,8 +1,8 @@
 """Tiny checkpoints of every vision-language model served, as folders that the real code loads.
 
 The classes, processors and file names are those of the real repositories, and so is the shape of
-their files (`hub_files.py`); only the sizes are small (under 2M parameters), and the tokenizer is a
-byte-level BPE trained here, with the special tokens of the family.
+their files (`checkpoint_files/`); only the sizes are small (under 2M parameters), and the tokenizer
+is a byte-level BPE trained here, with the special tokens of the family.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     ProcessorMixin,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -32,7 +35,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from tests.support.models import hub_files
+from tests.support.models.checkpoint_files import hub_files
 
 QWEN_SPECIALS = (
     "<|endoftext|>",
@@ -49,7 +52,7 @@ GOT_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>"
 WORDS = "The quick brown fox jumps over a lazy dog while seven small wizards read old books"
 """The words of `says` that the tokenizer knows as one token each."""
 
-_TIED = {"got_ocr", "qwen_vl_2b", "qwen3_vl_2b", "qwen3_vl_4b"}
+_TIED = {"got_ocr", "qwen_vl_2b", "qwen2_5_vl_3b", "qwen3_vl_2b", "qwen3_vl_4b"}
 """Models whose output projection is their embedding."""
 _GAINS = {"q_proj": 2.0, "k_proj": 2.0, "o_proj": 4.0}
 _SHARDS = {"qwen_vl_7b": "300KB", "qwen3_vl_4b": "300KB", "qwen3_vl_8b": "300KB"}
@@ -166,6 +169,32 @@ def _qwen2_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
     return Qwen2VLForConditionalGeneration(config), processor
 
 
+def _qwen2_5_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
+    tokenizer = make_tokenizer(QWEN_SPECIALS, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    config = Qwen2_5_VLConfig(
+        text_config=_text(tokenizer)
+        | {"rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]}},
+        vision_config={
+            "depth": 3,
+            "hidden_size": 32,
+            "intermediate_size": 52,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "window_size": 112,
+            "fullatt_block_indexes": [1],
+        },
+        tie_word_embeddings=tied,
+        **_vision_tokens(tokenizer),
+    )
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(),
+        tokenizer,
+        Qwen2VLVideoProcessor(),
+        chat_template=hub_files.QWEN2_TEMPLATE,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
 def _qwen3_vl(tied: bool) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = make_tokenizer(QWEN_SPECIALS, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     rope = {
@@ -252,12 +281,14 @@ def _vision_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
 _FILES = {
     "got": hub_files.got_files,
     "qwen_vl": hub_files.qwen2_files,
+    "qwen2_5_vl": hub_files.qwen2_5_files,
     "qwen3_vl": hub_files.qwen3_files,
 }
 _MAKERS = {
     "got_ocr": _got_ocr,
     "qwen_vl_2b": _qwen2_vl,
     "qwen_vl_7b": _qwen2_vl,
+    "qwen2_5_vl_3b": _qwen2_5_vl,
     "qwen3_vl_2b": _qwen3_vl,
     "qwen3_vl_4b": _qwen3_vl,
     "qwen3_vl_8b": _qwen3_vl,

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from runners.families.dots_ocr.model import DotsOCRConfig, DotsOCRForCausalLM
+from tests.support.models.checkpoint_files.hub_files import dots_files, update
 from tests.support.models.checkpoints import make_tokenizer, say, spread
-from tests.support.models.hub_files import dots_files, update
 
 SPECIALS = (
     "<|endoftext|>",

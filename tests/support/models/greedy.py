@@ -1,5 +1,7 @@
 """Greedy decoding of one row alone, without the batcher: by a `Vlm`, and by the library."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -28,19 +30,32 @@ def first_logits(vlm: Vlm, encoded: Encoded) -> Tensor:
 
 def generate(model: PreTrainedModel, encoded: Encoded, max_new_tokens: int) -> list[int]:
     """What the library's own model makes of the prompt, the stop token included."""
+    made = _generated(model, encoded, max_new_tokens)
+    tokens: list[int] = made.sequences[0, encoded.length :].tolist()
+    return tokens
+
+
+def first_logits_of_library(model: PreTrainedModel, encoded: Encoded) -> Tensor:
+    """What the library's own model gives where `first_logits` gives the service's."""
+    logits: Tensor = _generated(model, encoded, 1).logits[0][0]
+    return logits
+
+
+def _generated(model: PreTrainedModel, encoded: Encoded, max_new_tokens: int) -> Any:
     ids = encoded.tokens[None]
     inputs: dict[str, Tensor] = dict(encoded.pixels)
     if "image_grid_thw" in inputs and model.config.model_type.startswith("qwen"):
         inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).int()
-    made = model.generate(
+    return model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        repetition_penalty=1.0,  # whatever the generation config says
+        output_logits=True,
+        return_dict_in_generate=True,
         **inputs,
     )
-    tokens: list[int] = made[0, ids.shape[1] :].tolist()
-    return tokens
 
 
 def _take_blocks(vlm: Vlm, columns: int) -> list[int]:
@@ -68,5 +83,5 @@ def note_prefills(vlm: Vlm) -> list[tuple[int, int]]:
         computed.extend((one.part.start, one.part.end) for one in prompts)
         return prefill(rows)
 
-    vlm.prefill = noted
+    vlm.prefill = noted  # type: ignore[method-assign]
     return computed

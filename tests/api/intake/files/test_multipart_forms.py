@@ -15,8 +15,8 @@ from api.intake.files.multipart_forms import (
 from common.failures import ErrorCode, Refusal
 from common.units import MIB
 from settings import Settings
-from tests.support.bodies import Body
 from tests.support.fakes.runner import picture
+from tests.support.sent.bodies import Body
 
 MULTIPART = "multipart/form-data; boundary=limit"
 END = b"--limit--\r\n"

@@ -5,7 +5,7 @@ import requests
 
 from api.intake.files.multipart_forms import MultipartReader
 from settings import Settings
-from tests.support.bodies import Body
+from tests.support.sent.bodies import Body
 
 
 async def name_read(body: bytes, content_type: str) -> str:

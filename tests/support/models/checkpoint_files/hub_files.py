@@ -102,6 +102,7 @@ _QWEN2_IMAGES = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2VLProcessor",
 }
+_QWEN2_5_IMAGES = {**_QWEN2_IMAGES, "processor_class": "Qwen2_5_VLProcessor"}
 _QWEN3_IMAGES = {
     "size": {"longest_edge": 16777216, "shortest_edge": 65536},
     "patch_size": 16,
@@ -130,18 +131,8 @@ _UNSET = (
 
 
 def qwen2_files(folder: Path) -> None:
-    """Gives a saved Qwen2-VL the files of the hub. Its configuration has no `text_config`."""
-    config = _read(folder / "config.json")
-    text = config.pop("text_config")
-    rope = text.pop("rope_parameters")
-    flat = {
-        "rope_theta": rope["rope_theta"],
-        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
-        "torch_dtype": "bfloat16",
-    }
-    left_out = {"model_type", "layer_types", "pad_token_id"}
-    text = {name: value for name, value in text.items() if name not in left_out}
-    _write(folder / "config.json", {**text, **config, **flat})
+    """Gives a saved Qwen2-VL the files of the hub."""
+    _flatten_config(folder)
     _qwen_files(folder, QWEN2_TEMPLATE, _QWEN2_IMAGES)
     update(
         folder / "generation_config.json",
@@ -150,6 +141,18 @@ def qwen2_files(folder: Path) -> None:
         temperature=0.01,
         top_p=0.001,
         top_k=1,
+    )
+
+
+def qwen2_5_files(folder: Path) -> None:
+    """Gives a saved Qwen2.5-VL the files of the hub."""
+    _flatten_config(folder)
+    _qwen_files(folder, QWEN2_TEMPLATE, _QWEN2_5_IMAGES)
+    update(
+        folder / "generation_config.json",
+        do_sample=True,
+        repetition_penalty=1.05,
+        temperature=0.000001,
     )
 
 
@@ -187,6 +190,21 @@ def update(file: Path, **entries: object) -> None:
     """Sets entries of a JSON file; None removes one."""
     old = _read(file) if file.exists() else {}
     _write(file, {key: value for key, value in (old | entries).items() if value is not None})
+
+
+def _flatten_config(folder: Path) -> None:
+    """Moves what `text_config` holds to the top of the configuration, under its older names."""
+    config = _read(folder / "config.json")
+    text = config.pop("text_config")
+    rope = text.pop("rope_parameters")
+    flat = {
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": rope["mrope_section"]},
+        "torch_dtype": "bfloat16",
+    }
+    left_out = {"model_type", "layer_types", "pad_token_id"}
+    text = {name: value for name, value in text.items() if name not in left_out}
+    _write(folder / "config.json", {**text, **config, **flat})
 
 
 def _qwen_files(folder: Path, template: str, images: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""The command `chatvlm-server`: fetches weights, says what to mend, writes manifests."""

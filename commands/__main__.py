@@ -1,0 +1,5 @@
+"""`python -m commands` is `chatvlm-server`."""
+
+from commands.cli import main
+
+raise SystemExit(main())

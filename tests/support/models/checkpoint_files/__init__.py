@@ -1,0 +1,1 @@
+"""Change the files of a saved checkpoint: to those of the hub, or to quantised ones."""

@@ -1,0 +1,1 @@
+"""What tests send: request bodies, and requests for chat completions."""
