@@ -40,7 +40,7 @@ _CYRILLIC_NAMES = ("cyrillic", "eslav")
 _NO_NUMBER = 3.0
 """Heights of a line; longer ones are read in the page's alphabet first."""
 _LONG = 8.0
-"""Heights of a line that is in the alphabet that it reads well in."""
+"""Heights of a line; a longer one is in the page's alphabet if it reads well in it."""
 _REACH = 0.5
 """How far the ink of a word may reach out of its place, in heights of the line."""
 _INEXACT = 0.15
@@ -100,8 +100,8 @@ class LineReading:
     def words(self, *, mostly_cyrillic: bool, any_cyrillic: bool) -> list[LineWord]:
         """The line, each word in its alphabet.
 
-        mostly_cyrillic: a line that reads well in Cyrillic is, if it is long or has a long word.
-        any_cyrillic: what looks alike in both alphabets is in Cyrillic.
+        mostly_cyrillic: a line that reads well in Cyrillic is in it, if it or one of its words is
+        long. any_cyrillic: what looks alike in both alphabets is in Cyrillic.
         """
         if mostly_cyrillic and self._length > _NO_NUMBER:
             is_clear = mean_confidence(self.cyrillic) > _CYRILLIC_CLEAR

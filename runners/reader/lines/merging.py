@@ -102,7 +102,7 @@ def is_settled(word: LineWord) -> bool:
         return False  # they may be Latin letters of the same shapes
     parts = "".join(" " if c in _JOINTS else c for c in word.text).split()
     long = _LONG if word.is_known else _LONG_UNKNOWN
-    return all(sum(map(str.isalpha, part)) >= long for part in parts)
+    return bool(parts) and all(sum(map(str.isalpha, part)) >= long for part in parts)
 
 
 def _replaces(latin: LineWord, word: LineWord, neighbours: Sequence[bool]) -> bool:

@@ -1,6 +1,6 @@
 import pytest
 
-from runners.reader.lines.merging import merge, with_cyrillic
+from runners.reader.lines.merging import is_settled, merge, with_cyrillic
 from runners.reader.lines.words import Character, LineWord
 
 
@@ -148,3 +148,8 @@ def test_a_long_word_that_is_sure_is_not_read_again(
 
     assert merge([word(text, confidence, known=known)], read_latin)[0].text == text
     assert bool(starts) is is_read
+
+
+def test_a_dash_and_a_number_settle_nothing() -> None:
+    assert not is_settled(word("—", 0.95, known=True))
+    assert not is_settled(word("7708123436", 0.97))
