@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import langcodes
 
 from common.messages import Answer, Block, Line, Request, TextSource, Usage
+from runners.reader.markdown import as_markdown
 from runners.reader.questions.replies import reply_to
 from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
@@ -27,7 +28,7 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
     if request.task == "ocr":
         layout = request.options.mode == "layout"
         return Answer(
-            text=page.text,
+            text=as_markdown(page) if request.options.formatted else page.text,
             image_size=page.size,
             finish_reason="stop",
             lines=page.lines,
