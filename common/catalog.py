@@ -159,7 +159,7 @@ CATALOG: dict[str, Entry] = {
             "Embedded reader of English and Russian (PP-OCRv6, Tesseract)",
             "8M",
             family=None,
-            options=frozenset({"mode"}),
+            options=frozenset({"formatted", "mode"}),
             max_images=20,
             converses=True,
         ),

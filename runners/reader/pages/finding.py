@@ -35,10 +35,10 @@ class FoundLine:
 
 
 class LineFinder:
-    """The detector with its model loaded. Used by one thread at a time."""
+    """Looks for lines with a detector. Used by one thread at a time."""
 
-    def __init__(self) -> None:
-        self._detector = LineDetector()
+    def __init__(self, detector: LineDetector) -> None:
+        self._detector = detector
 
     def find(self, image: Image.Image, check: Callable[[], None]) -> list[FoundLine]:
         """The lines of an RGB or grey page, in no order. check: what it raises ends the search."""
