@@ -10,6 +10,8 @@ from PIL import Image
 
 from runners.reader.lines.quads import Quad
 
+_MAX_PIXELS = 12_000_000
+"""Pixels of a page whose circles are looked for: unrolled, one is nearly as large as the page."""
 _SIDE = 560
 """Pixels of the longer side of the picture that circles are looked for in."""
 _SMALLEST = 0.03
@@ -58,7 +60,9 @@ class Circle:
 
 
 def circles_of(image: Image.Image) -> list[Circle]:
-    """The drawn circles of an RGB or grey page, the largest first."""
+    """The drawn circles of an RGB or grey page, the largest first; none of a large page."""
+    if image.width * image.height > _MAX_PIXELS:
+        return []
     factor = min(1.0, _SIDE / max(image.size))
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     small = image.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")

@@ -28,6 +28,13 @@ def test_letters_and_blank_pages_are_no_circles() -> None:
         assert circles_of(page) == []
 
 
+def test_a_large_page_is_not_looked_at() -> None:
+    page = Image.new("L", (4000, 2990), 255)
+    ImageDraw.Draw(page).ellipse((900, 400, 2900, 2400), outline=0, width=12)
+    assert len(circles_of(page)) == 1
+    assert circles_of(page.crop((0, 0, 4000, 3010))) == []
+
+
 def test_a_strip_runs_clockwise_with_the_outer_edge_on_top() -> None:
     page = Image.new("L", (400, 400), 255)
     ImageDraw.Draw(page).rectangle((190, 325, 210, 345), fill=0)  # under the middle
