@@ -87,8 +87,9 @@ class ArcReader:
         inwards: list[FoundLine] = []
         for quad in quads:
             check()
-            upright = self._reader.begin(strip.image, quad).confidence()
-            turned = self._reader.begin(strip.image, np.roll(quad, 2, axis=0)).confidence()
+            upright = self._reader.begin(strip.image, quad).confidence(likely_cyrillic=False)
+            head_down = self._reader.begin(strip.image, np.roll(quad, 2, axis=0))
+            turned = head_down.confidence(likely_cyrillic=False)
             if quad is quads[0] and max(*upright, *turned) < _SENSE:
                 return []
             side = outwards if max(upright) >= max(turned) else inwards
