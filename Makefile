@@ -6,7 +6,7 @@ TESTS ?= tests
 
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help serve develop test lint format bento image image-test check-gpu verify-models peers clean
+.PHONY: help serve develop test lint format bento image image-test test-upstream check-gpu verify-models peers clean
 
 .DEFAULT_GOAL := serve
 
@@ -47,7 +47,10 @@ image-test: .venv/ready-dev  ## build the reader image, run it, stop it under lo
 	fi; \
 	$(BIN)/python -m pytest -m image tests/deploy
 
-peers: .venv-peers/ready  ## install vLLM's CPU build, for benchmarks.vllm, into .venv-peers
+test-upstream: .venv/ready-dev .venv-peers/ready  ## test models that a real vLLM holds, see CHATVLM_UPSTREAM
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m upstream tests/end_to_end/upstream
+
+peers: .venv-peers/ready  ## install vLLM's CPU build, for benchmarks.vllm and test-upstream, into .venv-peers
 
 clean:  ## remove .venv, .venv-peers and .tessdata
 	rm -rf .venv .venv-peers .tessdata

@@ -8,7 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -69,6 +76,37 @@ def _address(url: str) -> str:
     return url
 
 
+def _upstream_url(url: str) -> str:
+    found = re.fullmatch(r"https?://(?:[\w.-]+|\[[\da-fA-F:]+\])(?::(\d+))?(/[\w./~-]*)?", url)
+    if not found or not 0 < int(found[1] or 80) < 2**16:
+        shown = re.sub(r"//[^@/]*@", "//…@", url)  # a password is not for the log
+        raise ValueError(f"'{shown}' is not of the form http://host:8000/v1")
+    return url.rstrip("/")
+
+
+def _conversing_model(model: str) -> str:
+    """The id of a model that servers of OpenAI's protocol can be asked for."""
+    if CATALOG[model].is_embedded or not CATALOG[model].converses:
+        able = [entry.id for entry in CATALOG.values() if entry.converses and not entry.is_embedded]
+        raise ValueError(
+            f"'{model}' is no model that such servers have; those that may be are {', '.join(able)}"
+        )
+    return model
+
+
+def _keys_by_model(value: Any) -> Any:
+    """Turn `qwen3_vl_8b=KEY` into a dict, as `_by_model` does. The messages name no key."""
+    if not isinstance(value, str):
+        return value
+    keys = {}
+    for part in _by_commas(value):
+        model, _, key = part.partition("=")
+        if current_id(model.strip()) not in CATALOG or not re.fullmatch(r"[\x21-\x7e]+", key):
+            raise ValueError("a part is not of the form model=key with a known model")
+        keys[model.strip()] = key
+    return keys
+
+
 def _origin(origin: str) -> str:
     if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
         raise ValueError(f"'{origin}' is not of the form https://host or https://host:port")
@@ -82,6 +120,7 @@ def _root_path(path: str) -> str:
 
 
 ModelId = Annotated[str, AfterValidator(_known_model)]
+ConversingModel = Annotated[ModelId, AfterValidator(_conversing_model)]
 Gpus = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_by_plus)]
 Urls = Annotated[
     tuple[Annotated[str, AfterValidator(_address)], ...],
@@ -160,6 +199,23 @@ class Settings(BaseSettings):
         description="Addresses of the runners that are started elsewhere, by model, as "
         "`qwen3_vl_2b=http://host:3000,dots_ocr=http://one:3000+http://two:3000`",
     )
+    upstream: Annotated[
+        dict[ConversingModel, Annotated[str, AfterValidator(_upstream_url)]],
+        NoDecode,
+        BeforeValidator(_by_model),
+    ] = Field(
+        {},
+        description="Addresses of servers of OpenAI's protocol that hold a model, such as vLLM, as "
+        "`qwen3_vl_8b=http://host:8000/v1`; the model's runner asks them and loads nothing",
+    )
+    upstream_names: Annotated[dict[ModelId, str], NoDecode, BeforeValidator(_by_model)] = Field(
+        {},
+        description="Names under which those servers serve the models, as `qwen3_vl_8b=my-qwen`; "
+        "empty: the repository's, its last part, or the id",
+    )
+    upstream_keys: Annotated[
+        dict[ModelId, SecretStr], NoDecode, BeforeValidator(_keys_by_model)
+    ] = Field({}, description="API keys that those servers ask for, as `qwen3_vl_8b=KEY`")
     default_model: ModelId | None = Field(
         None,
         description="Id of the model of a request that names none; by default `qwen3_vl_2b` where "
@@ -349,6 +405,21 @@ def doubtful_settings(settings: Settings) -> list[str]:
             "The folder that CHATVLM_RECOGNISERS names does not exist: Cyrillic is read with "
             "Tesseract."
         )
+    sentences += [
+        f"CHATVLM_UPSTREAM names '{model}', whose runner CHATVLM_REMOTE has elsewhere: set it "
+        "where the runner is started."
+        for model in settings.upstream
+        if model in settings.remote
+    ]
+    sentences += [
+        f"CHATVLM_{name} names '{model}', which has no server in CHATVLM_UPSTREAM."
+        for name, named in (
+            ("UPSTREAM_NAMES", settings.upstream_names),
+            ("UPSTREAM_KEYS", settings.upstream_keys),
+        )
+        for model in named
+        if model not in settings.upstream
+    ]
     here = set(settings.models or CATALOG) - set(settings.remote)
     if settings.default_model and settings.default_model not in here | set(settings.remote):
         sentences.append(

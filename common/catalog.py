@@ -60,6 +60,11 @@ class Entry:
     """The folder that holds the weights, if an entry of `CHATVLM_CATALOG` names one."""
     max_pixels: int | None = None
     """Most pixels of an image with which its authors have documents read."""
+    visual_token_side: int = 28
+    """Side of the square of pixels that becomes a visual token, in an image as the model sees it.
+    For models that take images as Qwen's do."""
+    fewest_visual_tokens: int = 4
+    """Visual tokens to which a smaller image is enlarged."""
     reading_tokens: int = 2048
     """Most tokens of an answer of /ocr, for each page, if the request does not say it."""
     sampling: SamplingParameters = UNSAID
@@ -108,6 +113,8 @@ def _qwen3(size: str, weights_gib: float, revision: str) -> Entry:
         converses=True,
         revision=revision,
         max_pixels=4608 * 32**2,  # Qwen's example of document parsing
+        visual_token_side=32,
+        fewest_visual_tokens=64,
         reading_tokens=16_384,
     )
 
@@ -152,7 +159,7 @@ CATALOG: dict[str, Entry] = {
             "Embedded reader of English and Russian (PP-OCRv6, Tesseract)",
             "8M",
             family=None,
-            options=frozenset({"mode"}),
+            options=frozenset({"formatted", "mode"}),
             max_images=20,
             converses=True,
         ),

@@ -85,10 +85,13 @@ def decode(data: bytes) -> Image.Image:
     return decode_with_warnings(data)[0]
 
 
-def decode_with_warnings(data: bytes, *, keep_grey: bool = False) -> tuple[Image.Image, list[str]]:
+def decode_with_warnings(
+    data: bytes, *, keep_grey: bool = False, may_halve: bool = False
+) -> tuple[Image.Image, list[str]]:
     """The image's first frame, upright, as 8-bit RGB, and sentences on what of it was not read.
 
-    keep_grey: an image without colours may stay grey, in a quarter of the memory.
+    keep_grey: an image without colours may stay grey, in a quarter of the memory. may_halve: a JPEG
+    2000 in colours may be decoded in half its width and height, in a quarter of the memory.
 
     Transparency lies on white, or on what lets the ink be seen. What is missing of an image that is
     broken or lacks its end is white.
@@ -96,7 +99,7 @@ def decode_with_warnings(data: bytes, *, keep_grey: bool = False) -> tuple[Image
     Raises `Refusal` (BAD_IMAGE) if nothing can be decoded. Blocks: call it in a thread.
     """
     try:
-        return _decode(data, keep_grey)
+        return _decode(data, keep_grey, _open_halved if may_halve else _open)
     except Refusal:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
@@ -125,7 +128,20 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         ) from error
 
 
-def _decode(data: bytes, keep_grey: bool) -> tuple[Image.Image, list[str]]:
+def _open_halved(data: bytes) -> ImageFile.ImageFile:
+    image = _open(data)
+    if image.format == "JPEG2000" and image.mode not in _PLAIN_GREY:
+        image.reduce = 1  # type: ignore[assignment, method-assign]
+        try:
+            image.load()
+        except Exception:  # it may have been stored in its full size only
+            return _open(data)
+    return image
+
+
+def _decode(
+    data: bytes, keep_grey: bool, open_image: partial.Opener
+) -> tuple[Image.Image, list[str]]:
     warnings = []
     with _open(data) as header:
         if header.format not in _NO_FRAMES and getattr(header, "is_animated", False):
@@ -134,8 +150,8 @@ def _decode(data: bytes, keep_grey: bool) -> tuple[Image.Image, list[str]]:
         is_interlaced = partial.is_interlaced(header)
         jpeg = _jpeg_in_tiff(header, data)
     if jpeg is not None:
-        return _decode(jpeg, keep_grey)
-    image, is_whole = partial.load(data, _open)
+        return _decode(jpeg, keep_grey, open_image)
+    image, is_whole = partial.load(data, open_image)
     with image:
         page = tones.narrow_colours(image, _open(data), order) if order else image
         if keep_grey and is_whole and page.mode in _PLAIN_GREY and not page.has_transparency_data:

@@ -344,6 +344,8 @@ class Status(WireModel):
     """Memory that loading it takes."""
     free_bytes: int = 0
     """Free memory of those devices."""
+    is_upstream: bool = False
+    """Whether a server of its own holds the model, which alone loads and unloads it."""
 
 
 class Reply(WireModel):

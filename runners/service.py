@@ -21,6 +21,7 @@ from common.failures import Failure, Refusal
 from common.logs import request_ids
 from common.messages import Answer, Piece, Reply, Request, Status, Stream
 from runners.reader.engine import ReaderEngine
+from runners.upstream.engine import UpstreamEngine
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 
@@ -54,17 +55,19 @@ class Engine(Protocol):
         """Refuse the requests that are left, and stop."""
 
 
-def engine_of(entry: Entry) -> type[Engine]:
+def engine_of(entry: Entry, settings: Settings) -> type[Engine]:
     """The engine that serves `entry`."""
+    if entry.id in settings.upstream:
+        return UpstreamEngine
     return ReaderEngine if entry.is_embedded else VlmEngine
 
 
 def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = None) -> Any:
     """Make the BentoML service that serves `entry`; its name is the entry's id.
 
-    engine: the class of the engine, if it is not `engine_of(entry)`.
+    engine: the class of the engine, if it is not `engine_of(entry, settings)`.
     """
-    make_engine = engine or engine_of(entry)
+    make_engine = engine or engine_of(entry, settings)
 
     class RunnerService:
         def __init__(self) -> None:
@@ -119,6 +122,8 @@ def make_runner(entry: Entry, settings: Settings, engine: type[Engine] | None = 
             return await self.engine.status()
 
         async def __is_ready__(self) -> bool:
+            if entry.id in settings.upstream:
+                return (await self.engine.status()).state == "loaded"
             return self.preloading is None or self.preloading.done()
 
         @bentoml.on_shutdown

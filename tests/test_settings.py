@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from common.catalog import CATALOG, add_models
 from runners.scheduling.kv_space import KV_SHARE
@@ -57,6 +57,13 @@ def test_the_limits_of_the_contract_are_the_defaults():
         ("root_path", "/", ""),
         ("remote", "tesseract=http://host:3000", {"reader": ("http://host:3000",)}),
         ("models", "", ()),
+        (
+            "upstream",
+            "qwen3_vl_8b=http://host:8000/v1/, dots_ocr=https://[::1]/a/v1",
+            {"qwen3_vl_8b": "http://host:8000/v1", "dots_ocr": "https://[::1]/a/v1"},
+        ),
+        ("upstream_names", "qwen3_vl_8b=my/qwen", {"qwen3_vl_8b": "my/qwen"}),
+        ("upstream_keys", "qwen3_vl_8b=sk-a=b", {"qwen3_vl_8b": SecretStr("sk-a=b")}),
         ("preload", "dots_ocr", ("dots_ocr",)),
         ("default_model", "got_ocr", "got_ocr"),
         ("weights", "/models", Path("/models")),
@@ -116,6 +123,16 @@ def test_a_setting_is_read_from_the_environment(monkeypatch, name, text, value):
         ("remote", "got_ocr=http://user@host:3000"),
         ("remote", "got_ocr=https://host:3000"),
         ("remote", "got_ocr=http://one:3000+"),
+        ("upstream", "invalid_model=http://host:8000/v1"),
+        ("upstream", "got_ocr=http://host:8000/v1"),
+        ("upstream", "reader=http://host:8000/v1"),
+        ("upstream", "qwen3_vl_8b=host:8000/v1"),
+        ("upstream", "qwen3_vl_8b=http://host:99999/v1"),
+        ("upstream", "qwen3_vl_8b=http://user@host:8000/v1"),
+        ("upstream", "qwen3_vl_8b=http://host:8000/v1?x=1"),
+        ("upstream_keys", "qwen3_vl_8b"),
+        ("upstream_keys", "invalid_model=key"),
+        ("upstream_keys", "qwen3_vl_8b=a key"),
         ("dtype", "int4"),
         ("keep_alive", "0"),
     ],
@@ -151,6 +168,22 @@ def test_a_service_with_wrong_settings_ends_with_a_sentence_for_each(monkeypatch
             "remote",
             "got_ocr=http://user:secret@host:3000/x",
             "'http://…@host:3000/x' is not of the form http://host:3000.",
+        ),
+        (
+            "upstream",
+            "dots_ocr=http://user:secret@host:8000/v1",
+            "'http://…@host:8000/v1' is not of the form http://host:8000/v1.",
+        ),
+        (
+            "upstream_keys",
+            "secret",
+            "a part is not of the form model=key with a known model.",
+        ),
+        (
+            "upstream",
+            "reader=http://host:8000/v1",
+            "'reader' is no model that such servers have; those that may be are qwen_vl_2b, "
+            "qwen_vl_7b, qwen3_vl_2b, qwen3_vl_4b, qwen3_vl_8b, dots_ocr.",
         ),
     ],
 )
@@ -239,6 +272,15 @@ def test_a_model_of_a_catalog_file_cannot_have_a_name_that_the_service_uses(
             {"remote": {"got_ocr": ("http://host:3000",)}, "preload": ("got_ocr",)},
             "CHATVLM_PRELOAD",
         ),
+        (
+            {
+                "remote": {"dots_ocr": ("http://host:3000",)},
+                "upstream": {"dots_ocr": "http://host:8000/v1"},
+            },
+            "CHATVLM_UPSTREAM",
+        ),
+        ({"upstream_names": {"dots_ocr": "dots"}}, "CHATVLM_UPSTREAM_NAMES"),
+        ({"upstream_keys": {"dots_ocr": "secret"}}, "CHATVLM_UPSTREAM_KEYS"),
     ],
 )
 def test_a_setting_that_can_hardly_be_meant_is_named_at_the_start(fields, variable):
@@ -253,6 +295,9 @@ def test_a_setting_that_can_be_meant_is_not_named(tmp_path):
         "remote": {"got_ocr": ("http://host:3000",)},
         "default_model": "got_ocr",
         "preload": ("reader",),
+        "upstream": {"dots_ocr": "http://host:8000/v1"},
+        "upstream_names": {"dots_ocr": "dots"},
+        "upstream_keys": {"dots_ocr": "secret"},
     }
     assert doubtful_settings(Settings(**meant)) == doubtful_settings(Settings()) == []
 

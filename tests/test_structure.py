@@ -188,7 +188,7 @@ from runners.service import engine_of
 from settings import settings
 
 async def idle():
-    engines = [engine_of(entry)(entry, settings()) for entry in CATALOG.values()]
+    engines = [engine_of(entry, settings())(entry, settings()) for entry in CATALOG.values()]
     for engine in engines:
         await engine.status()
     print("imported:", *sorted({HEAVY!r} & sys.modules.keys()))
@@ -207,3 +207,28 @@ asyncio.run(idle())
     )
     assert run.returncode == 0, run.stderr
     assert "imported:\n" in run.stdout
+
+
+def test_a_runner_before_an_upstream_never_imports_what_runs_a_model():
+    """But OpenCV, which measures how small a page's letters become."""
+    program = f"""
+import asyncio, sys
+from common.catalog import CATALOG
+from runners.service import engine_of
+import runners.upstream.growing_answer, runners.upstream.prepared
+from settings import Settings
+
+settings = Settings(upstream={{"dots_ocr": "http://127.0.0.1:1/v1"}})
+
+async def idle():
+    entry = CATALOG["dots_ocr"]
+    engine = engine_of(entry, settings)(entry, settings)
+    await engine.close()
+    print("imported:", *sorted({HEAVY - {"cv2"}!r} & sys.modules.keys()))
+
+asyncio.run(idle())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout == "imported:\n", run.stderr

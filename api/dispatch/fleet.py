@@ -106,9 +106,17 @@ class Fleet:
                     _note(request, outcome)
                 yield outcome
 
-    async def load(self, model: str) -> None:
-        """Load the model on one replica; others follow when it is busy. Raises `Refusal`."""
-        await self._replicas[current_id(self.pick(model).id)].try_each(self._loader.load)
+    async def load(self, model: str) -> bool:
+        """Load the model on one replica; others follow when it is busy. Raises `Refusal`.
+
+        Returns False if a server of its own holds the model, so that nothing was loaded.
+        """
+
+        async def load(runner: RunnerClient) -> bool:
+            await self._loader.load(runner)
+            return not runner.last_status.is_upstream
+
+        return await self._replicas[current_id(self.pick(model).id)].try_each(load)
 
     async def unload(self, model: str) -> None:
         """Unload the model on all its replicas.
@@ -126,8 +134,8 @@ class Fleet:
 
     @property
     def unreachable(self) -> list[str]:
-        """The models that are served here, but of which no runner is reachable."""
-        return [model for model, replicas in self._replicas.items() if not replicas.reachable]
+        """The models that are served here, but of which no runner, or no upstream, answers."""
+        return [model for model, replicas in self._replicas.items() if not replicas.answering]
 
     def remote_statuses(self, model: str) -> dict[str, Status] | None:
         """The last status of each replica, by URL; None for a model that is not remote."""

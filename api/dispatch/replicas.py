@@ -45,6 +45,15 @@ class Replicas:
     def reachable(self) -> list[RunnerClient]:
         return [runner for runner in self.runners if runner.reachable]
 
+    @property
+    def answering(self) -> list[RunnerClient]:
+        """The reachable runners, without those whose upstream did not answer when last asked."""
+        return [
+            runner
+            for runner in self.reachable
+            if not runner.last_status.is_upstream or runner.last_status.state == "loaded"
+        ]
+
     def open(self) -> None:
         """Find the runners and watch over them until the replicas are closed."""
         if self.local:
@@ -122,11 +131,19 @@ class Replicas:
     async def unload(self) -> bool:
         """Unload the model on every reachable runner. Returns whether any had it loaded.
 
-        Raises `Refusal` if no runner is reachable, or if one is lost meanwhile.
+        Raises `Refusal` if no runner is reachable, if one is lost meanwhile, or if servers of their
+        own hold the model.
         """
         if not self.reachable:
             raise RunnerLost(self.model)
-        return any(await asyncio.gather(*(runner.unload() for runner in self.reachable)))
+        holding = [runner for runner in self.reachable if not runner.last_status.is_upstream]
+        if not holding:
+            raise Refusal(
+                ErrorCode.NOT_LOADED,
+                f"Model '{self.model}' is not loaded here: it runs on a server of its own, which "
+                "alone unloads it.",
+            )
+        return any(await asyncio.gather(*(runner.unload() for runner in holding)))
 
     async def cached_status(self) -> Status:
         """The status of all runners together: the best state; memory and requests are sums."""

@@ -37,7 +37,9 @@ def next_to_unload(
     loaded = {
         other: status
         for other, status in statuses.items()
-        if status.state in ("loaded", "loading") and not CATALOG[other.model].is_embedded
+        if status.state in ("loaded", "loading")
+        and not CATALOG[other.model].is_embedded
+        and not status.is_upstream
     }
     if max_loaded is None or len(loaded) < max_loaded:
         if own.needs_bytes <= own.free_bytes:

@@ -77,8 +77,9 @@ async def models(gateway: CurrentGateway) -> Models:
 @router.post("/models/{model_name:path}", responses=_MODEL_ERRORS)
 async def load(model_name: str, gateway: CurrentGateway) -> Done:
     """Load a model now, however long it takes; others may have to make room."""
-    await gateway.fleet.load(model_name)
-    return Done(message=f"Model {model_name} loaded")
+    if await gateway.fleet.load(model_name):
+        return Done(message=f"Model {model_name} loaded")
+    return Done(message=f"Model {model_name} runs on a server of its own, which has loaded it")
 
 
 @router.delete("/models/{model_name:path}", responses=_MODEL_ERRORS)

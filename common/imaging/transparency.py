@@ -5,6 +5,8 @@ from PIL import Image, ImageChops
 WHITE, BLACK, GREY = 255, 0, 128
 _SAMPLE_PIXELS = 4_000_000
 """The background is chosen by a picture of at most so many pixels."""
+_STRIP = 64
+"""Rows that are converted at a time."""
 _EDGE = 16
 """Grey levels between neighbours that make an edge, as letters have."""
 _CLEARLY_MORE = 1.2
@@ -17,13 +19,29 @@ def flatten(image: Image.Image) -> Image.Image:
     Black is taken for white ink, and grey for a mixture of white and black ink, if on white clearly
     less of the ink were seen.
     """
-    image = image.convert("RGBA")
-    if image.getchannel("A").getextrema()[0] == 255:
+    boxes = _strips(image)
+    if all(_rgba(image, box).getchannel("A").getextrema()[0] == 255 for box in boxes):
         return image.convert("RGB")
     background = _background(image)
-    page = Image.new("RGBA", image.size, (background, background, background, 255))
-    page.alpha_composite(image)
-    return page.convert("RGB")
+    page = Image.new("RGB", image.size)
+    for box in boxes:
+        ink = _rgba(image, box)
+        strip = Image.new("RGBA", ink.size, (background, background, background, 255))
+        strip.alpha_composite(ink)
+        page.paste(strip.convert("RGB"), box)
+    return page
+
+
+def _strips(image: Image.Image) -> list[tuple[int, int, int, int]]:
+    """Parts of the picture: converted at once, a large one would take several times its memory."""
+    return [
+        (0, top, image.width, min(image.height, top + _STRIP))
+        for top in range(0, image.height, _STRIP)
+    ]
+
+
+def _rgba(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    return image.crop(box).convert("RGBA")
 
 
 def _background(image: Image.Image) -> int:
@@ -32,6 +50,7 @@ def _background(image: Image.Image) -> int:
         # No smoothing: it would take the edges away.
         size = (max(1, int(image.width / shrink)), max(1, int(image.height / shrink)))
         image = image.resize(size, Image.Resampling.NEAREST)
+    image = image.convert("RGBA")
     ink, alpha = image.convert("RGB").convert("L"), image.getchannel("A")
     edges = {
         level: _edges(Image.composite(ink, Image.new("L", ink.size, level), alpha))

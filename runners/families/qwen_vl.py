@@ -1,6 +1,5 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL."""
 
-import langcodes
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -20,15 +19,11 @@ from transformers.vision_utils import (
 
 from common.catalog import Entry
 from runners.checkpoints.loading import load_checkpoint
+from runners.family_words import qwen_vl as words
 from runners.transformers_models.chat_template import template_fault
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Task
 from settings import Settings
-
-_INSTRUCTION = (
-    "Read all the text in this image. Keep its structure: lines, paragraphs, lists and tables. "
-    "Answer with the text alone, in its own language, without comments."
-)
 
 
 def load(entry: Entry, settings: Settings) -> "QwenVl":
@@ -54,9 +49,7 @@ class QwenVl(QwenStyleVlm):
     patch_projection = "model.visual.patch_embed.proj"
 
     def instruction(self, task: Task) -> str:
-        if task.language is None:
-            return _INSTRUCTION
-        return f"{_INSTRUCTION} The text is in {langcodes.get(task.language).display_name()}."
+        return words.instruction(task.language)
 
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
         """Returns [3, length]: positions in time, height and width, as M-RoPE counts them."""

@@ -8,6 +8,7 @@ import langcodes
 
 from common.messages import Answer, Block, Constraint, Line, Request, TextSource, Usage
 from runners.reader.extraction.extract import extract
+from runners.reader.markdown import as_markdown
 from runners.reader.questions.replies import lines_of, reply_to
 from runners.reader.read_page import ReadPage
 from runners.reader.tessdata import LANGUAGES
@@ -29,7 +30,7 @@ def make_answer(request: Request, pages: Sequence[ReadPage]) -> Answer:
     if request.task == "ocr":
         layout = request.options.mode == "layout"
         return Answer(
-            text=page.text,
+            text=as_markdown(page) if request.options.formatted else page.text,
             image_size=page.size,
             finish_reason="stop",
             lines=page.lines,

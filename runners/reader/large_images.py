@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from PIL import Image
 
 from common.failures import Refusal
-from common.images import decode_with_warnings, decoding_bytes
+from common.images import decode_with_warnings, decoding_bytes, read_size
 from runners.process_pool.protocol import Check
 
 _LARGE = 160_000_000
 """Bytes; an image whose decoding may take more is large."""
-_MAX_COLOURED = 24_000_000
+_MAX_COLOURED = 20_000_000
 """Pixels of an image in colours that is read; those of larger ones are averaged."""
+_HALVED = 1.5
+"""How many times more pixels an image has that is halved before, where its decoder can."""
 _STRIP = 256
 """Rows that are shrunk at a time."""
 
@@ -47,11 +49,15 @@ def load() -> Callable[[bytes, Check], ManageableImage]:
 
 
 def _manageable(data: bytes, check: Check) -> ManageableImage:
-    image, warnings = decode_with_warnings(data, keep_grey=True)
+    width, height = read_size(data)
+    halve = width * height > _HALVED * _MAX_COLOURED
+    image, warnings = decode_with_warnings(data, keep_grey=True, may_halve=halve)
     check()
+    is_turned = (width > height) != (image.width > image.height)
+    size = (height, width) if is_turned else (width, height)
     file = io.BytesIO()
     _smaller(image).save(file, "PNG", compress_level=1)
-    return ManageableImage(file.getvalue(), image.size, tuple(warnings))
+    return ManageableImage(file.getvalue(), size, tuple(warnings))
 
 
 def _smaller(image: Image.Image) -> Image.Image:

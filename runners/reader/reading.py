@@ -7,8 +7,11 @@ import numpy as np
 from PIL import Image
 
 from common.messages import Line, Word
+from runners.reader.lines.detection import LineDetector
 from runners.reader.lines.line_reader import LineReader
-from runners.reader.lines.words import mean_confidence
+from runners.reader.lines.quads import Quad
+from runners.reader.lines.words import LineWord, mean_confidence
+from runners.reader.pages.arcs import Arc, ArcReader
 from runners.reader.pages.finding import LineFinder
 from runners.reader.pages.sheet import Row, Sheet, is_cyrillic
 from runners.reader.pages.turning import Turning, corners_of
@@ -25,8 +28,10 @@ class Reader:
         tessdata: the folder of Tesseract's data. recognisers: a folder with PP-OCR's recognisers
         of further scripts, see `LineReader`. Raises RuntimeError if rus is missing.
         """
-        self._finder = LineFinder()
+        detector = LineDetector()
+        self._finder = LineFinder(detector)
         self._reader = LineReader(tessdata, recognisers)
+        self._arcs = ArcReader(detector, self._reader)
 
     def close(self) -> None:
         self._reader.close()
@@ -41,6 +46,9 @@ class Reader:
         the reading.
         """
         lines = self._finder.find(image, check)
+        arcs = self._arcs.read(image, check)
+        lines = [line for line in lines if not any(arc.covers(line.quad) for arc in arcs)]
+        any_cyrillic = any(arc.is_cyrillic for arc in arcs)
         sheets = [
             Sheet(self._reader, [lines[number] for number in numbers], check)
             for numbers in by_orientation([line.quad for line in lines])
@@ -50,8 +58,10 @@ class Reader:
         blocks = [
             [_line(row, turning) for row in paragraph]
             for sheet in sheets
-            for paragraph in sheet.read(language)
+            for paragraph in sheet.read(language, any_cyrillic=any_cyrillic)
         ]
+        for arc in reversed(arcs):
+            _insert(arc, turning, blocks)
         return ReadPage(turning.size, blocks, _language(blocks, language), turning.rotation)
 
 
@@ -61,19 +71,45 @@ def _line(row: Row, turning: Turning) -> Line:
         gap = "\t" if cell.after_gap else " "
         text += (gap if text else "") + cell.text
     read = [(word, corners_of(cell.quad, word)) for cell in row for word in cell.words]
+    return _located(text, read, turning)
+
+
+def _line_of_arc(arc: Arc, turning: Turning) -> Line:
+    read = [(word, arc.strip.outline(place)) for word, place in arc.words]
+    return _located(" ".join(word.text for word, _ in read), read, turning)
+
+
+def _located(text: str, read: list[tuple[LineWord, Quad]], turning: Turning) -> Line:
+    """The line of these words, each with its outline on the page as it came."""
     return Line(
         text=text,
-        box=turning.box_of(np.concatenate([corners for _, corners in read])),
+        box=turning.box_of(np.concatenate([outline for _, outline in read])),
         confidence=round(mean_confidence([word for word, _ in read]), 3),
         words=[
             Word(
                 text=word.text,
-                box=turning.box_of(corners),
+                box=turning.box_of(outline),
                 confidence=round(word.confidence, 3),
             )
-            for word, corners in read
+            for word, outline in read
         ],
     )
+
+
+def _insert(arc: Arc, turning: Turning, blocks: list[list[Line]]) -> None:
+    """Put the text along a circle before what stands in the circle, or after it."""
+    left, top, right, bottom = turning.box_of(arc.strip.circle.corners)
+    within = [
+        number
+        for number, block in enumerate(blocks)
+        for x0, y0, x1, y1 in (line.box for line in block)
+        if left < (x0 + x1) / 2 < right and top < (y0 + y1) / 2 < bottom
+    ]
+    if arc.is_inwards:
+        at = max(within, default=len(blocks)) + 1
+    else:
+        at = min(within, default=len(blocks))
+    blocks.insert(at, [_line_of_arc(arc, turning)])
 
 
 def _language(blocks: list[list[Line]], hint: str | None) -> str:

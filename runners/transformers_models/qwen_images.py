@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from PIL import Image
-from qwen_vl_utils.vision_process import MAX_RATIO, smart_resize
+from qwen_vl_utils.vision_process import smart_resize
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers import BaseImageProcessor
 
-from common.failures import ErrorCode, Refusal
+from runners.image_sizes import padded, padded_size
 from runners.vlm.request_images import RequestImage
 
 _LEAST_BOUND = 1280
@@ -102,32 +102,3 @@ class QwenImages:
             most = min(most, max(1, most_tokens) * side**2)
         sides = smart_resize(height, width, side, min(self._min_pixels, most), most)
         return [max(side, length) for length in sides]  # a thin strip's side is shrunk to nothing
-
-
-def padded(image: Image.Image, min_side: int) -> Image.Image:
-    """Adds white to an image, so that each side is at least `min_side` pixels long.
-
-    Without that, the short side of a thin strip would be stretched, or rounded to nothing.
-    """
-    size = padded_size(*image.size, min_side)
-    if size == image.size:
-        return image
-    page = Image.new("RGB", size, "white")
-    page.paste(image)
-    return page
-
-
-def padded_size(width: int, height: int, min_side: int) -> tuple[int, int]:
-    """Returns width and height of a padded image.
-
-    Raises `Refusal` (BAD_IMAGE) if one side is still more than 200 times as long as the other,
-    which the models do not take.
-    """
-    sides = max(width, min_side), max(height, min_side)
-    if max(sides) > MAX_RATIO * min(sides):
-        raise Refusal(
-            ErrorCode.BAD_IMAGE,
-            f"The image is too long and thin ({width} x {height} pixels): "
-            f"one side may be at most {MAX_RATIO} times the other.",
-        )
-    return sides

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from common.failures import ErrorCode, Refusal
+from runners.image_sizes import IMAGES_SHARE
 from runners.transformers_models.chat_template import ChatTemplate
 from runners.transformers_models.patch_projection import project_patches_by_products
 from runners.transformers_models.qwen_images import QwenImages
@@ -21,9 +22,6 @@ from runners.vlm.interface import (
     Task,
 )
 from runners.vlm.request_images import RequestImage, key_of
-
-_IMAGES_SHARE = 0.8
-"""Share of the tokens which a model takes that may be images'; the rest is for texts and answer."""
 
 
 class QwenStyleVlm(TransformersVlm):
@@ -87,7 +85,7 @@ class QwenStyleVlm(TransformersVlm):
     @property
     def most_visual_tokens(self) -> int:
         """Visual tokens that all images of a conversation may become together."""
-        return int(self._context * _IMAGES_SHARE)
+        return int(self._context * IMAGES_SHARE)
 
     def bound_images(self, tokens: int) -> None:
         self.images.bound(tokens)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from common.messages import ChosenToken, Piece
-from runners.held_text import overlap
+from runners.held_text import Stripped, overlap
 from runners.sampling.logprobs import chosen_tokens
 from runners.scheduling.row import Row
 from runners.tool_calls.reader import CallReader
@@ -57,27 +57,6 @@ class StopTexts:
     def rest(self) -> str:
         """The text held back, to be shown when no more pieces come."""
         return self._held
-
-
-class Stripped:
-    """Leaves out the white space at both ends of a text that arrives in pieces.
-
-    The white space at the end of the text is held back until something follows it.
-    """
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._started = False
-
-    def add(self, piece: str) -> str:
-        """Append a piece. Returns what can be shown now."""
-        text = self._held + piece
-        if not self._started:
-            text = text.lstrip()
-        shown = text.rstrip()
-        self._started = self._started or bool(shown)
-        self._held = text[len(shown) :]
-        return shown
 
 
 class AnswerText:

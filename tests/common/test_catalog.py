@@ -14,6 +14,7 @@ from common.catalog import (
 )
 from common.messages import Options
 from runners.service import Engine, engine_of
+from settings import Settings
 
 ENTRIES = pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
 
@@ -52,11 +53,14 @@ def test_only_the_embedded_reader_has_no_weights_to_download(entry):
 
 @ENTRIES
 def test_an_engine_answers_every_call_of_a_runner(entry):
-    engine = engine_of(entry)
+    engines = {engine_of(entry, Settings())}
+    if entry.converses and not entry.is_embedded:
+        engines.add(engine_of(entry, Settings(upstream={entry.id: "http://host:8000/v1"})))
     for name, call in inspect.getmembers(Engine, inspect.isfunction):
         if not name.startswith("_"):
             expected = list(inspect.signature(call).parameters)
-            assert list(inspect.signature(getattr(engine, name)).parameters) == expected
+            for engine in engines:
+                assert list(inspect.signature(getattr(engine, name)).parameters) == expected
 
 
 @pytest.fixture

@@ -4,7 +4,11 @@ import pytest
 
 from common.catalog import CATALOG
 from common.failures import ErrorCode, Refusal
-from runners.service import make_runner
+from common.messages import Status
+from runners.reader.engine import ReaderEngine
+from runners.service import engine_of, make_runner
+from runners.upstream.engine import UpstreamEngine
+from runners.vlm.engine import VlmEngine
 from settings import Settings
 
 
@@ -43,3 +47,25 @@ async def test_a_runner_is_ready_once_its_model_is_loaded_or_cannot_be(refusal):
     preloading.engine.may_load.set()
     await asyncio.wait_for(preloading.preloading, 5)
     assert await preloading.__is_ready__()
+
+
+class UpstreamGoes(SlowEngine):
+    state = "loaded"
+
+    async def status(self) -> Status:
+        return Status(state=self.state, is_upstream=True)
+
+
+async def test_a_runner_before_an_upstream_is_ready_while_the_upstream_answers():
+    settings = Settings(upstream={"dots_ocr": "http://host:8000/v1"})
+    before = make_runner(CATALOG["dots_ocr"], settings, UpstreamGoes).inner()
+    assert await before.__is_ready__()
+    before.engine.state = "unavailable"
+    assert not await before.__is_ready__()
+
+
+def test_a_model_with_an_upstream_is_asked_there_and_nothing_of_it_is_loaded():
+    settings = Settings(upstream={"dots_ocr": "http://host:8000/v1"})
+    assert engine_of(CATALOG["dots_ocr"], settings) is UpstreamEngine
+    assert engine_of(CATALOG["qwen3_vl_2b"], settings) is VlmEngine
+    assert engine_of(CATALOG["reader"], settings) is ReaderEngine

@@ -1,6 +1,7 @@
 """Pages that the tests render themselves, so that their truth is known to the letter."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,64 @@ def draw_table(
         if rules:
             draw.line((20, top - 8, page.width - 20, top - 8), fill="black")
     return page
+
+
+def draw_stamp(
+    page: Image.Image,
+    middle: tuple[int, int],
+    radius: int,
+    text: str,
+    *,
+    turns: tuple[float, float] = (0.04, 0.96),
+    at_bottom: str = "",
+    within: Sequence[str] = (),
+    ink: str = "black",
+) -> None:
+    """Draw a round stamp onto an RGB page.
+
+    text: runs clockwise, from the first to the second of `turns`, counted from the bottom.
+    at_bottom: runs from left to right along the lower half, its letters upright there.
+    within: the lines in the middle.
+    """
+    draw = ImageDraw.Draw(page)
+    px = radius // 8
+    x, y = middle
+    for share in (1.0, 0.6):
+        reach = radius * share
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), outline=ink, width=3)
+    _draw_along(page, middle, 0.73 * radius, px, text, turns, ink)
+    if at_bottom:
+        _draw_along(page, middle, -0.81 * radius, px, at_bottom, (0.15, -0.15), ink)
+    face = ImageFont.truetype(_FONTS / "DejaVuSans.ttf", px)
+    for number, line in enumerate(within):
+        down = (number - (len(within) - 1) / 2) * 1.5 * px
+        draw.text((x, y + down), line, font=face, fill=ink, anchor="mm")
+
+
+def _draw_along(
+    page: Image.Image,
+    middle: tuple[int, int],
+    radius: float,
+    px: int,
+    text: str,
+    turns: tuple[float, float],
+    ink: str,
+) -> None:
+    """Draw letters along a circle; where the radius is negative, their tops are inwards."""
+    face = ImageFont.truetype(_FONTS / "DejaVuSans.ttf", px)
+    passed = 0.0
+    for letter in text:
+        width = face.getlength(letter)
+        at = (passed + width / 2) / face.getlength(text)
+        passed += width
+        turn = math.tau * (turns[0] + (turns[1] - turns[0]) * at)
+        drawn = Image.new("L", (4 * px, 4 * px))
+        ImageDraw.Draw(drawn).text((2 * px, 2 * px), letter, font=face, fill=255, anchor="ms")
+        lean = 180 - math.degrees(turn) if radius > 0 else -math.degrees(turn)
+        drawn = drawn.rotate(lean, Image.Resampling.BICUBIC)
+        left = middle[0] - abs(radius) * math.sin(turn) - 2 * px
+        top = middle[1] + abs(radius) * math.cos(turn) - 2 * px
+        page.paste(Image.new("RGB", drawn.size, ink), (round(left), round(top)), drawn)
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:

@@ -60,12 +60,13 @@ function body(answer) {
 }
 
 /**
- * Lines are plain text, and rows of cells a table; a model that gives no lines may have written
- * Markdown itself.
+ * Lines are plain text, and rows of cells a table. A text that is not that of its lines is Markdown
+ * already.
  */
 function passage({ text, lines, error }) {
   if (error) return `*${literal(error)}*`;
-  if (!lines) return text;
+  const plainText = lines?.map((line) => line.text).join("\n");
+  if (text.replace(/\n+/g, "\n") !== plainText) return text;
   const parts = [];
   for (const row of text.split("\n")) {
     const hasCells = row.includes("\t");

@@ -10,45 +10,17 @@ from transformers import Qwen2VLProcessor
 from common.catalog import Entry
 from common.messages import Answer, FinishReason
 from runners.checkpoints.loading import load_checkpoint
-from runners.families.dots_ocr.layout import read_layout
 from runners.families.dots_ocr.model import DotsOCRForCausalLM, register
-from runners.transformers_models.qwen_images import padded_size
+from runners.family_words.dots_layout import read_layout
+from runners.family_words.dots_ocr import IMAGE, IMAGE_TOKEN, MAX_PIXELS, instruction
+from runners.image_sizes import padded_size
 from runners.transformers_models.qwen_style_vlm import QwenStyleVlm
 from runners.vlm.interface import Encoded, ModelRequest, ModelTurn, Task
 from settings import Settings
 
-MAX_PIXELS = 11_289_600
-"""Most pixels of an image that the model was trained on."""
-READ = "Extract the text content from this image."
-LAYOUT = """\
-Please output the layout information from the PDF image, including each layout element's bbox, \
-its category, and the corresponding text content within the bbox.
-
-1. Bbox format: [x1, y1, x2, y2]
-
-2. Layout Categories: The possible categories are ['Caption', 'Footnote', 'Formula', 'List-item', \
-'Page-footer', 'Page-header', 'Picture', 'Section-header', 'Table', 'Text', 'Title'].
-
-3. Text Extraction & Formatting Rules:
-    - Picture: For the 'Picture' category, the text field should be omitted.
-    - Formula: Format its text as LaTeX.
-    - Table: Format its text as HTML.
-    - All Others (Text, Title, etc.): Format their text as Markdown.
-
-4. Constraints:
-    - The output text must be the original text from the image, with no translation.
-    - All layout elements must be sorted according to human reading order.
-
-5. Final Output: The entire output must be a single JSON object.
-"""
-"""The model recognises its task by exactly these words, as they are in `dots_ocr/utils/prompts.py`
-of its authors' repository, with the last line break. So the prompt cannot name a language."""
-
-_IMAGE_TOKEN = "<|imgpad|>"
-_IMAGE = f"<|img|>{_IMAGE_TOKEN}<|endofimg|>"
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{% for part in message.content %}"
-    f"{{% if part.type == 'image' %}}{_IMAGE}{{% else %}}{{{{ part.text }}}}{{% endif %}}"
+    f"{{% if part.type == 'image' %}}{IMAGE}{{% else %}}{{{{ part.text }}}}{{% endif %}}"
     "{% endfor %}<|endof{{ message.role }}|>{% if message.role == 'system' %}{{ '\n' }}{% endif %}"
     "{% endfor %}<|assistant|>"
 )
@@ -79,8 +51,8 @@ class DotsOcrProcessor(Qwen2VLProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(image_processor, tokenizer, video_processor, _TEMPLATE, **kwargs)
-        self.image_token = _IMAGE_TOKEN
-        self.image_token_id = tokenizer.convert_tokens_to_ids(_IMAGE_TOKEN)
+        self.image_token = IMAGE_TOKEN
+        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         image_processor.temporal_patch_size = 1  # the default is two, for videos
 
 
@@ -94,7 +66,7 @@ class DotsOcr(QwenStyleVlm):
         return super().encode(replace(request, turns=turns))
 
     def instruction(self, task: Task) -> str:
-        return LAYOUT if task.options.mode == "layout" else READ
+        return instruction(task.options.mode)
 
     def positions(self, tokens: Tensor, grids: Tensor | None) -> Tensor:
         """[1, length]: an image token counts as any other token."""
@@ -132,7 +104,7 @@ def _without_image_words(turn: ModelTurn) -> ModelTurn:
     The client also sends the images, for which the template writes these tokens.
     """
     count = sum(not isinstance(part, str) for part in turn.parts)
-    words = count * _IMAGE
+    words = count * IMAGE
     for index, part in enumerate(turn.parts):
         if isinstance(part, str):
             parts = (*turn.parts[:index], part.removeprefix(words), *turn.parts[index + 1 :])

@@ -11,12 +11,13 @@ from PIL import Image
 from runners.reader.lines.quads import Quad, size_of, wider
 from runners.reader.lines.rapid import Inference, load_detector
 
-_CANVASES = tuple(
-    {
+_CANVASES = (
+    *{
         size
         for width, height in ((960, 960), (1152, 832), (1344, 704), (1792, 544), (640, 640))
         for size in ((width, height), (height, width))
-    }
+    },
+    *((1344, 352), (960, 256)),  # for a line or two, which seldom lie on their side
 )
 """Width, height of what the detector is given: each size costs memory for good."""
 _TILE = 960

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from runners.reader.lines.ink import columns_with_ink, grey_of
-from runners.reader.lines.merging import is_plain_latin, merge, with_cyrillic
+from runners.reader.lines.merging import is_plain_latin, is_settled, merge, with_cyrillic
 from runners.reader.lines.pp_recogniser import HEIGHT, PPRecogniser
 from runners.reader.lines.quads import Pixels, Quad, cut_out
 from runners.reader.lines.tesseract import Tesseract
@@ -37,8 +37,10 @@ _DIFFERENCE = 0.25
 _SMALLER = 0.75
 _CYRILLIC_NAMES = ("cyrillic", "eslav")
 """What PP-OCR calls its recognisers of Cyrillic: the second is for East Slavic languages."""
-_LONG = 8.0
+_NO_NUMBER = 3.0
 """Heights of a line; longer ones are read in the page's alphabet first."""
+_LONG = 8.0
+"""Heights of a line; a longer one is in the page's alphabet if it reads well in it."""
 _REACH = 0.5
 """How far the ink of a word may reach out of its place, in heights of the line."""
 _INEXACT = 0.15
@@ -81,8 +83,14 @@ class LineReading:
             self._cyrillic = words
         return self._cyrillic
 
-    def confidence(self) -> tuple[float, float]:
-        """How well the line reads in Latin, and in Cyrillic."""
+    def confidence(self, *, likely_cyrillic: bool) -> tuple[float, float]:
+        """How well the line reads in Latin, and in Cyrillic.
+
+        likely_cyrillic: it is read in Cyrillic first. It is not read in the other alphabet if it
+        reads well in the first one.
+        """
+        if likely_cyrillic and mean_confidence(self.cyrillic) > _CYRILLIC_CLEAR:
+            return 0.0, mean_confidence(self.cyrillic)
         words, whole = self.latin
         latin = mean_confidence(words) if whole else 0.0
         if latin >= _LATIN_SURE and sum(len(word.text) for word in words) >= _SURELY_LATIN:
@@ -92,12 +100,12 @@ class LineReading:
     def words(self, *, mostly_cyrillic: bool, any_cyrillic: bool) -> list[LineWord]:
         """The line, each word in its alphabet.
 
-        mostly_cyrillic: a long line is in Cyrillic if it reads well. any_cyrillic: what looks alike
-        in both alphabets is in Cyrillic.
+        mostly_cyrillic: a line that reads well in Cyrillic is in it, if it or one of its words is
+        long. any_cyrillic: what looks alike in both alphabets is in Cyrillic.
         """
-        if mostly_cyrillic and self._length > _LONG:
-            confidence = mean_confidence(self.cyrillic)
-            if confidence > _CYRILLIC_CLEAR:
+        if mostly_cyrillic and self._length > _NO_NUMBER:
+            is_clear = mean_confidence(self.cyrillic) > _CYRILLIC_CLEAR
+            if is_clear and (self._length > _LONG or any(map(is_settled, self.cyrillic))):
                 return merge(self.cyrillic, self._read_latin)
         words, whole = self.latin
         latin = mean_confidence(words) if whole else 0.0

@@ -10,6 +10,10 @@ from runners.reader.lines.words import Character, LineWord, joined
 
 _SURE = 0.85
 """Confidence under which a Cyrillic word is read in Latin letters too."""
+_SETTLED = 0.9
+"""Confidence from which on a long Cyrillic word is not read in Latin letters too."""
+_LONG, _LONG_UNKNOWN = 5, 8
+"""Letters of such a word that the dictionary has, and of one that it lacks."""
 _READ = 0.6
 """Confidence over which a Cyrillic word makes sense."""
 _LATIN_LIKELY = 0.75
@@ -83,9 +87,22 @@ def _is_doubtful(word: LineWord, *, is_first: bool) -> bool:
     The first word of a line may be the label of what follows.
     """
     letters = any(map(str.isalpha, word.text))
-    if word.confidence < _SURE or (letters and not word.is_known):
+    if word.confidence < _SURE:
         return True
-    return letters and (is_first or word.text.isupper())
+    if not letters or is_settled(word):
+        return False
+    return not word.is_known or is_first or word.text.isupper()
+
+
+def is_settled(word: LineWord) -> bool:
+    """Whether the word is so long and so sure that reading it in Latin letters is of no use."""
+    if word.confidence < _SETTLED or _ODD.search(word.text):
+        return False
+    if not word.is_known and word.text.isupper():
+        return False  # they may be Latin letters of the same shapes
+    parts = "".join(" " if c in _JOINTS else c for c in word.text).split()
+    long = _LONG if word.is_known else _LONG_UNKNOWN
+    return bool(parts) and all(sum(map(str.isalpha, part)) >= long for part in parts)
 
 
 def _replaces(latin: LineWord, word: LineWord, neighbours: Sequence[bool]) -> bool:

@@ -52,7 +52,11 @@ def _config(part: str, model: Path) -> Any:
     all_parts = ParseParams.load(_PACKAGE / "config.yaml")
     config = all_parts[part]
     config.engine_type = EngineType.OPENVINO
-    config.engine_cfg = {"inference_num_threads": 1, "num_streams": 1}
+    config.engine_cfg = {
+        "inference_num_threads": 1,
+        "num_streams": 1,
+        "enable_cpu_pinning": False,  # it would pin every process of the reader to the same core
+    }
     config.model_path = str(model)  # a path that is given is never downloaded
     keys = model.with_suffix(".txt")
     if part == "Rec" and keys.is_file():

@@ -8,17 +8,19 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from runners.reader.lines.detection import LineDetector, paper_of
-from runners.reader.lines.quads import Quad
+from runners.reader.lines.quads import Quad, size_of
 from runners.reader.pages.rules import without_rules
 from runners.reader.pages.seals import beside, without_marks
 from runners.reader.pages.upright import likely_direction, skew_of
 
 _LEANING = 6.0
 """Degrees; a page that leans further is straightened to find its lines."""
-_MAX_PIXELS = 12_000_000
-"""Pixels of a page whose coloured marks are looked through."""
-_MAX_STRAIGHTENED = 5_000_000
+_MAX_PIXELS = 9_000_000
+"""Pixels of a page, A4 at 300 dpi, that is cleaned of marks and rules: that takes memory."""
+_MAX_STRAIGHTENED = 4_000_000
 """Pixels of a page that is straightened; it grows by this."""
+_LINE = 4.0
+"""How many times longer than high a line of words is at least."""
 _JOIN_DOTS = ImageFilter.GaussianBlur(1.5)
 """What makes letters of the dots of a dot matrix printer."""
 
@@ -33,18 +35,20 @@ class FoundLine:
 
 
 class LineFinder:
-    """The detector with its model loaded. Used by one thread at a time."""
+    """Looks for lines with a detector. Used by one thread at a time."""
 
-    def __init__(self) -> None:
-        self._detector = LineDetector()
+    def __init__(self, detector: LineDetector) -> None:
+        self._detector = detector
 
     def find(self, image: Image.Image, check: Callable[[], None]) -> list[FoundLine]:
         """The lines of an RGB or grey page, in no order. check: what it raises ends the search."""
         quads = self._find(image, check)
         small = image.width * image.height <= _MAX_PIXELS
-        if small and not quads:
-            image = image.filter(_JOIN_DOTS)
-            quads = self._find(image, check)
+        if small and not _has_line(quads):  # the detector takes letters of dots for words, if any
+            joined = image.filter(_JOIN_DOTS)
+            through_dots = self._find(joined, check)
+            if not quads or _has_line(through_dots):
+                image, quads = joined, through_dots
         coloured = image.mode == "RGB"
         cleaned = without_marks(image) if small and coloured and quads else None
         if small and quads:
@@ -79,3 +83,8 @@ class LineFinder:
             (((quad - middle) @ back.T + own_middle) / factor).astype(np.float32)
             for quad in self._detector.find(straight, check)
         ]
+
+
+def _has_line(quads: list[Quad]) -> bool:
+    """Whether a line has more than a few letters."""
+    return any(max(size) > _LINE * min(size) for size in map(size_of, quads))

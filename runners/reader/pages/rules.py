@@ -15,6 +15,8 @@ _LEANING = 3.0
 """Degrees by which the lines of a page whose rules are upright lean at most."""
 _CONTRAST = 48
 """Difference, of 255, of a rule from what is beside it."""
+_STRIP = 256
+"""Rows that are filled at a time, as a large page would take several times its memory."""
 
 
 def without_rules(image: Image.Image, quads: list[Quad]) -> Image.Image:
@@ -32,14 +34,18 @@ def without_rules(image: Image.Image, quads: list[Quad]) -> Image.Image:
     crossing = cv2.getStructuringElement(cv2.MORPH_RECT, (1, width // 2 | 1))
     along = cv2.getStructuringElement(cv2.MORPH_RECT, (1, length))
     grey = np.asarray(image.convert("L"))
+    page = image
     # Closing fills what is thin and dark with what is beside it, opening what is thin and light.
     for filling in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN):
         differs = cv2.absdiff(grey, cv2.morphologyEx(grey, filling, across)) > _CONTRAST
         # Where a rule crosses another, nothing is beside it.
-        thin = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_CLOSE, crossing)
+        thin = cv2.morphologyEx(differs.view(np.uint8), cv2.MORPH_CLOSE, crossing)
         rules = cv2.morphologyEx(thin, cv2.MORPH_OPEN, along)
         if rules.any():
-            wider = cv2.dilate(rules, np.ones((3, 3), np.uint8))
-            filled = Image.fromarray(cv2.morphologyEx(np.asarray(image), filling, across))
-            image = Image.composite(filled, image, Image.fromarray(wider * np.uint8(255)))
-    return image
+            page = image.copy() if page is image else page
+            mask = cv2.dilate(rules, np.ones((3, 3), np.uint8)) * np.uint8(255)
+            for top in range(0, page.height, _STRIP):
+                strip = page.crop((0, top, page.width, min(page.height, top + _STRIP)))
+                filled = Image.fromarray(cv2.morphologyEx(np.asarray(strip), filling, across))
+                page.paste(filled, (0, top), Image.fromarray(mask[top : top + _STRIP]))
+    return page

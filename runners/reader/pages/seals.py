@@ -15,14 +15,14 @@ _LIGHT = 160
 
 
 def without_marks(image: Image.Image) -> Image.Image | None:
-    """The page with its coloured marks made pale; None if it has none."""
+    """The page in grey, with its coloured marks made pale; None if it has none."""
     # Averaged, the coloured edges of letters drawn for a screen are grey again.
     small = np.asarray(image.reduce(_REDUCTION)).astype(np.int16)
     share = float((np.ptp(small, axis=2) > _SATURATED).mean())
     if not _SHARES[0] <= share <= _SHARES[1] or np.median(small) < _LIGHT:
         return None
     red, green, blue = image.split()
-    return ImageChops.lighter(ImageChops.lighter(red, green), blue).convert("RGB")
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue)
 
 
 def beside(lines: list[Quad], cleaned: list[Quad]) -> list[Quad]:

@@ -16,6 +16,10 @@ from runners.reader.pages.upright import reading_direction
 
 _SAMPLE = 4
 """Lines that are read to find out whether the page is upright, and its alphabet."""
+_ENOUGH = 2
+"""Lines of the sample after which no others are read if these read badly."""
+_BADLY = 0.6
+"""Confidence of lines that are read upside down at most."""
 _NO_TEXT = 0.45
 """Confidence of what is read into a rule or a picture."""
 _SOME_CYRILLIC = 4
@@ -61,9 +65,12 @@ class Sheet:
         """Degrees clockwise from rightwards."""
         self._face(reading_direction([line.quad for line in lines], self._how_well))
 
-    def read(self, language: str | None) -> list[list[Row]]:
-        """The paragraphs, in reading order, each of rows. language: as in `Reader.read`."""
-        words = self._words(language == "ru" or self._sample()[1])
+    def read(self, language: str | None, *, any_cyrillic: bool = False) -> list[list[Row]]:
+        """The paragraphs, in reading order, each of rows.
+
+        language: as in `Reader.read`. any_cyrillic: whether other text of the page is in Cyrillic.
+        """
+        words = self._words(language == "ru" or self._sample()[1], any_cyrillic)
         placed = [self._placed(number, read) for number, read in words.items()]
         return [
             [
@@ -98,23 +105,31 @@ class Sheet:
         """The confidence in the widest lines, and whether they are in Cyrillic."""
         widths = [size_of(line.quad)[0] for line in self._lines]
         widest = sorted(range(len(widths)), key=lambda number: -widths[number])[:_SAMPLE]
-        read = [self._begin(number).confidence() for number in widest]
-        if not read:
-            return 0.0, False
-        latin, cyrillic = (sum(side) / len(read) for side in zip(*read, strict=True))
-        return sum(map(max, read)) / len(read), cyrillic > latin
+        read: list[tuple[float, float]] = []
+        mean, mostly_cyrillic = 0.0, False
+        for number in widest:
+            read.append(self._begin(number).confidence(likely_cyrillic=mostly_cyrillic))
+            latin, cyrillic = (sum(side) / len(read) for side in zip(*read, strict=True))
+            mean, mostly_cyrillic = sum(map(max, read)) / len(read), cyrillic > latin
+            if len(read) == _ENOUGH and mean < _BADLY:
+                break
+        return mean, mostly_cyrillic
 
-    def _words(self, mostly_cyrillic: bool) -> dict[int, list[LineWord]]:
+    def _words(self, mostly_cyrillic: bool, any_cyrillic: bool) -> dict[int, list[LineWord]]:
         """The words of each line that has text, by its number."""
-        words: dict[int, list[LineWord]] = {}
-        for number in range(len(self._lines)):
-            words[number] = self._begin(number).words(
-                mostly_cyrillic=mostly_cyrillic, any_cyrillic=mostly_cyrillic
-            )
-        if not mostly_cyrillic and any(map(_has_cyrillic, words.values())):
-            for number in words:
-                words[number] = self._begin(number).words(mostly_cyrillic=False, any_cyrillic=True)
+        any_cyrillic |= mostly_cyrillic
+        words = self._read_all(mostly_cyrillic, any_cyrillic)
+        if not any_cyrillic and any(map(has_cyrillic, words.values())):
+            words = self._read_all(mostly_cyrillic, True)
         return {n: read for n, read in words.items() if mean_confidence(read) >= _NO_TEXT}
+
+    def _read_all(self, mostly_cyrillic: bool, any_cyrillic: bool) -> dict[int, list[LineWord]]:
+        return {
+            number: self._begin(number).words(
+                mostly_cyrillic=mostly_cyrillic, any_cyrillic=any_cyrillic
+            )
+            for number in range(len(self._lines))
+        }
 
     def _begin(self, number: int) -> LineReading:
         if number not in self._begun:
@@ -134,7 +149,7 @@ class Sheet:
         return Placed(number, left, top, right, bottom, characters)
 
 
-def _has_cyrillic(words: list[LineWord]) -> bool:
+def has_cyrillic(words: list[LineWord]) -> bool:
     letters = [letter for word in words for letter in word.text if is_cyrillic(letter)]
     return len(letters) >= _SOME_CYRILLIC
 

@@ -262,3 +262,40 @@ async def test_an_unknown_repository_is_an_unknown_model(client, route):
 
 def test_settings_may_name_a_model_as_on_the_hub():
     assert Settings(models=(HUB_NAME,), preload=(HUB_NAME,)).models == ("qwen3_vl_2b",)
+
+
+UPSTREAM = Status(state="loaded", device="upstream", is_upstream=True)
+UPSTREAM_GONE = UPSTREAM.model_copy(update={"state": "unavailable", "reason": "It is off."})
+
+
+async def test_a_model_of_a_server_of_its_own_is_neither_loaded_nor_unloaded(client, runners):
+    runners["qwen3_vl_8b"].status = UPSTREAM
+    loaded = await client.post("/models/qwen3_vl_8b")
+    assert loaded.json()["message"] == (
+        "Model qwen3_vl_8b runs on a server of its own, which has loaded it"
+    )
+    unloaded = await client.delete("/models/qwen3_vl_8b")
+    assert (unloaded.status_code, unloaded.json()["code"]) == (404, "not_loaded")
+    assert unloaded.json()["detail"] == (
+        "Model 'qwen3_vl_8b' is not loaded here: it runs on a server of its own, which alone "
+        "unloads it."
+    )
+    assert runners["qwen3_vl_8b"].asked == ["load"]
+    health = (await client.get("/health")).json()
+    assert "qwen3_vl_8b" in health["loaded_models"]
+
+
+async def test_a_model_whose_server_does_not_answer_makes_the_service_degraded(client, runners):
+    runners["qwen3_vl_8b"].status = UPSTREAM
+    assert (await client.get("/health")).json()["status"] == "healthy"
+    runners["qwen3_vl_8b"].status = UPSTREAM_GONE
+
+    for _ in range(100):  # until the status has come
+        health = (await client.get("/health")).json()
+        if health["status"] != "healthy":
+            break
+        await asyncio.sleep(0.05)
+    assert (health["status"], health["unreachable_models"]) == ("degraded", ["qwen3_vl_8b"])
+    listed = (await client.get("/models")).json()["available"]
+    (card,) = (model for model in listed if model["id"] == "qwen3_vl_8b")
+    assert (card["state"], card["reason"]) == ("unavailable", "It is off.")

@@ -85,3 +85,11 @@ async def test_a_runner_that_is_not_reachable_is_not_unloaded():
     machine.slots["got_ocr", None].reachable = False
     await machine.load("qwen3_vl_2b")
     assert machine.events == ["+qwen3_vl_2b"]
+
+
+async def test_a_model_that_a_server_of_its_own_holds_neither_counts_nor_is_unloaded():
+    machine = Machine(80, max_loaded=1)
+    machine.hold("qwen3_vl_4b", idle=100, places=(), is_upstream=True)
+    await machine.load("got_ocr")
+    await machine.load("qwen3_vl_2b")
+    assert machine.events == ["+got_ocr", "-got_ocr", "+qwen3_vl_2b"]

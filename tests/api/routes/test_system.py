@@ -88,7 +88,7 @@ async def test_models_says_which_parameters_each_takes_beside_those_of_all(clien
         "got_ocr": ["box", "color", "formatted"],
         **{model: ["prompt"] for model in CATALOG if model.startswith("qwen")},
         "dots_ocr": ["mode", "prompt"],
-        "reader": ["mode"],
+        "reader": ["formatted", "mode"],
     }
 
 

@@ -45,3 +45,14 @@ def test_white_ink_of_a_large_page_is_seen():
     page = Image.new("RGBA", (4000, 4000))
     page.paste(written("white"), (50, 50))
     assert flatten(page).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("height", [63, 64, 65, 200])
+def test_every_row_lies_on_the_same_background(height: int) -> None:
+    page = Image.new("RGBA", (40, height))
+    page.paste(written("white"), (0, 0))
+    page.paste("white", (0, height - 1, 40, height))
+    flat = flatten(page)
+    assert flat.getpixel((30, height - 2)) == (0, 0, 0)
+    assert flat.getpixel((30, height - 1)) == (255, 255, 255)
+    assert flat.size == page.size

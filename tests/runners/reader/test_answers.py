@@ -51,6 +51,12 @@ def test_layout_mode_adds_a_block_around_the_lines_of_each() -> None:
     ]
 
 
+def test_formatted_text_is_markdown_and_the_lines_stay() -> None:
+    read = answer(page(("Item\tPrice", "Bread *\t1.20")), options=Options(formatted=True))
+    assert read.text == "| Item | Price |\n| --- | --- |\n| Bread \\* | 1.20 |"
+    assert [line.text for line in read.lines or ()] == ["Item\tPrice", "Bread *\t1.20"]
+
+
 def test_a_language_without_trained_data_is_warned_of() -> None:
     assert answer(language="de").warning == (
         "There is no trained data for German: read as English and Russian."

@@ -265,12 +265,13 @@ def test_reads_a_blurred_page(reader: Reader, truth: tuple[str, ...]) -> None:
     assert error_rate(reader.read(blurred, None), " ".join(truth)) <= 0.02
 
 
-def test_reads_dots(reader: Reader) -> None:
-    letters = np.asarray(render(ENGLISH[2:4], 12, margin=12).convert("L"))
+@pytest.mark.parametrize("truth", [ENGLISH[2:4], ENGLISH, RUSSIAN[2:4]])
+def test_reads_dots(reader: Reader, truth: tuple[str, ...]) -> None:
+    letters = np.asarray(render(truth, 12, margin=12).convert("L"))
     dots = np.full((letters.shape[0] * 3, letters.shape[1] * 3), 255, np.uint8)
     dots[1::3, 1::3] = dots[::3, 1::3] = dots[1::3, ::3] = letters
     page = reader.read(Image.fromarray(dots).convert("RGB"), None)
-    assert error_rate(page, " ".join(ENGLISH[2:4])) <= 0.03
+    assert error_rate(page, " ".join(truth)) <= 0.03
 
 
 def test_a_single_line_without_a_margin_is_read(reader: Reader) -> None:

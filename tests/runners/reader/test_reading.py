@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
+from runners.reader.lines.quads import Pixels
+from runners.reader.lines.words import Character
 from runners.reader.read_page import ReadPage
 from runners.reader.reading import Reader
 from runners.reader.tessdata import find_tessdata
@@ -91,6 +93,22 @@ def test_latin_words_within_russian_text_stay_latin(reader: Reader) -> None:
         "Счёт пополнен на 45 GBP согласно закону N 149-ФЗ.",
     )
     assert reader.read(render(truth, 28), None).text.split() == " ".join(truth).split()
+
+
+def test_few_lines_of_a_russian_page_are_read_in_latin_letters(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    latin = reader._reader.latin
+    read = latin.read
+
+    def note_width(line: Pixels) -> list[Character]:
+        widths.append(line.shape[1])
+        return read(line)
+
+    monkeypatch.setattr(latin, "read", note_width)
+    assert error_rate(reader.read(render(RUSSIAN, 28), None), RUSSIAN) <= 0.01
+    assert sum(width > 8 * 48 for width in widths) == 1
 
 
 def test_a_wrong_hint_does_not_spoil_the_reading(reader: Reader) -> None:

@@ -5,8 +5,8 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers import Qwen2VLImageProcessor
 
-from common.failures import ErrorCode, Refusal
-from runners.transformers_models.qwen_images import QwenImages, padded
+from runners.image_sizes import padded
+from runners.transformers_models.qwen_images import QwenImages
 from runners.vlm.request_images import ImageFacts, RequestImage
 from tests.support.models.prompts import page, request_image
 
@@ -75,23 +75,3 @@ def test_memory_bounds_an_image_but_not_below_a_small_page(memory, most):
     images.bound(memory)
     (tokens,) = images.token_counts(images.grids([request_image(page(2500, 2500))]))
     assert 0.9 * most < tokens <= most
-
-
-def test_an_image_is_padded_with_white_where_a_side_is_short():
-    image = page(40, 5)
-    made = padded(image, SIDE)
-    assert made.size == (40, SIDE)
-    assert made.crop((0, 0, 40, 5)).tobytes() == image.tobytes()
-    assert made.crop((0, 5, 40, SIDE)).getcolors() == [(40 * (SIDE - 5), (255, 255, 255))]
-
-
-def test_an_image_whose_sides_are_long_enough_stays_as_it_is():
-    image = page(SIDE, SIDE)
-    assert padded(image, SIDE) is image
-
-
-@pytest.mark.parametrize("size", [(1, SIDE * 201), (6000, 29)])
-def test_an_image_that_is_too_thin_is_refused(size):
-    with pytest.raises(Refusal, match="too long and thin") as refused:
-        padded(page(*size), SIDE)
-    assert refused.value.code is ErrorCode.BAD_IMAGE

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.vlm.text_stream import Detokeniser, StopTexts, Stripped, strip_cut_character
+from runners.vlm.text_stream import Detokeniser, StopTexts, strip_cut_character
 
 
 def utf8(tokens: list[int]) -> str:
@@ -89,13 +89,3 @@ def test_what_may_begin_a_stop_text_is_shown_once_it_does_not():
 def test_without_stop_texts_nothing_is_held_back():
     stop = StopTexts([])
     assert (stop.add("any"), stop.rest(), stop.met) == ("any", "", False)
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.lists(st.text(" \n\tab", max_size=4), max_size=12))
-def test_white_space_at_both_ends_is_left_out_of_any_pieces(pieces):
-    stripped = Stripped()
-    shown = ""
-    for count, piece in enumerate(pieces, start=1):
-        shown += stripped.add(piece)
-        assert shown == "".join(pieces[:count]).strip()

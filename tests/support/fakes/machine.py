@@ -54,9 +54,12 @@ class Machine:
         """Why the last load failed."""
         self.loader = Loader(self.slots.values, max_loaded)
 
-    def hold(self, model: str, idle: float = 1, rows: int = 0, places=DEVICE, host=None) -> None:
+    def hold(
+        self, model: str, idle: float = 1, rows: int = 0, places=DEVICE, host=None, **status
+    ) -> None:
+        """status: further fields."""
         self.loaded[self.slots[model, host]] = Status(
-            state="loaded", idle_seconds=idle, rows=rows, places=places
+            state="loaded", idle_seconds=idle, rows=rows, places=places, **status
         )
 
     async def load(self, model: str, host: str | None = None, seconds: float | None = None) -> None:

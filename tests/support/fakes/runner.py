@@ -121,7 +121,8 @@ class FakeRunner:
             self.asked.append(call)
         if call == "load":
             await self.may_load.wait()
-            self.status = Status(state="loaded")
+            if self.status.state != "loaded":
+                self.status = Status(state="loaded")
             said = Reply(outcome=self.status).model_dump_json()
         elif call == "unload":
             said = "true" if self.status.state == "loaded" else "false"

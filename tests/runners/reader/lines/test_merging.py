@@ -1,6 +1,6 @@
 import pytest
 
-from runners.reader.lines.merging import merge, with_cyrillic
+from runners.reader.lines.merging import is_settled, merge, with_cyrillic
 from runners.reader.lines.words import Character, LineWord
 
 
@@ -121,3 +121,35 @@ def test_doubtful_words_of_a_latin_line_are_russian_ones(latin: str) -> None:
     assert [w.text for w in with_cyrillic(words, lambda: cyrillic)] == ["Total:", "руб."]
     unsure = [word("руб.", 0.5, 4)]
     assert [w.text for w in with_cyrillic(words, lambda: unsure)] == ["Total:", latin]
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "confidence", "is_read"),
+    [
+        ("Законы", True, 0.92, False),
+        ("Законы", True, 0.89, True),
+        ("Для", True, 0.92, True),
+        ("рекурсивный", False, 0.92, False),
+        ("отмемо", False, 0.92, True),
+        ("мемои{ация", False, 0.92, True),
+        ("НЕОТКРЫВАЕМЫЙ", False, 0.92, True),
+        ("телекоммуникационно-технический", False, 0.92, False),
+        ("плат-интерфейсный", False, 0.92, True),
+    ],
+)
+def test_a_long_word_that_is_sure_is_not_read_again(
+    text: str, known: bool, confidence: float, is_read: bool
+) -> None:
+    starts: list[float] = []
+
+    def read_latin(start: float, _: float) -> list[LineWord]:
+        starts.append(start)
+        return []
+
+    assert merge([word(text, confidence, known=known)], read_latin)[0].text == text
+    assert bool(starts) is is_read
+
+
+def test_a_dash_and_a_number_settle_nothing() -> None:
+    assert not is_settled(word("—", 0.95, known=True))
+    assert not is_settled(word("7708123436", 0.97))

@@ -36,3 +36,11 @@ def test_a_rule_that_crosses_others_is_taken_away_between_them() -> None:
 def test_letters_pictures_and_rules_across_stay(box: tuple[int, ...]) -> None:
     drawn = page("black", "white", *box)
     assert without_rules(drawn, [LINE]) == drawn
+
+
+def test_a_long_rule_is_taken_away_from_a_copy() -> None:
+    ruled = Image.new("RGB", (240, 700), "white")
+    ImageDraw.Draw(ruled).rectangle((100, 10, 101, 690), fill="black")
+    before = ruled.copy()
+    assert without_rules(ruled, [LINE]) == Image.new("RGB", ruled.size, "white")
+    assert ruled == before

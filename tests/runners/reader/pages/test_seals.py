@@ -17,8 +17,8 @@ def test_a_mark_becomes_pale_and_the_ink_under_it_stays() -> None:
     draw.rectangle((120, 140, 180, 145), fill="black")
     cleaned = without_marks(page)
     assert cleaned is not None
-    assert min(cleaned.getpixel((150, 120))) > 200  # type: ignore[arg-type]
-    assert cleaned.getpixel((150, 142)) == (0, 0, 0)
+    assert cleaned.getpixel((150, 120)) > 200  # type: ignore[operator]
+    assert cleaned.getpixel((150, 142)) == 0
 
 
 def test_a_page_without_marks_or_of_coloured_paper_is_left_alone() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.messages import Block
-from runners.families.dots_ocr.layout import read_layout, to_markdown
+from runners.family_words.dots_layout import read_layout, to_markdown
 
 PAGE = (1000, 1400)
 SCALE = (1000 / 280, 1400 / 560)
