@@ -6,8 +6,9 @@ from pydantic import BaseModel
 
 from api.intake.json_bodies import JSON
 
-MAX_QUERY_LENGTH = 4_000
-"""Characters; percent-encoded, they still fit the 64 KiB that the server takes for a URL."""
+MAX_QUERY_LENGTH = 1_000
+"""Characters of one text. Percent-encoded, five such texts still fit the 64 KiB that the server
+takes for a URL."""
 _FILE = {"type": "string", "format": "binary"}
 _FILE_IN_JSON = {
     "image": {"type": "string", "description": "The file in base64, or as a data: URL"},
@@ -91,8 +92,10 @@ def _request(properties: dict[str, Any], content: dict[str, Any]) -> dict[str, A
 
 def _query_schema(schema: dict[str, Any]) -> dict[str, Any]:
     schema = {key: part for key, part in schema.items() if key != "description"}
-    if schema.get("maxLength", 0) > MAX_QUERY_LENGTH:
-        schema["maxLength"] = MAX_QUERY_LENGTH
+    if schema.get("type") == "string" and "enum" not in schema:
+        schema["maxLength"] = min(schema.get("maxLength", MAX_QUERY_LENGTH), MAX_QUERY_LENGTH)
+    if "anyOf" in schema:
+        schema["anyOf"] = [_query_schema(part) for part in schema["anyOf"]]
     return schema
 
 

@@ -62,6 +62,7 @@ def test_it_holds_what_is_needed_to_run_and_nothing_else(bento: Path) -> None:
             "common/**/*.py",
             "api/**/*.py",
             "api/playground/**/*",
+            "commands/**/*.py",
             "runners/**/*.py",
             "runners/**/*.cpp",
             "runners/**/*.h",

@@ -132,7 +132,7 @@ def test_after_the_guides_delete_the_model_is_gone(fleet: Server, folder: Path) 
 def test_an_unknown_model_gives_the_guides_error(fleet: Server, folder: Path) -> None:
     unknown = CURL["POST /ocr"].replace(MODEL, "invalid_model")
     answer = json.loads(run(["sh", "-c"], unknown, fleet, folder))
-    assert answer == ANSWERS["Обработка ошибок"]
+    assert answer == ANSWERS["Обработка ошибок"] | {"code": "unknown_model"}
 
 
 def test_python_reads_a_page(fleet: Server, folder: Path) -> None:

@@ -200,7 +200,7 @@ class TestWeights:
     def refusal(self, server: Server, model: str) -> str:
         response = server.client.post("/ocr", files={"file": PAGE}, data={"model": model})
         assert response.status_code == 503
-        assert int(response.headers["retry-after"]) > 0
+        assert "retry-after" not in response.headers  # only an operator can help
         return response.json()["detail"]
 
     def test_what_is_missing_is_named_with_its_place(
@@ -217,11 +217,11 @@ class TestWeights:
         self, unloaded: str, folder: Path, fleet: Server
     ) -> None:
         (runner,) = fleet.runners(unloaded)
-        file = folder / "model.safetensors"
+        file = sorted(folder.glob("*.safetensors"))[-1]  # of several on the hub
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
         detail = self.refusal(fleet, unloaded)
-        assert "model.safetensors" in detail
+        assert file.name in detail
         assert str(folder.parent) not in detail
         file.write_bytes(whole)
         assert post(fleet, "/ocr", {"model": unloaded})["text"] == SAYS[unloaded]

@@ -253,8 +253,8 @@ def test_what_is_not_served_is_refused_by_name(models: OpenAI, read_only: OpenAI
     assert (refused.value.param, refused.value.type) == ("n", "invalid_request_error")
     assert "'n'" in refused.value.message
     with pytest.raises(openai.BadRequestError) as refused:
-        models.chat.completions.create(model=MODEL, messages=asked, presence_penalty=2.5)
-    assert refused.value.param == "presence_penalty"
+        models.chat.completions.create(model=MODEL, messages=asked, logit_bias={"5": -100})
+    assert refused.value.param == "logit_bias"
     page = [user(shown(PAGE), said("Read the text"))]
     with pytest.raises(openai.BadRequestError) as refused:
         read_only.chat.completions.create(model="reader", messages=page, logprobs=True)
