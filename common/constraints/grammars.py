@@ -45,8 +45,13 @@ def check(constraint: Constraint) -> None:
 
 
 def _lark(choices: Sequence[str]) -> str:
-    alternatives = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    alternatives = " | ".join(map(_quoted, choices))
     return LLMatcher.grammar_from_lark(f"start: {alternatives}")
+
+
+def _quoted(text: str) -> str:
+    """A text as Lark's notation has it: as in JSON, but DEL has to be escaped, too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _first_line(said: str) -> str:

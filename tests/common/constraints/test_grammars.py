@@ -8,7 +8,8 @@ from common.messages import Constraint
 SOUND = [
     Constraint(kind="json", text=json.dumps({"type": "object"})),
     Constraint(kind="regex", text="[0-9]{3}"),
-    Constraint(kind="choice", text=json.dumps(["yes", 'a "no"', "\n", "да"])),
+    Constraint(kind="choice", text=json.dumps(["yes", 'a "no"', "\n", "да", ""])),
+    Constraint(kind="choice", text=json.dumps([chr(code) for code in range(256)])),
     Constraint(kind="grammar", text='start: "a" | "b"'),
     Constraint(kind="grammar", text='root ::= "a" | "b"'),
 ]
