@@ -47,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case "kubernetes":
             if (catalog := settings().catalog) is None:
                 parser.error("CHATVLM_CATALOG names no file, so that there are no further models")
-            write_manifests(catalog, given.folder)
+            try:
+                write_manifests(catalog, given.folder)
+            except OSError as error:
+                parser.error(f"'{given.folder}' cannot be written to ({error.strerror})")
             return 0
     return doctor(settings(), os.environ)
 

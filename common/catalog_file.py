@@ -38,11 +38,11 @@ class ListedModel(BaseModel):
     id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,38}[a-z0-9]$")
     name: Name | None = None
     family: str
-    repository: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    repository: str | None = Field(None, pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     folder: Name | None = None
     revision: Name | None = None
     params: str | None = Field(None, pattern=r"^\d+(\.\d+)?[MB]$")
-    weights_gib: float | None = Field(None, gt=0, strict=False)
+    weights_gib: float | None = Field(None, gt=0, strict=False, allow_inf_nan=False)
     max_images: int | None = Field(None, gt=0)
     max_pixels: int | None = Field(None, ge=3136)
     reading_tokens: int | None = Field(None, gt=0)

@@ -24,7 +24,7 @@ from api.schemas.openai import (
 )
 from api.schemas.structured import ReplyCall, ReplyFunction
 from common.failures import Refusal
-from common.messages import Answer, ChosenToken, Piece, Stream, TextSource
+from common.messages import Answer, ChosenToken, Piece, Stream, TextSource, ToolCall
 from common.messages import TokenLogprob as Token
 
 _CUT_OFF: dict[str | None, str] = {
@@ -172,7 +172,16 @@ def _finish_reason(answer: Answer) -> FinishReason:
     # OpenAI has no reason for a loop or a time limit; "length" is the nearest.
     if answer.finish_reason not in (None, "stop"):
         return "length"
-    return "tool_calls" if answer.calls else "stop"
+    return "tool_calls" if answer.calls and _is_whole(answer.calls[-1]) else "stop"
+
+
+def _is_whole(call: ToolCall) -> bool:
+    """Whether a call has all of its arguments; a stop text may have cut them."""
+    try:
+        json.loads(call.arguments)
+    except ValueError:
+        return False
+    return True
 
 
 def _logprobs(tokens: Sequence[ChosenToken] | None) -> Logprobs | None:

@@ -24,6 +24,10 @@ _SHARED = ("$defs", "definitions")
 _MAPS = ("properties", "patternProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "additionalItems")
+_VALUES = ("const", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_LARGEST = 2**53 - 1
+"""The compiler has numbers in float64."""
+_TOO_LARGE = f"whole numbers beyond {_LARGEST} are not held to exactly: use a string"
 _MANY = 2_000
 """Most parts of a schema that are looked at in search of a fault."""
 
@@ -90,7 +94,33 @@ def _problem(schema: Any, lenient: bool) -> str | None:
         said = LLMatcher.validate_grammar(schema_grammar(schema, lenient), limits=LIMITS)
     except ValueError as error:
         said = str(error)
-    return _plain(said) if said else None
+    if said:
+        return _plain(said)
+    return None if lenient or not _has_large_number(schema) else _TOO_LARGE
+
+
+def _has_large_number(schema: Any) -> bool:
+    """Whether a value that an answer is held to is a whole number that is rounded in a grammar."""
+    match schema:
+        case Mapping():
+            return any(
+                _holds_large(part) if keyword in _VALUES else _has_large_number(part)
+                for keyword, part in schema.items()
+            )
+        case list():
+            return any(map(_has_large_number, schema))
+    return False
+
+
+def _holds_large(value: Any) -> bool:
+    match value:
+        case int():
+            return abs(value) > _LARGEST
+        case Mapping():
+            return any(map(_holds_large, value.values()))
+        case list():
+            return any(map(_holds_large, value))
+    return False
 
 
 def _plain(said: str) -> str:

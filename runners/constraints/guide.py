@@ -37,5 +37,6 @@ class Guide:
 def too_complex() -> Refusal:
     return Refusal(
         ErrorCode.BAD_PARAMETER,
-        "The schema or grammar is too complex to hold an answer to: make it simpler.",
+        "The schema or grammar is too complex to hold an answer to, or no text fits it: "
+        "make it simpler.",
     )

@@ -188,8 +188,7 @@ def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
     rows = rows.long()
     scores = logits[rows].float()  # a copy, to be worked on in place
     if draws.banned is not None:
-        flat = draws.banned[:, 0] * scores.shape[1] + draws.banned[:, 1]
-        scores.view(-1).index_fill_(0, flat, -torch.inf)
+        _ban(scores, draws.banned)
     if draws.penalised is not None:
         penalise(scores, draws.penalised)
     sampled = draws.sampled
@@ -205,6 +204,18 @@ def next_tokens(logits: Tensor, draws: Draws | None) -> Tensor:
         )
     chosen[rows] = best.masked_fill_(highest.isnan(), NO_TOKEN)[:, 0]
     return chosen
+
+
+def _ban(scores: Tensor, banned: Tensor) -> None:
+    """Takes away, in place, the tokens that rows may not take: [pairs, 2] int64, row and token.
+
+    A row that could take no other keeps them: a grammar that is complete wins over `min_tokens`.
+    """
+    rows, tokens = banned.T
+    before = scores[rows, tokens]
+    scores[rows, tokens] = -torch.inf
+    is_empty = scores.amax(-1) == -torch.inf
+    scores[rows, tokens] = before.masked_fill_(~is_empty[rows], -torch.inf)
 
 
 def _draw(

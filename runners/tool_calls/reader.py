@@ -95,6 +95,8 @@ class CallReader:
                 return bool(closing)
 
     def _plain(self, text: str) -> list[Piece]:
+        if self._calls and not self._text:  # what parts calls is no text
+            text = text.lstrip()
         self._text += text
         return [Piece(text=text)] if text else []
 

@@ -108,3 +108,10 @@ def test_without_a_catalog_file_there_is_nothing_to_write(tmp_path, monkeypatch,
     assert ended.value.code == 2
     assert "CHATVLM_CATALOG names no file" in capsys.readouterr().err
     assert not Path(tmp_path / "overlay").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(catalog, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["kubernetes", str(catalog)])
+    assert ended.value.code == 2
+    assert f"'{catalog}' cannot be written to (File exists)" in capsys.readouterr().err

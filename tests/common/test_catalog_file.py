@@ -1,3 +1,4 @@
+import math
 from dataclasses import fields
 from pathlib import Path
 
@@ -94,6 +95,8 @@ def test_several_models_keep_their_order(file):
         ([QWEN | {"family": "llama"}], "unknown family 'llama'; known: dots_ocr, got_ocr, qwen_vl"),
         ([QWEN | {"repo": "me/mine"}], "'repo' is not a field; the fields are id, name, "),
         ([QWEN | {"repository": "mine"}], "'repository': String should match"),
+        ([QWEN | {"repository": "../mine"}], "'repository': String should match"),
+        ([QWEN | {"weights_gib": math.inf}], "'weights_gib': Input should be a finite number"),
         ([QWEN | {"max_pixels": 10}], "'max_pixels': Input should be greater than or equal to"),
         ([QWEN | {"reading_tokens": 0}], "'reading_tokens': Input should be greater than 0"),
         (

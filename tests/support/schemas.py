@@ -26,6 +26,8 @@ def _object(children: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
     )
 
 
+EXACT_INTEGERS = st.integers(-(2**53) + 1, 2**53 - 1)
+
 BOUNDED_VALUES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({"type": "boolean"}),
     st.just({"type": "null"}),
@@ -39,7 +41,11 @@ BOUNDED_VALUES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     ),
     st.builds(
         lambda values: {"enum": values},
-        st.lists(st.none() | st.booleans() | st.integers() | NAMES, min_size=1, max_size=3),
+        st.lists(
+            st.none() | st.booleans() | EXACT_INTEGERS | NAMES,
+            min_size=1,
+            max_size=3,
+        ),
     ),
 )
 """Schemas of values whose JSON cannot be long."""

@@ -130,3 +130,11 @@ def test_a_call_that_was_cut_off_says_length():
     answer = Answer(text="", image_size=(0, 0), finish_reason="length", calls=CALLS[:1])
     completion = CompletionFormat("qwen3_vl_2b", include_usage=False).completion(answer)
     assert completion.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("text", ['{"city": "Ka', "{", ""])
+def test_a_call_that_a_stop_text_cut_off_says_stop(text):
+    calls = (CALLS[1], ToolCall(name="weather", arguments=text))
+    answer = Answer(text="", image_size=(1, 1), finish_reason="stop", calls=calls)
+    [choice] = CompletionFormat("m", False).completion(answer).choices
+    assert choice.finish_reason == "stop"

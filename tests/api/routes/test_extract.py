@@ -44,6 +44,14 @@ async def test_data_that_fits_the_schema_is_answered(client, runners):
     }
 
 
+@pytest.mark.parametrize("text", ['"\\u007f"', '"\\u0000"', "1e2", "-0", "1.50"])
+async def test_data_is_valid_however_its_text_is_written(client, runners, text):
+    runners[MODEL].outcome = answer(text)
+    schema = {"enum": ["\x7f", "\0"]} if text[0] == '"' else {"type": "number"}
+    told = (await extract(client, schema=json.dumps(schema))).json()
+    assert (told["data"], told["valid"]) == (json.loads(text), True)
+
+
 async def test_the_model_is_held_to_the_schema_and_told_it(client, runners):
     runners[MODEL].outcome = answer("{}")
     await extract(client, schema=json.dumps(SCHEMA), max_tokens="77")

@@ -8,7 +8,8 @@ from common.messages import Constraint
 SOUND = [
     Constraint(kind="json", text=json.dumps({"type": "object"})),
     Constraint(kind="regex", text="[0-9]{3}"),
-    Constraint(kind="choice", text=json.dumps(["yes", 'a "no"', "\n", "да"])),
+    Constraint(kind="choice", text=json.dumps(["yes", 'a "no"', "\n", "да", ""])),
+    Constraint(kind="choice", text=json.dumps([chr(code) for code in range(256)])),
     Constraint(kind="grammar", text='start: "a" | "b"'),
     Constraint(kind="grammar", text='root ::= "a" | "b"'),
 ]
@@ -27,7 +28,10 @@ def test_a_sound_constraint_passes(constraint):
             "at '/properties/a' of the schema, invalid type: foo",
         ),
         (Constraint(kind="json", text='{"type": "foo"}'), "at '/' of the schema"),
-        (Constraint(kind="regex", text="(a"), "regex"),
+        (Constraint(kind="regex", text="(a"), "it is no regular expression: unclosed group"),
+        (Constraint(kind="regex", text=r"(a)\1"), "backreferences are not supported"),
+        (Constraint(kind="regex", text="a$b"), "lookarounds not supported"),
+        (Constraint(kind="json", text='{"const": 9007199254740993}'), "at '/' of the schema"),
         (Constraint(kind="grammar", text="start: nothing"), "nothing"),
         (Constraint(kind="grammar", text="root ::= (("), "GBNF"),
     ],

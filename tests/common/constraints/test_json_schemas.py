@@ -42,6 +42,9 @@ def test_a_fault_is_found_where_it_is(schema, place):
         ({"$ref": "https://example.com/schema"}, "other documents"),
         ({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]}, "use anyOf"),
         ({"enum": []}, "unsatisfiable"),
+        ({"enum": [1, 2**53 + 1]}, "are not held to exactly"),
+        ({"const": {"id": -(10**30)}}, "are not held to exactly"),
+        ({"items": {"maximum": 2**60}}, "are not held to exactly"),
     ],
 )
 def test_the_reason_is_in_plain_words(schema, words):

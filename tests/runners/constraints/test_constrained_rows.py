@@ -6,8 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.constraints.grammars import grammar_of
 from common.constraints.json_schemas import schema_grammar
 from common.failures import ErrorCode
+from common.messages import Constraint
 from runners.constraints.guide import Guide
 from runners.scheduling.row import GREEDY, Row, Sampling
 from tests.support.models.batching import blocks, make_batcher, make_row, refusal, run
@@ -71,6 +73,18 @@ def test_an_answer_that_has_no_room_says_so(vlm):
 def test_it_ends_with_the_last_token_that_may_follow(vlm):
     one = row(vlm, {"const": "abc"}, new=5)
     assert made(vlm, one) == [('"abc"', "stop")]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("choices", [[""], ["ab"], ["a", "abc"]])
+def test_a_complete_grammar_wins_over_min_tokens(vlm, choices, temperature):
+    constraint = Constraint(kind="choice", text=json.dumps(choices))
+    sampling = Sampling(temperature, 0, min_tokens=9)
+    one = make_row(
+        b"page", 20, guide=Guide(vlm.vocabulary, grammar_of(constraint)), sampling=sampling
+    )
+    # The longest one: the answer goes on as long as it can.
+    assert made(vlm, one) == [(choices[-1], "stop")]
 
 
 def test_rows_without_a_grammar_are_as_they_are_alone(vlm):

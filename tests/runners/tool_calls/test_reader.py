@@ -72,6 +72,14 @@ def test_text_behind_a_call_is_text():
     assert joined(shown) == ("Before.\nAfter.", (call,))
 
 
+@pytest.mark.parametrize("cut", ["<tool_", "<tool_call>", "After."])
+def test_text_behind_the_first_call_begins_without_white_space(cut):
+    """As the whole answer does."""
+    call = ToolCall(name="f", arguments="{}")
+    reader, shown = read(list(f"{written(call)}\n{cut}"))
+    assert joined(shown) == (reader.text, reader.calls) == (cut, (call,))
+
+
 def test_a_call_that_was_cut_off_has_what_there_is_of_its_arguments():
     reader, shown = read(['<tool_call>\n{"name": "f", "arguments": {"a": "b'])
     assert reader.calls == (ToolCall(name="f", arguments='{"a": "b'),)
