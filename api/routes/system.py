@@ -29,7 +29,7 @@ async def version() -> Version:
     return Version()
 
 
-@router.get("/ping")
+@router.get("/ping", response_class=Response)
 async def ping() -> Response:
     """Answers while the gateway serves, without a body."""
     return Response()
