@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from rapidfuzz import fuzz
 
@@ -43,7 +44,7 @@ def find_labelled(name: str, lines: Sequence[Line]) -> list[Labelled]:
     if not asked:
         return []
     found = []
-    for line, after in zip(lines, [*lines[1:], None], strict=True):
+    for line, after in zip_longest(lines, lines[1:]):
         for label, value in _pairs(line.text, after.text if after else ""):
             keys = _keys(label)
             if value and keys and all(_among(key, keys) for key in asked):

@@ -225,3 +225,5 @@ async def test_the_version_and_a_sign_of_life_are_told(client):
     assert (await client.get("/version")).json() == {"version": "1.0.0"}
     ping = await client.get("/ping")
     assert (ping.status_code, ping.content) == (200, b"")
+    described = (await client.get("/openapi.json")).json()["paths"]["/ping"]["get"]
+    assert "content" not in described["responses"]["200"]

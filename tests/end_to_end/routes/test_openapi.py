@@ -2,6 +2,7 @@
 
 import base64
 from typing import Any
+from urllib.parse import urlencode
 
 import hypothesis
 import schemathesis
@@ -43,6 +44,8 @@ def test_the_schema_is_served(reader: Server) -> None:
 def test_no_request_is_answered_with_a_fault_or_against_the_schema(
     case: schemathesis.Case, reader: Server
 ) -> None:
+    # A longer URL is refused before it reaches the service, as docs/clients.md has it.
+    hypothesis.assume(len(urlencode(case.query)) < 60_000)
     case.call_and_validate(base_url=str(reader.client.base_url), checks=CHECKS)
 
 

@@ -50,3 +50,7 @@ def test_the_purest_label_comes_first():
 )
 def test_what_is_no_label_of_the_field(name, rows):
     assert find_labelled(name, page(*rows)) == []
+
+
+def test_a_page_without_lines_has_no_label():
+    assert find_labelled("total", []) == []
