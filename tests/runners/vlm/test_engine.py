@@ -1,5 +1,4 @@
 import asyncio
-import io
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -9,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
-from common.messages import Answer, Piece, Request, Stream, Usage, single_turn
+from common.messages import Answer, Piece, Request, Usage
 from runners.checkpoints import weights
 from runners.vlm import request_images
 from runners.vlm.engine import VlmEngine
 from settings import Settings
+from tests.support.models.engine_calls import all_of, alone, ask, rows, until, until_rows
 from tests.support.models.text_family import ENTRY, Family
-from tests.support.models.text_vlm import TextVlm, encode
+from tests.support.models.text_vlm import TextVlm
 
 
 @pytest.fixture
@@ -49,47 +48,6 @@ async def make_engine(family, tmp_path, monkeypatch) -> AsyncIterator[Callable[.
 @pytest.fixture
 def engine(make_engine) -> VlmEngine:
     return make_engine()
-
-
-def ask(
-    text: str = "page", new: int = 20, seconds: float = 60, image: bytes = b"", **more: object
-) -> tuple[Request, Deadline]:
-    if not image:
-        file = io.BytesIO()
-        Image.new("RGB", (3, 2)).save(file, "PNG")
-        image = file.getvalue()
-    turns = single_turn([image], text)
-    fields = {"task": "chat", "turns": turns, "max_tokens": new, "temperature": 0.0, **more}
-    return Request.model_validate(fields), Deadline(seconds)
-
-
-def alone(text: str, new: int = 20) -> str:
-    tokens = TextVlm().generate(encode(text.encode()), new)
-    return bytes(tokens).decode(errors="replace").rstrip("\ufffd").strip()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen within 30 seconds")
-
-
-async def rows(engine: VlmEngine) -> int:
-    return (await engine.status()).rows
-
-
-async def all_of(stream: Stream) -> list[Piece | Answer]:
-    return [item async for item in stream]
-
-
-async def until_rows(engine: VlmEngine, count: int) -> None:
-    for _ in range(6000):
-        if await rows(engine) == count:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"there were never {count} rows within 30 seconds")
 
 
 def test_an_idle_engine_has_imported_no_torch():
