@@ -111,9 +111,11 @@ def test_a_preview_is_turned(reader: Server) -> None:
 
 def test_a_document_is_read_and_asked_about(reader: Server) -> None:
     section = (CLIENTS, "Documents")
-    read, taken, asked = curl(section, reader)
+    read, written, taken, asked = curl(section, reader)
     assert json.dumps(read["text"]) in blocks(section, "json")[0]
     assert read["text"] == "\f".join(["\n".join(ENGLISH[:2]), "\n".join(ENGLISH[2:4])])
+    # In Markdown a backslash keeps the end of a line.
+    assert written["text"].replace("\\\n", "\n").startswith(read["text"])
     assert [page["source"] for page in taken["pages"]] == ["text_layer"] * 3
     assert asked["response"] == ENGLISH[4]
 
