@@ -177,6 +177,8 @@ def test_a_model_is_offered_the_options_it_takes_and_no_other(visit: Visit, read
     page = visit(reader)
     layout, formatted = page.get_by_label("Layout"), page.get_by_label("Keep formatting")
     expect(layout).to_be_visible()
+    expect(formatted).to_be_visible()
+    page.select_option("#model", "dots_ocr")
     expect(formatted).to_be_hidden()
     layout.check()
     page.select_option("#model", "got_ocr")
