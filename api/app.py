@@ -1,5 +1,6 @@
 """The FastAPI app with its routers and error handlers. Its pages load nothing from other hosts."""
 
+import re
 from typing import Any
 
 from fastapi import Depends, Request
@@ -21,7 +22,7 @@ errors are OpenAI's."""
 
 
 def _note_route(request: Request) -> None:
-    current_record().route = request.scope["route"].path
+    current_record().route = re.sub(r":\w+}", "}", request.scope["route"].path)
 
 
 app = FastAPIOffline(

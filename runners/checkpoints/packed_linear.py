@@ -52,7 +52,8 @@ def pack_linears(model: nn.Module) -> None:
 
 def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether it is a linear layer with an ordinary weight, in contrast to a quantised one."""
-    return type(layer) is nn.Linear and type(layer.weight.data) is Tensor
+    # A quantised weight is a tensor that holds others, and says by this method which.
+    return type(layer) is nn.Linear and not hasattr(layer.weight, "__tensor_flatten__")
 
 
 def can_pack(weight: Tensor) -> bool:
