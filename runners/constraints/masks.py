@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from llguidance import LLExecutor
 from llguidance.numpy import (
@@ -54,6 +55,10 @@ def apply_masks(logits: Tensor, masks: Tensor | None) -> Tensor:
     if masks is None:
         return logits
     numbers = masks.view(torch.uint8)
-    bits = 1 << torch.arange(8, dtype=torch.uint8, device=logits.device)
-    forbidden = (numbers[:, :, None] & bits == 0).flatten(1)[:, : logits.shape[1]]
-    return logits.masked_fill_(forbidden, float("-inf"))
+    if numbers.device.type == "cpu":  # several times as fast there
+        unpacked = np.unpackbits(numbers.numpy(), axis=1, bitorder="little")
+        allowed = torch.from_numpy(unpacked).view(torch.bool)
+    else:
+        bits = 1 << torch.arange(8, dtype=torch.uint8, device=numbers.device)
+        allowed = (numbers[:, :, None] & bits != 0).flatten(1)
+    return logits.masked_fill_(~allowed[:, : logits.shape[1]], float("-inf"))
