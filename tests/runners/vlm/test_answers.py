@@ -1,7 +1,6 @@
 """Several answers to one request, and the log probabilities of tokens, as a loaded model tells
 them."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,16 +12,13 @@ from common.failures import ErrorCode, Refusal
 from common.messages import Answer, ChosenToken, Piece, Request, Turn
 from runners.vlm.loaded_model import LoadedModel
 from settings import Settings
-from tests.support.models.text_family import ENTRY, Family
+from tests.support.models.text_family import ENTRY, Family, install
 from tests.support.models.text_vlm import TextVlm, encode
 
 
 @pytest.fixture
 def family(monkeypatch) -> Family:
-    torch.set_num_threads(1)
-    family = Family()
-    monkeypatch.setitem(sys.modules, "runners.families.text_for_tests", family)
-    return family
+    return install(monkeypatch)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from itertools import starmap
 from pathlib import Path
 
 import pytest
-import torch
 
 from common.deadline import Deadline
 from common.failures import ErrorCode, Refusal
@@ -17,16 +16,13 @@ from runners.vlm import request_images
 from runners.vlm.engine import VlmEngine
 from settings import Settings
 from tests.support.models.engine_calls import all_of, alone, ask, rows, until, until_rows
-from tests.support.models.text_family import ENTRY, Family
+from tests.support.models.text_family import ENTRY, Family, install
 from tests.support.models.text_vlm import TextVlm
 
 
 @pytest.fixture
 def family(monkeypatch) -> Family:
-    torch.set_num_threads(1)
-    family = Family()
-    monkeypatch.setitem(sys.modules, "runners.families.text_for_tests", family)
-    return family
+    return install(monkeypatch)
 
 
 @pytest.fixture
